@@ -1,0 +1,14 @@
+.PHONY: check format test
+
+check:  ## formatting, lint, types, layers
+	ruff format --check .
+	ruff check .
+	pyright
+	lint-imports
+
+format:  ## what check can mend by itself
+	ruff format .
+	ruff check --fix .
+
+test:  ## the whole test-suite, on all cores
+	python -m pytest -n auto

@@ -1,0 +1,51 @@
+"""dln: a laboratory for the training dynamics of deep linear networks.
+
+Names are imported when they are first used, so `import dln` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dln.callbacks import register_callback
+    from dln.comparative import ComparativeTrainer
+    from dln.config import ComparativeConfig, MetricConfig, SingleConfig
+    from dln.data import Dataset, linear_teacher, register_matrix
+    from dln.experiment import run_experiment
+    from dln.history import History
+    from dln.metrics import comparative_metric, model_metric
+    from dln.model import DeepLinearNetwork
+    from dln.store import load_run
+    from dln.train import Trainer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ComparativeConfig": "config",
+    "ComparativeTrainer": "comparative",
+    "Dataset": "data",
+    "DeepLinearNetwork": "model",
+    "History": "history",
+    "MetricConfig": "config",
+    "SingleConfig": "config",
+    "Trainer": "train",
+    "comparative_metric": "metrics",
+    "linear_teacher": "data",
+    "load_run": "store",
+    "model_metric": "metrics",
+    "register_callback": "callbacks",
+    "register_matrix": "data",
+    "run_experiment": "experiment",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dln' has no attribute {name!r}")
+    return getattr(import_module(f"dln.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,185 @@
+"""What stands between a door (`run.py`, `run_comparative.py`) and an experiment: Hydra, errors, the closing line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import hydra._internal.hydra as hydra_internal
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from dln.compose import Schema, loader_class, resolve, translated
+from dln.config import ComparativeConfig, SingleConfig
+from dln.errors import ConfigError, DlnError, ExtensionError
+
+if TYPE_CHECKING:
+    from dln.history import History
+
+FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
+    """Run a `@hydra.main` function on the schema's configs and leave the process with a fitting exit status.
+
+    Exit status: 0 done (a run that diverged is done), 1 a user's code or the disk failed, 2 the configuration cannot be
+    run, 130 interrupted. Errors are one short message; HYDRA_FULL_ERROR=1 adds the stack trace.
+    """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        from dln.guide import help_text
+
+        with reported(schema):
+            print(help_text(schema, sys.argv))
+        sys.exit(0)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message is ours
+    install(schema)
+    with reported(schema):
+        main()
+    sys.exit(0)
+
+
+def run_from_hydra(config: DictConfig, schema: Schema) -> None:
+    """Run the experiment of a composed config in the directory Hydra made for it, and print how it ended."""
+    from dln.experiment import run_resolved
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    shown = os.path.relpath(directory)
+    resolved = resolve(config, schema)
+    if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place
+        OmegaConf.save(OmegaConf.create(dataclasses.asdict(resolved)), directory / ".hydra" / "config.yaml")
+    started = time.perf_counter()
+    try:
+        history = run_resolved(resolved, directory=directory, progress=True)
+    except KeyboardInterrupt:
+        from dln.store import load_run
+
+        last = load_run(directory).final.get("step", "none")
+        print(f"interrupted; the records to step {last} of {resolved.max_steps} are in {shown}", file=sys.stderr)
+        raise
+    print(closing_line(history, resolved.max_steps, time.perf_counter() - started, shown), flush=True)
+
+
+def closing_line(history: History, max_steps: int, seconds: float, where: str) -> str:
+    """Say in one line how a run ended: steps, time, final losses, where the results are.
+
+    >>> from dln.history import History
+    >>> closing_line(History([{"step": 9, "train_loss": 0.5}]), 9, 1.25, "outputs/x")
+    '9 steps in 1.2 s | train_loss 5.000e-01 | outputs/x'
+    """
+    final = history.final
+    ends = [f"{name.replace('_at', '')} at step {step}" for name, step in history.events.items()]
+    head = f"{', '.join(ends)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
+    losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
+    return " | ".join([f"{head} in {seconds:.1f} s", *([", ".join(losses)] if losses else []), where])
+
+
+@contextlib.contextmanager
+def reported(schema: Schema) -> Iterator[None]:
+    """Print an error of the block as a user wants to see it, and exit; Hydra's errors are translated first."""
+    try:
+        with translated(schema):
+            yield
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except DlnError as error:
+        if FULL_ERROR:
+            traceback.print_exception(error)
+        elif isinstance(error, ExtensionError) and error.__cause__ is not None:
+            print("".join(user_trace(error.__cause__)), end="", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR if isinstance(error, ConfigError) else FAILURE)
+    except Exception:  # a fault of ours: inside the gate Hydra would turn it into a warning and go on
+        traceback.print_exc()
+        sys.exit(FAILURE)
+
+
+def user_trace(error: BaseException) -> Iterator[str]:
+    """Return the lines of a stack trace from where the user's code was entered."""
+    entries = {("registry.py", "__call__"), ("registry.py", "import_extensions"), ("train.py", "_call")}
+    trace = traceback.TracebackException.from_exception(error)
+    starts = [i for i, f in enumerate(trace.stack, start=1) if (Path(f.filename).name, f.name) in entries]
+    frames = [f for f in trace.stack[max(starts, default=0) :] if "importlib" not in f.filename]
+    trace.stack = traceback.StackSummary.from_list(frames)
+    return trace.format(chain=False)
+
+
+class Gate(Callback):
+    """Runs before Hydra writes anything: checks the config, then claims the output directory.
+
+    Hydra swallows exceptions of its callbacks, but not SystemExit: errors are reported here.
+    """
+
+    def __init__(self, comparative: bool) -> None:
+        """Guard the door of comparative experiments, or of single ones."""
+        self.schema: Schema = ComparativeConfig if comparative else SingleConfig
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the config of a single run."""
+        with reported(self.schema):
+            self._check(config)
+            claim_output(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Check every value of a sweep, each beside the first value of the other keys."""
+        with reported(self.schema):
+            loader = GlobalHydra.instance().config_loader()
+            written = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+            parser = OverridesParser.create(config_loader=loader)
+            overrides = parser.parse_overrides([*written, *config.hydra.overrides.task])
+            axes = [[job[0] for job in BasicSweeper.split_arguments([o], None)[0]] for o in overrides]
+            firsts = [axis[0] for axis in axes]
+            others = [[*firsts[:i], value, *firsts[i + 1 :]] for i, axis in enumerate(axes) for value in axis[1:]]
+            for job in [firsts, *others]:
+                lines = [*config.hydra.overrides.hydra, *job]
+                self._check(loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN))
+            claim_output(config, "sweep")
+
+    def _check(self, config: DictConfig) -> None:
+        resolved = resolve(config, self.schema)
+        from dln.factory import check_names  # imports torch: only once the schema is satisfied
+
+        check_names(resolved)
+
+
+def claim_output(config: DictConfig, mode: str) -> None:
+    """Make an output directory that no other process has; one that the user named must not hold results.
+
+    Args:
+        config: The composed config; its `hydra.run.dir` or `hydra.sweep.dir` is changed if it was taken.
+        mode: `run` or `sweep`.
+    """
+    from dln.store import claim_directory, refuse_occupied
+
+    key = f"hydra.{mode}.dir"
+    wanted = Path(str(config.hydra[mode].dir))
+    if any(line.lstrip("+").startswith(f"{key}=") for line in config.hydra.overrides.hydra):
+        refuse_occupied(wanted)
+        return
+    claimed = str(claim_directory(wanted))
+    with read_write(config), open_dict(config):
+        config.hydra[mode].dir = claimed
+        config.hydra.overrides.hydra.append(f"{key}='{claimed}'")  # jobs of a sweep are composed anew from these
+
+
+def install(schema: Schema) -> None:
+    """Give Hydra our loader, which knows the schema, and our defaults: the gate, and no empty log file in every run."""
+    hydra_internal.ConfigLoaderImpl = loader_class(schema)  # type: ignore[attr-defined]
+    node = HydraConf()
+    node.defaults = [{"job_logging": "stdout"} if "job_logging" in d else d for d in node.defaults]
+    node.callbacks = {"gate": {"_target_": "dln.cli.Gate", "comparative": schema is ComparativeConfig}}
+    ConfigStore.instance().store(group="hydra", name="config", node=node, provider="dln")

@@ -1,0 +1,87 @@
+"""Two runs in lockstep on the same data, with metrics of the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dln.config import MetricConfig
+from dln.errors import ConfigError
+from dln.history import History, Record, suffixed
+from dln.metrics import COMPARATIVE_METRICS, build_metrics
+from dln.timeline import is_recorded
+from dln.train import OnRecord, Trainer, naming
+
+
+class ComparativeTrainer:
+    """Trains lanes a and b step by step together.
+
+    Each lane is an ordinary `Trainer`, with its own batches, optimizer and callbacks, and goes exactly as it would
+    alone. Columns of a lane end in `_a` or `_b`. A lane that a callback stops keeps its weights while the other goes on;
+    of one that diverges the later values are missing, comparative ones included. The run ends with the last lane.
+    """
+
+    def __init__(
+        self, trainer_a: Trainer, trainer_b: Trainer, comparative_metrics: Sequence[str | MetricConfig] = ()
+    ) -> None:
+        """Pair two trainers of equal `max_steps` and `evaluate_every`."""
+        for name in ("max_steps", "evaluate_every"):
+            a, b = getattr(trainer_a, name), getattr(trainer_b, name)
+            if a != b:
+                raise ConfigError(f"two lanes in lockstep need the same {name}; a has {a}, b has {b}")
+        self.lanes = {"_a": trainer_a, "_b": trainer_b}
+        self.max_steps = trainer_a.max_steps
+        self.evaluate_every = trainer_a.evaluate_every
+        self.metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics")
+        self.history = History()
+        self.step = 0
+
+    def run(self, on_record: OnRecord | None = None) -> History:
+        """Train to the end and return the records; each is also passed to `on_record` as it is taken."""
+        for self.step in range(self.max_steps + 1):
+            for lane in self._alive():
+                lane.begin(self.step)
+            if not self._alive():
+                break
+            last = self.max_steps if self._moving() else self.step
+            if is_recorded(self.step, last, self.evaluate_every):
+                self._record(on_record)
+            if self.step == last:
+                break
+            for lane in self._moving():
+                lane.optimizer.step()
+        self.history.events = self.events
+        return self.history
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Steps of what happened once: `diverged_at_a`, `stopped_at_b`, ..."""
+        return {name: step for key, lane in self.lanes.items() for name, step in suffixed(lane.events, key).items()}
+
+    def _alive(self) -> list[Trainer]:
+        """Lanes that have not diverged."""
+        return [lane for lane in self.lanes.values() if lane.diverged_at is None]
+
+    def _moving(self) -> list[Trainer]:
+        """Lanes that are still to be updated."""
+        return [lane for lane in self._alive() if lane.stopped_at is None]
+
+    def _record(self, on_record: OnRecord | None) -> None:
+        record: Record = {"step": self.step}
+        for suffix, lane in self.lanes.items():
+            if lane.diverged_at is None:
+                record |= lane.measure(suffix)
+        record |= self._compare()
+        self.history.records.append(record)
+        if on_record is not None:
+            on_record(record)
+
+    def _compare(self) -> dict[str, Any]:
+        """Values of the comparative metrics; none once a lane has diverged."""
+        values: dict[str, Any] = {}
+        if len(self._alive()) == len(self.lanes):
+            models = [lane.model for lane in self.lanes.values()]
+            for metric in self.metrics:
+                with naming(f"comparative metric {metric.label!r}", self.step):
+                    values |= metric.columns(metric(*models))
+        return values

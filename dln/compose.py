@@ -1,0 +1,267 @@
+"""From YAML files, overrides and dictionaries to one resolved, checked config; every fault becomes a short ConfigError.
+
+The schema lies beneath every composed config, a user's own file without a defaults list included: a key that a YAML
+leaves out has its default, a key that no run knows is an error wherever it stands.
+"""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+
+from dln.config import (
+    CallbackConfig,
+    ComparativeConfig,
+    ExperimentConfig,
+    MetricConfig,
+    SingleConfig,
+    check,
+    fields,
+    is_free_dict,
+)
+from dln.errors import ConfigError, suggestion
+
+Schema = type[SingleConfig] | type[ComparativeConfig]
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+"""The configs of a clone: `configs/single` and `configs/comparative`."""
+
+
+def schema_node(schema: Schema) -> DictConfig:
+    """Return the schema as a config: every key typed and at its default.
+
+    In a comparative config each lane's model and training refer to `shared`, key by key.
+    """
+    node = OmegaConf.structured(schema)
+    if schema is ComparativeConfig:
+        for section in ("model", "training"):
+            for key in node.shared[section]:
+                for lane in ("a", "b"):
+                    node[f"{section}_{lane}"][key] = f"${{shared.{section}.{key}}}"
+    return node
+
+
+class SchemaLoader(ConfigLoaderImpl):
+    """Hydra's config loader, with the schema laid beneath what the YAML files say, before overrides apply."""
+
+    schema: Schema
+
+    def _load_configuration_impl(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
+        self._overrides = overrides
+        return super()._load_configuration_impl(config_name, overrides, *args, **kw)
+
+    def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
+        composed = super()._compose_config_from_defaults_list(defaults, repo)
+        hydra = composed.pop("hydra")
+        config = cast(DictConfig, OmegaConf.merge(schema_node(self.schema), composed))
+        with open_dict(config):
+            config.hydra = hydra
+        self._open_free_dicts(config)
+        for override in self._overrides:
+            _refuse_writing_through(config, override.lstrip("+~").partition("=")[0])
+        return config
+
+    def _open_free_dicts(self, config: DictConfig) -> None:
+        """Let overrides add keys to dicts such as `data.params`; Hydra would close them, but what they hold is free."""
+        for key, item in fields(self.schema):
+            if is_free_dict(item):
+                node = _node(config, key)
+                if isinstance(node, DictConfig) and not node._is_interpolation():
+                    OmegaConf.set_struct(node, False)
+
+
+class SingleLoader(SchemaLoader):
+    """Loads what `run.py` runs."""
+
+    schema = SingleConfig
+
+
+class ComparativeLoader(SchemaLoader):
+    """Loads what `run_comparative.py` runs."""
+
+    schema = ComparativeConfig
+
+
+def loader_class(schema: Schema) -> type[SchemaLoader]:
+    """Return the loader of a schema; named classes, so that launchers can send them to other processes."""
+    return ComparativeLoader if schema is ComparativeConfig else SingleLoader
+
+
+def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "default") -> ExperimentConfig:
+    """Return the config that a door would run with these overrides.
+
+    Args:
+        overrides: As on the command line, e.g. `["training.lr=0.01", "metrics=[weight_norm]"]`.
+        schema: SingleConfig or ComparativeConfig.
+        config_name: A file in `configs/single` or `configs/comparative`.
+    """
+    directory = CONFIGS / folder(schema)
+    if not directory.is_dir():
+        raise ConfigError(
+            f"no configs at {directory}: named configs and overrides need a clone of the repository; "
+            "pass a dictionary instead"
+        )
+    with translated(schema, directory):
+        loader = loader_class(schema)(create_config_search_path(str(directory)))
+        config = loader.load_configuration(config_name, list(overrides), RunMode.RUN, from_shell=False)
+    return resolve(config, schema)
+
+
+def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
+    """Merge `config` into the schema, resolve every interpolation, check the values, and return plain dataclasses."""
+    with translated(schema):
+        node = OmegaConf.create({k: v for k, v in _items(config) if k != "hydra"})
+        merged = OmegaConf.merge(schema_node(schema), node)
+        for key, _ in fields(schema):
+            try:
+                OmegaConf.select(merged, key)
+            except InterpolationResolutionError as error:
+                raise ConfigError(f"{key}: {_dangling(error, schema)}") from error
+        OmegaConf.resolve(merged)
+        resolved = OmegaConf.to_object(merged)
+    for metrics in ("metrics", "model_metrics", "comparative_metrics"):
+        if hasattr(resolved, metrics):
+            setattr(
+                resolved, metrics, [_metric(m, f"{metrics}[{i}]") for i, m in enumerate(getattr(resolved, metrics))]
+            )
+    check(cast(ExperimentConfig, resolved))
+    return resolved
+
+
+def folder(schema: Schema) -> str:
+    """Where under `configs/` the files of a schema live."""
+    return "comparative" if schema is ComparativeConfig else "single"
+
+
+@contextlib.contextmanager
+def translated(schema: Schema, directory: Path | None = None) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise in the block into a ConfigError that names the key and the nearest valid one."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise ConfigError(_missing_config(error, directory or CONFIGS / folder(schema))) from error
+    except OverrideParseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_fault(error, schema)) from error
+
+
+def keys(schema: Schema) -> list[str]:
+    """Every key of the schema, dotted, sections included."""
+    leaves = [key for key, _ in fields(schema)]
+    sections = {".".join(key.split(".")[:i]) for key in leaves for i in range(1, key.count(".") + 1)}
+    return sorted({*leaves, *sections})
+
+
+def _fault(error: Exception, schema: Schema) -> str:
+    cause = error.__cause__ or error.__context__ if isinstance(error, ConfigCompositionException) else error
+    text = str(error).strip() or str(cause)
+    override = re.search(r"(?:Could not override '|Error merging override )([^'=\s]+)", text)
+    if isinstance(cause, OmegaConfBaseException):
+        key = str(cause.full_key or "")
+        reason = str(cause.msg or cause).splitlines()[0]
+        if isinstance(cause, InterpolationResolutionError):
+            target = re.search(r"key '([^']+)' not found", reason)
+            if target:
+                return f"{key + ': ' if key else ''}${{{target[1]}}} points at no key; {nearest_key(target[1], schema)}"
+        if isinstance(cause, ValidationError):
+            return f"{key or (override[1] if override else 'config')}: {reason}"
+        unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
+        if unknown and "CallbackConfig" in unknown[2]:
+            where = override[1] if override else key.partition("[")[0]
+            return f"unknown key {unknown[1]!r} in {where}; {_among(unknown[1], CallbackConfig)}"
+        if unknown:
+            return unknown_key(override[1] if override else key, schema)
+        return f"{key}: {reason}" if key else reason
+    return " ".join(line.strip() for line in text.splitlines()[:4])
+
+
+def _dangling(error: InterpolationResolutionError, schema: Schema) -> str:
+    reason = str(error.msg or error).splitlines()[0]
+    target = re.search(r"key '([^']+)' not found", reason)
+    return f"${{{target[1]}}} points at no key; {nearest_key(target[1], schema)}" if target else reason
+
+
+def unknown_key(key: str, schema: Schema) -> str:
+    """Say that `key` does not exist, and which was probably meant."""
+    return f"unknown key {key!r}; {nearest_key(key, schema)}"
+
+
+def nearest_key(key: str, schema: Schema) -> str:
+    """Say which key of the schema is nearest to `key`, or what stands in its section."""
+    known = [k for k, _ in fields(schema)]
+    section, _, leaf = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    close = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {siblings[close[0]]!r}?"
+    elsewhere = [k for k in known if k.rpartition(".")[2] == leaf] or difflib.get_close_matches(key, known, n=1)
+    if elsewhere:
+        return f"did you mean {elsewhere[0]!r}?"
+    heads = siblings or {k.partition(".")[0] for k in known}
+    return f"known{f' in {section}' if siblings and section else ''}: {', '.join(sorted(heads))}"
+
+
+def _among(word: str, section: type) -> str:
+    return suggestion(word, [name for name, _ in fields(section)])
+
+
+def _missing_config(error: MissingConfigException, directory: Path) -> str:
+    name = Path(error.missing_cfg_file or "").stem if error.missing_cfg_file else ""
+    if not name or not directory.is_dir():
+        return " ".join(str(error).split())
+    return f"no config named {name!r} in {directory}; {suggestion(name, [p.stem for p in directory.glob('*.yaml')])}"
+
+
+def _items(config: Mapping[str, Any] | DictConfig) -> Iterator[tuple[str, Any]]:
+    if isinstance(config, DictConfig):
+        return iter(config._content.items())  # the nodes themselves: interpolations stay unresolved
+    return iter(config.items())
+
+
+def _metric(entry: Any, where: str) -> MetricConfig:
+    if isinstance(entry, MetricConfig):
+        return entry
+    if isinstance(entry, str):
+        return MetricConfig(name=entry)
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+        raise ConfigError(f"{where}: a metric is a name or a mapping with name, params and label, not {entry!r}")
+    for key in entry:
+        if key not in ("name", "params", "label"):
+            raise ConfigError(f"unknown key '{where}.{key}'; {_among(key, MetricConfig)}")
+    if not isinstance(entry.get("params", {}), Mapping):
+        raise ConfigError(f"{where}.params must be a mapping, not {entry['params']!r}")
+    return MetricConfig(name=entry["name"], params=dict(entry.get("params", {})), label=entry.get("label"))
+
+
+def _node(config: DictConfig, key: str) -> Any:
+    """Return the node at a dotted key without following interpolations, or None."""
+    node: Any = config
+    for part in key.split("."):
+        inside = isinstance(node, DictConfig) and not node._is_interpolation()
+        node = node._get_node(part, validate_access=False) if inside else None
+    return node
+
+
+def _refuse_writing_through(config: DictConfig, key: str) -> None:
+    """Refuse an override of a key inside a section that only refers to another: it would change that other one."""
+    parts = key.split(".")
+    for i in range(1, len(parts)):
+        section = ".".join(parts[:i])
+        node = _node(config, section)
+        if node is not None and node._is_interpolation():
+            value = node._value()
+            raise ConfigError(
+                f"{key}: {section} only refers to {value}; give it whole ({section}={{{parts[i]}: ...}}), "
+                f"or change {value[2:-1]} for both models"
+            )

@@ -1,0 +1,239 @@
+"""The schema: every key an experiment's configuration may have, with its type, default, bounds and meaning.
+
+Plain dataclasses, light to import. `dln.compose` merges YAML files, overrides and dictionaries into them; `--help` and
+the README's table are generated from them. A field is *structural* (shapes, counts, names: runs that differ in it
+cannot be trained together) or *batchable* (seeds, rates, scales).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from dln.errors import ConfigError, suggestion
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    batchable: bool = False,
+    least: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare one field of the schema.
+
+    Args:
+        default: Its default; lists and dicts are copied for every instance.
+        help: One line for `--help`.
+        batchable: Whether runs that differ only in it share tensor shapes and can be trained together.
+        least: The smallest value allowed.
+        above: A bound the value must exceed.
+        choices: The only values allowed.
+    """
+    metadata = {"help": help, "batchable": batchable, "least": least, "above": above, "choices": choices}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelConfig:
+    """A deep linear network: num_hidden + 1 weight matrices."""
+
+    in_dim: int = setting(5, "input dimension", least=1)
+    out_dim: int = setting(5, "output dimension", least=1)
+    num_hidden: int = setting(3, "hidden layers; weight matrices are one more", least=0)
+    hidden_dim: Any = setting(50, "width of the hidden layers: a number, or a list with one a layer")
+    gamma: float = setting(1.0, "initial weights ~ N(0, width**-gamma)", batchable=True)
+    bias: bool = setting(False, "add biases, zero at the start")
+    weights: str | None = setting(None, "start from this checkpoint (.npz) instead of random weights", batchable=True)
+
+
+@dataclass
+class DataConfig:
+    """Training and test data: a random linear teacher on standard Gaussian inputs."""
+
+    name: str = setting("linear_teacher", "how the data is made", choices=("linear_teacher",))
+    params: dict[str, Any] = setting({"matrix": "diagonal"}, "the teacher: matrix and its parameters", batchable=True)
+    train_samples: int = setting(100, "size of the training set (unused when online)", least=1)
+    test_samples: int = setting(100, "size of the test set", least=1)
+    noise_std: float = setting(0.0, "standard deviation of the noise on training targets", batchable=True, least=0)
+    online: bool = setting(False, "draw fresh samples for every batch; needs training.batch_size")
+    data_seed: int = setting(0, "seed of teacher, inputs and noise", batchable=True, least=0)
+
+
+@dataclass
+class TrainingConfig:
+    """Optimisation of one model."""
+
+    lr: float = setting(0.0005, "learning rate", batchable=True, above=0)
+    batch_size: int | None = setting(None, "samples a step; null is the full batch", least=1)
+    optimizer: str = setting("SGD", "any torch.optim optimizer")
+    optimizer_params: Any = setting({}, "its further arguments, e.g. {momentum: 0.9}")
+    criterion: str = setting("MSELoss", "any torch.nn loss on (output, target)")
+    criterion_params: Any = setting({}, "its arguments")
+    model_seed: int = setting(0, "seed of the initial weights", batchable=True, least=0)
+    batch_seed: int = setting(0, "seed of the batch order, and of online samples", batchable=True, least=0)
+
+
+@dataclass
+class CallbackConfig:
+    """A mid-training intervention, by its registered name."""
+
+    name: str = setting(MISSING, "registered name")
+    params: dict[str, Any] = setting({}, "its parameters", batchable=True)
+
+
+@dataclass
+class MetricConfig:
+    """A metric, by its registered name; a bare name in the YAML is short for one without parameters."""
+
+    name: str = setting(MISSING, "registered name")
+    params: dict[str, Any] = setting({}, "its parameters", batchable=True)
+    label: str | None = setting(None, "column name, if not the metric's own")
+
+
+@dataclass
+class ExperimentConfig:
+    """What single and comparative experiments have in common."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    max_steps: int = setting(2500, "number of optimizer steps", least=1)
+    evaluate_every: int = setting(1, "steps between records; step 0 and the last are always recorded", least=1)
+    checkpoint_every: int | None = setting(None, "steps between saved weights, last step included; null: none", least=1)
+    dtype: str = setting("float32", "precision", choices=("float32", "float64"))
+    device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
+    engine: str = setting("auto", "what trains", choices=("auto", "autograd"))
+    extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
+
+
+@dataclass
+class SingleConfig(ExperimentConfig):
+    """One run of one model: `run.py`."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    metrics: list[Any] = setting([], "metrics to record (see below)")
+    callbacks: list[CallbackConfig] = setting([], "interventions (see below)")
+
+
+@dataclass
+class SharedConfig:
+    """Values that both lanes of a comparative experiment refer to unless told otherwise."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class ComparativeConfig(ExperimentConfig):
+    """Two models, a and b, trained in lockstep on the same data: `run_comparative.py`."""
+
+    shared: SharedConfig = field(default_factory=SharedConfig)
+    model_a: ModelConfig = field(default_factory=ModelConfig)
+    model_b: ModelConfig = field(default_factory=ModelConfig)
+    training_a: TrainingConfig = field(default_factory=TrainingConfig)
+    training_b: TrainingConfig = field(default_factory=TrainingConfig)
+    callbacks_a: list[CallbackConfig] = setting([], "interventions on model a")
+    callbacks_b: list[CallbackConfig] = setting([], "interventions on model b")
+    model_metrics: list[Any] = setting([], "metrics of each model, recorded as NAME_a and NAME_b")
+    comparative_metrics: list[Any] = setting([], "metrics of the pair")
+
+
+def fields(node: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yield (dotted key, field) for every leaf of a schema class or instance, sections opened.
+
+    >>> next(iter(fields(TrainingConfig, "training.")))[0]
+    'training.lr'
+    """
+    for item in dataclasses.fields(node):
+        if dataclasses.is_dataclass(item.type):
+            yield from fields(item.type, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item
+
+
+def is_free_dict(item: dataclasses.Field) -> bool:
+    """Whether a field holds a mapping whose keys the schema does not know."""
+    return item.default_factory is not dataclasses.MISSING and isinstance(item.default_factory(), dict)
+
+
+def check(config: ExperimentConfig) -> None:
+    """Raise ConfigError, naming the key, where a resolved config has a value that no run can have.
+
+    Only what the schema alone can tell: names of metrics, teachers and so on are checked where they are looked up.
+    """
+    for key, item in fields(config):
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if is_free_dict(item) and not isinstance(value, Mapping):
+            raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
+        _check_bounds(key, value, item.metadata)
+    for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
+        _check_lane(config, suffix)
+    if isinstance(config, ComparativeConfig):
+        for dim in ("in_dim", "out_dim"):
+            a, b = getattr(config.model_a, dim), getattr(config.model_b, dim)
+            if a != b:
+                raise ConfigError(f"model_b.{dim} is {b} but model_a.{dim} is {a}; both models see the same data")
+
+
+def _check_bounds(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    if value is None:
+        return
+    if bounds.get("choices") and value not in bounds["choices"]:
+        raise ConfigError(f"{key}: no such choice as {value!r}; {suggestion(value, bounds['choices'])}")
+    if bounds.get("above") is not None and not value > bounds["above"]:
+        raise ConfigError(f"{key} must be greater than {bounds['above']}, not {value}")
+    if bounds.get("least") is not None and not value >= bounds["least"]:
+        raise ConfigError(f"{key} must be at least {bounds['least']}, not {value}")
+
+
+def _check_lane(config: Any, suffix: str) -> None:
+    model: ModelConfig = getattr(config, f"model{suffix}")
+    training: TrainingConfig = getattr(config, f"training{suffix}")
+    hidden_widths(model.hidden_dim, model.num_hidden, f"model{suffix}.")
+    if config.data.online and training.batch_size is None:
+        raise ConfigError(
+            f"training{suffix}.batch_size must be a number when data.online is true: there is no full batch"
+        )
+    if not config.data.online and training.batch_size is not None:
+        check_batch_size(training.batch_size, config.data.train_samples, f"training{suffix}.batch_size")
+
+
+def check_batch_size(batch_size: int, samples: int, key: str = "batch_size") -> None:
+    """Raise ConfigError where a batch would be larger than the training set."""
+    if batch_size > samples:
+        raise ConfigError(
+            f"{key} is {batch_size} but there are only {samples} training samples; "
+            "take fewer, or null for the full batch"
+        )
+
+
+def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:
+    """Return the widths of the hidden layers, one a layer.
+
+    Args:
+        hidden_dim: One width for all, or a list with one a hidden layer.
+        num_hidden: Number of hidden layers.
+        prefix: Where the keys stand, for messages.
+
+    >>> hidden_widths(50, 3), hidden_widths([4, 3], 2)
+    ([50, 50, 50], [4, 3])
+    """
+    is_list = isinstance(hidden_dim, list | tuple)
+    widths = list(hidden_dim) if is_list else [hidden_dim] * max(num_hidden, 1)
+    for width in widths:
+        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+            raise ConfigError(f"{prefix}hidden_dim must be a positive integer or a list of them, not {hidden_dim!r}")
+    if is_list and len(widths) != num_hidden:
+        raise ConfigError(
+            f"{prefix}hidden_dim lists {len(widths)} widths but {prefix}num_hidden is {num_hidden}; "
+            f"set {prefix}num_hidden={len(widths)}"
+        )
+    return widths[:num_hidden]

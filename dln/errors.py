@@ -1,0 +1,36 @@
+"""The errors a user can cause, each carrying the fault and the remedy in one short message."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DlnError(Exception):
+    """An error whose message says all the user needs; the doors print it without a stack trace."""
+
+
+class ConfigError(DlnError, ValueError):
+    """A configuration that cannot be run: names the key, the fault and, where there is one, the nearest valid choice."""
+
+
+class ExtensionError(DlnError, RuntimeError):
+    """A user's metric, callback or teacher raised; `__cause__` is what it raised, with the trace into the user's file."""
+
+
+class StorageError(DlnError, OSError):
+    """Results could not be written or read; says what is safe."""
+
+
+def suggestion(word: object, choices: Iterable[str]) -> str:
+    """Say which of `choices` was probably meant, then list them all.
+
+    >>> suggestion("weight_nrom", ["weight_norm", "gradient_norm"])
+    "did you mean 'weight_norm'? (known: gradient_norm, weight_norm)"
+    >>> suggestion("xyz", ["b", "a"])
+    'known: a, b'
+    """
+    known = sorted(map(str, choices))
+    if not known:
+        return "none are known"
+    listing = f"known: {', '.join(known)}"
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.55)
+    return f"did you mean {close[0]!r}? ({listing})" if close else listing

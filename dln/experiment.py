@@ -1,0 +1,148 @@
+"""From a config to a history: the one function that every door, notebook and sweep calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dln import factory, store
+from dln.compose import Schema, load_config, resolve
+from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
+from dln.errors import ConfigError
+from dln.history import History
+from dln.train import Trainer
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from dln.data import Dataset
+
+Config = Mapping[str, Any] | Sequence[str] | ExperimentConfig
+
+
+def run_experiment(
+    config: Config | DictConfig = (),
+    *,
+    config_name: str = "default",
+    comparative: bool | None = None,
+    dataset: Dataset | None = None,
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> History:
+    """Run one experiment, single or comparative, and return its history.
+
+    Args:
+        config: Overrides as on the command line (`["training.lr=0.01"]`), a nested dictionary with the keys of a YAML
+            file, or a config that `resolve` returned.
+        config_name: The YAML file that overrides apply to; dictionaries apply to the schema's defaults.
+        comparative: Whether this is a comparison of two models; None tells by the keys.
+        dataset: Data of one's own (`dln.Dataset.from_arrays`); the models then take its dimensions.
+        directory: Where to store the run; None keeps it in memory only.
+        progress: Show a progress bar if this is a terminal.
+
+    Raises:
+        ConfigError: The config cannot be run; the message names the key and the remedy.
+        ExtensionError: A metric, callback or teacher raised; what was recorded before is stored.
+
+    >>> history = run_experiment({"max_steps": 20, "evaluate_every": 10})
+    >>> history["step"]
+    array([ 0, 10, 20])
+    """
+    schema = _schema(config, comparative)
+    if isinstance(config, ExperimentConfig):
+        resolved = config
+    elif isinstance(config, Mapping):
+        resolved = resolve(_described(dataset, schema, config), schema)
+    elif isinstance(config, str):
+        raise ConfigError(f"overrides are a list of strings: [{config!r}]")
+    else:
+        resolved = load_config([*_flat(_described(dataset, schema, {})), *config], schema, config_name)
+    return run_resolved(resolved, dataset=dataset, directory=directory, progress=progress)
+
+
+def run_resolved(
+    config: ExperimentConfig,
+    *,
+    dataset: Dataset | None = None,
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> History:
+    """Run a resolved config; whatever ends the run, its records so far are stored and its summary says how it ended."""
+    checkpoints = None if directory is None else Path(directory) / store.CHECKPOINTS
+    if config.checkpoint_every is not None and directory is None:
+        raise ConfigError("checkpoint_every needs a directory to save weights in; pass directory=...")
+    trainer = factory.build(config, dataset, checkpoints)
+    if progress:
+        from dln.progress import progress_bar
+
+        first = trainer if isinstance(trainer, Trainer) else trainer.lanes["_a"]
+        with progress_bar(config.max_steps) as tick:
+            first.callbacks.append(tick)
+            return _run(trainer, directory)
+    return _run(trainer, directory)
+
+
+def _run(trainer: Any, directory: str | Path | None) -> History:
+    if directory is None:
+        return trainer.run()
+    started = time.perf_counter()
+    ended = "failed"
+    with store.RunWriter(directory) as writer:
+        try:
+            trainer.run(writer.append)
+            ended = "diverged" if trainer.history.diverged_at is not None else "finished"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise
+        finally:
+            trainer.history.events = trainer.events
+            writer.finish(
+                {
+                    "status": ended,
+                    "steps": trainer.step,
+                    "max_steps": trainer.max_steps,
+                    "seconds": round(time.perf_counter() - started, 3),
+                    "events": trainer.events,
+                }
+            )
+    trainer.history.directory = str(directory)
+    return trainer.history
+
+
+def _schema(config: Any, comparative: bool | None) -> Schema:
+    if isinstance(config, ExperimentConfig):
+        return ComparativeConfig if isinstance(config, ComparativeConfig) else SingleConfig
+    if comparative is None:
+        common = {item.name for item in dataclasses.fields(SingleConfig)}
+        pairs = {item.name for item in dataclasses.fields(ComparativeConfig)} - common
+        heads = list(config) if isinstance(config, Mapping) else [o.lstrip("+~").partition("=")[0] for o in config]
+        comparative = any(head.partition(".")[0] in pairs for head in heads)
+    return ComparativeConfig if comparative else SingleConfig
+
+
+def _described(dataset: Dataset | None, schema: Schema, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `config` on top of what a dataset of one's own says: its dimensions and number of samples."""
+    if dataset is None:
+        return config
+    from omegaconf import OmegaConf
+
+    sets = [(dataset.train_inputs, dataset.train_targets), (dataset.test_inputs, dataset.test_targets)]
+    inputs, targets = next(pair for pair in sets if pair[0] is not None)
+    model = {"in_dim": inputs.shape[1], "out_dim": targets.shape[1]}
+    data = {"online": True} if dataset.online else {"train_samples": len(dataset.train_inputs)}
+    model_section = {"shared": {"model": model}} if schema is ComparativeConfig else {"model": model}
+    return OmegaConf.merge({"data": data, **model_section}, dict(config))  # type: ignore[return-value]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return a nested config as overrides."""
+    overrides = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            overrides += _flat(value, f"{prefix}{key}.")
+        else:
+            overrides.append(f"{prefix}{key}={value}")
+    return overrides

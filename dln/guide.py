@@ -1,0 +1,96 @@
+"""The text of `--help`: every key of the schema and every registered name, read from where they are defined."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING
+
+from dln.compose import CONFIGS, Schema, folder
+from dln.config import ComparativeConfig, fields
+from dln.registry import Registry, import_extensions
+
+
+def help_text(schema: Schema, argv: Sequence[str]) -> str:
+    """Return what `--help` prints for a door; extensions named on the command line are listed too."""
+    import_extensions(_extensions(argv[1:]))
+    width = min(shutil.get_terminal_size((120, 50)).columns, 140)
+    door = Path(argv[0]).name
+    names = ", ".join(sorted(p.stem for p in (CONFIGS / folder(schema)).glob("*.yaml")))
+    lines = [
+        f"{(inspect.getdoc(schema) or '').splitlines()[0]}",
+        "",
+        f"  python {door} [-cn=NAME] [KEY=VALUE ...]          one experiment; NAME: {names}",
+        f"  python {door} -m KEY=VALUE,VALUE ...              one for each combination of values",
+        f"  python {door} --cfg job                           print the config instead; --hydra-help: more options",
+        "",
+        *_keys(schema, width),
+        *_registered(schema, width),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _keys(schema: Schema, width: int) -> Iterator[str]:
+    comparative = schema is ComparativeConfig
+    if comparative:
+        yield "Change shared.KEY for both models; model_a.KEY or training_b.KEY ... for one (they refer to shared)."
+        yield ""
+    lanes = ("model_a.", "model_b.", "training_a.", "training_b.")
+    for key, item in fields(schema):
+        if comparative and key.startswith(lanes):
+            continue
+        meta = item.metadata
+        choices = f" [{' | '.join(meta['choices'])}]" if meta["choices"] and len(meta["choices"]) > 1 else ""
+        yield _cut(f"  {f'{key}={_default(item)}':<44} {meta['help']}{choices}", width)
+
+
+def _registered(schema: Schema, width: int) -> Iterator[str]:
+    for title, registry in registries(schema):
+        yield ""
+        yield title
+        for entry in registry:
+            yield _cut(f"  {f'{entry.name}({entry.usage})':<44} {entry.description}", width)
+
+
+def registries(schema: Schema) -> list[tuple[str, Registry]]:
+    """Return every registry a config of this schema names entries of, with a heading that says where."""
+    from dln.callbacks import CALLBACKS
+    from dln.data import MATRICES
+    from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
+
+    if schema is ComparativeConfig:
+        return [
+            ("Metrics of each model: model_metrics=[NAME, ...]", MODEL_METRICS),
+            ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
+            ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
+            ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+        ]
+    return [
+        ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
+        ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
+        ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+    ]
+
+
+def _default(item: dataclasses.Field) -> str:
+    value: Any = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
+    if value is None or value is MISSING:
+        return "null"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {v}" for k, v in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _extensions(overrides: Sequence[str]) -> list[str]:
+    given = [o for o in overrides if o.lstrip("+").startswith("extensions=")]
+    return list(OverridesParser.create().parse_override(given[-1]).value()) if given else []  # type: ignore[arg-type]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,0 +1,100 @@
+"""The records of one run, as they were taken and as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dln.errors import DlnError, suggestion
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+Record = dict[str, Any]
+"""What was measured at one step: `step` and, by column name, floats or (nested) lists of floats."""
+
+
+@dataclass
+class History:
+    """The records of a run, in the order of their steps.
+
+    >>> history = History([{"step": 0, "train_loss": 2.0}, {"step": 5, "train_loss": 1.0}])
+    >>> history["train_loss"]
+    array([2., 1.])
+    >>> history.final
+    {'step': 5, 'train_loss': 1.0}
+    """
+
+    records: list[Record] = field(default_factory=list)
+    events: dict[str, int] = field(default_factory=dict)
+    """Steps at which something happened once: `diverged_at`, `stopped_at` (with `_a`, `_b` in a comparative run)."""
+    directory: str | None = None
+    """Where the run is stored, if it is."""
+
+    @property
+    def final(self) -> Record:
+        """The last record; empty if there is none."""
+        return self.records[-1] if self.records else {}
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The first step whose loss was not finite, or None; of two lanes, the earlier one's."""
+        steps = [step for name, step in self.events.items() if name.startswith("diverged_at")]
+        return min(steps, default=None)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(dict.fromkeys(name for record in self.records for name in record))
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """All columns: [T] for scalars, [T, ...] for vectors, NaN where a record has no value."""
+        return {name: self[name] for name in self.names}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return one column; `step` is of integers, the others of floats."""
+        values = [record.get(name) for record in self.records]
+        shape = next((np.shape(v) for v in values if v is not None), None)
+        if shape is None and name not in self.names:
+            raise KeyError(f"no column {name!r}; {suggestion(name, self.names)}")
+        if name == "step":
+            return np.array(values, dtype=np.int64)
+        blank = np.full(shape or (), np.nan)
+        return np.array([blank if v is None else np.asarray(v, dtype=np.float64) for v in values])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def to_polars(self) -> polars.DataFrame:
+        """Return a polars frame, one row a record; vector columns are Arrays."""
+        import polars as pl
+
+        return pl.DataFrame(dict(self.columns))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a pandas frame, one row a record; vector columns hold lists. Needs pandas to be installed."""
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            raise DlnError("to_pandas() needs pandas: pip install pandas (to_polars() works without)") from None
+        return pd.DataFrame({name: c if c.ndim == 1 else c.tolist() for name, c in self.columns.items()})
+
+    def __repr__(self) -> str:
+        events = "".join(f", {name}={step}" for name, step in self.events.items())
+        return f"History({len(self)} records to step {self.final.get('step')}{events}; {', '.join(self.names)})"
+
+
+def suffixed(values: Mapping[str, Any], suffix: str) -> dict[str, Any]:
+    """Return `values` with `suffix` added to every name: how a lane's values and events are told apart."""
+    return {name + suffix: value for name, value in values.items()}

@@ -1,0 +1,185 @@
+"""The deep linear network: W = W_L ... W_1, optionally with biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dln.config import hidden_widths
+from dln.errors import ConfigError
+from dln.streams import stream
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class DeepLinearNetwork(nn.Module):
+    """Stacked linear layers without activations, f(x) = W_L ... W_1 x.
+
+    The weights of layer l are drawn from N(0, std_l^2) with std_l = width**(-gamma / 2) (arXiv 2106.15933), where width
+    is that of the hidden layer it reads from (the first layer: that it writes to). gamma only rescales the same draws:
+    each layer has its own stream of random numbers under `model_seed`. Biases start at zero.
+
+    >>> model = DeepLinearNetwork(in_dim=3, hidden_dim=8, num_hidden=2, out_dim=2)
+    >>> [tuple(w.shape) for w in model.weights]
+    [(8, 3), (8, 8), (2, 8)]
+    >>> DeepLinearNetwork.from_weights([[[1.0, 2.0]], [[3.0]]]).end_to_end()
+    tensor([[3., 6.]], grad_fn=<MmBackward0>)
+    """
+
+    def __init__(
+        self,
+        in_dim: int = 5,
+        hidden_dim: int | Sequence[int] = 50,
+        num_hidden: int = 3,
+        out_dim: int = 5,
+        *,
+        gamma: float = 1.0,
+        bias: bool = False,
+        model_seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        hidden = hidden_widths(hidden_dim, num_hidden)
+        widths = [in_dim, *hidden, out_dim]
+        scale = hidden if hidden else [cast(int, hidden_dim)]
+        draws = draw_weights(widths, [scale[0], *scale][: num_hidden + 1], gamma, model_seed)
+        self._assign([torch.from_numpy(w) for w in draws], [None] * len(draws), bias, dtype, device)
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Sequence[Float[Tensor, "out in"] | Sequence],
+        biases: Sequence[Float[Tensor, " out"] | Sequence] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> DeepLinearNetwork:
+        """Build a network from its own weights [W_1, ..., W_L] (copied), and biases if it is to have any.
+
+        Raises:
+            ConfigError: The shapes do not chain, or a weight is not a matrix of finite numbers.
+        """
+        matrices = [torch.as_tensor(w, dtype=dtype).detach() for w in weights]
+        vectors = [None] * len(matrices) if biases is None else [torch.as_tensor(b).detach() for b in biases]
+        check_chain([tuple(w.shape) for w in matrices], [None if b is None else tuple(b.shape) for b in vectors])
+        if not all(torch.isfinite(w).all() for w in (*matrices, *vectors) if w is not None):
+            raise ConfigError("weights contain NaN or infinite numbers")
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model._assign(matrices, vectors, biases is not None, dtype or matrices[0].dtype, device)
+        return model
+
+    def _assign(
+        self,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor | None],
+        bias: bool,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self.layers = nn.Sequential()
+        for w, b in zip(weights, biases, strict=True):
+            layer = nn.utils.skip_init(nn.Linear, w.shape[1], w.shape[0], bias=bias, dtype=dtype, device=device)
+            with torch.no_grad():
+                layer.weight.copy_(w)
+                if bias:
+                    layer.bias.copy_(torch.zeros(w.shape[0]) if b is None else b)
+            self.layers.append(layer)
+
+    def forward(self, inputs: Float[Tensor, "B in"]) -> Float[Tensor, "B out"]:
+        """Return the outputs for a batch of inputs."""
+        return self.layers(inputs)
+
+    @property
+    def weights(self) -> list[Float[nn.Parameter, "out in"]]:
+        """The weight matrices W_1, ..., W_L."""
+        return [cast(nn.Linear, layer).weight for layer in self.layers]
+
+    @property
+    def biases(self) -> list[Float[nn.Parameter, " out"]]:
+        """The biases b_1, ..., b_L; empty for a network without."""
+        return [b for layer in self.layers if (b := cast(nn.Linear, layer).bias) is not None]
+
+    def end_to_end(self) -> Float[Tensor, "out in"]:
+        """Return the product W_L ... W_1."""
+        return product(self.weights)
+
+
+def product(weights: Sequence[Float[Tensor, "*R out in"]]) -> Float[Tensor, "*R out in"]:
+    """Return W_L ... W_1, whatever leading dimensions the weights share."""
+    result = weights[0]
+    for w in weights[1:]:
+        result = w @ result
+    return result
+
+
+def draw_weights(widths: Sequence[int], scale: Sequence[int], gamma: float, seed: int) -> list[np.ndarray]:
+    """Draw initial weights in float64, one stream a layer.
+
+    Args:
+        widths: Dimensions of the activations, input and output included: L + 1 numbers.
+        scale: For each of the L layers the width h whose h**(-gamma / 2) is its standard deviation.
+        gamma: The exponent.
+        seed: `model_seed`.
+    """
+    layers = zip(widths, widths[1:], scale, strict=False)
+    return [
+        stream(seed, "weights", layer).standard_normal((n_out, n_in)) * h ** (-gamma / 2)
+        for layer, (n_in, n_out, h) in enumerate(layers, start=1)
+    ]
+
+
+def save_weights(model: DeepLinearNetwork, path: Path) -> None:
+    """Save the weights as arrays W1, ..., WL and b1, ..., bL of an .npz file, written beside and renamed into place."""
+    arrays = {f"W{i}": w.detach().cpu().numpy() for i, w in enumerate(model.weights, start=1)}
+    arrays |= {f"b{i}": b.detach().cpu().numpy() for i, b in enumerate(model.biases, start=1)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    with open(beside, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    beside.replace(path)
+
+
+def load_weights(path: str | Path) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Read what `save_weights` wrote: the weights, and the biases or None.
+
+    Raises:
+        ConfigError: There is no such file, or it is not a checkpoint.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ConfigError(f"model.weights: no file {str(path)!r}") from None
+    except Exception as error:
+        raise ConfigError(f"model.weights: {str(path)!r} is not an .npz checkpoint ({error})") from error
+    count = sum(name.startswith("W") for name in arrays)
+    try:
+        weights = [arrays[f"W{i}"] for i in range(1, count + 1)]
+        biases = [arrays[f"b{i}"] for i in range(1, count + 1)] if "b1" in arrays else None
+    except KeyError as error:
+        raise ConfigError(f"model.weights: {str(path)!r} has no array {error}") from None
+    if not weights:
+        raise ConfigError(f"model.weights: {str(path)!r} holds no arrays W1, W2, ...")
+    return weights, biases
+
+
+def check_chain(shapes: Sequence[tuple[int, ...]], bias_shapes: Sequence[tuple[int, ...] | None]) -> None:
+    """Raise ConfigError unless matrices of these shapes can be multiplied, W_L ... W_1, and biases fit."""
+    if not shapes or len(bias_shapes) != len(shapes):
+        raise ConfigError(f"{len(shapes)} weights and {len(bias_shapes)} biases do not make a network")
+    for i, shape in enumerate(shapes, start=1):
+        if len(shape) != 2 or 0 in shape:
+            raise ConfigError(f"W{i} has shape {shape}; a weight is a matrix [out, in]")
+        if i > 1 and shape[1] != shapes[i - 2][0]:
+            raise ConfigError(f"W{i} {list(shape)} cannot follow W{i - 1} {list(shapes[i - 2])}: shapes are [out, in]")
+        b = bias_shapes[i - 1]
+        if b is not None and b != (shape[0],):
+            raise ConfigError(f"b{i} has shape {list(b)} but W{i} has {shape[0]} outputs")

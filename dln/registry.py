@@ -1,0 +1,204 @@
+"""One class for everything that can be registered by name: metrics, teacher matrices, callbacks."""
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dln.errors import ConfigError, ExtensionError, suggestion
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered function: its name, the parameters a config may set, and marks given at registration."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    parameters: Mapping[str, inspect.Parameter] | None
+    """What a config may set under `params`; None where the function takes a free dict."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """For a function that takes a `params` dict: what completes it."""
+    marks: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def usage(self) -> str:
+        """The parameters as they would be written, e.g. `step, batch_size` or `rank=2`."""
+        return ", ".join(
+            name if p.default is p.empty else f"{name}={'null' if p.default is None else p.default}"
+            for name, p in (self.parameters or {}).items()
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; user code is entered here, and stack traces shown to users begin here."""
+        return self.function(*args, **kwargs)
+
+    def check(self, params: Mapping[str, Any], where: str) -> None:
+        """Raise ConfigError unless `params` fits: no unknown, missing or wrongly typed parameter.
+
+        Args:
+            params: What the config gives.
+            where: The config key to name in the message, e.g. `callbacks[0].params`.
+        """
+        if self.parameters is None:
+            return
+        owner = f"{self.kind} {self.name!r}"
+        hints = {name: p.annotation for name, p in self.parameters.items()} | _type_hints(self.function)
+        for name, value in params.items():
+            if name not in self.parameters:
+                raise ConfigError(f"{where}.{name}: {owner} has no such parameter; {suggestion(name, self.parameters)}")
+            if not _fits(value, hints.get(name, Any)):
+                raise ConfigError(f"{where}.{name}: {owner} takes {_spell(hints[name])} here, not {value!r}")
+        for name, parameter in self.parameters.items():
+            if parameter.default is parameter.empty and name not in params:
+                raise ConfigError(f"{where}.{name}: {owner} needs this parameter; it takes: {self.usage}")
+
+
+class Registry:
+    """Named functions of one kind.
+
+    >>> shapes = Registry("shape")
+    >>> @shapes.register("square")
+    ... def square(side: float): ...
+    >>> shapes.names()
+    ['square']
+    >>> shapes.get("sqare")
+    Traceback (most recent call last):
+    dln.errors.ConfigError: unknown shape 'sqare'; did you mean 'square'? (known: square)
+    """
+
+    def __init__(self, kind: str, supplied: Iterable[str] = ()) -> None:
+        """Make an empty registry.
+
+        Args:
+            kind: What an entry is called in messages.
+            supplied: Names of arguments that the caller supplies and a config therefore cannot set.
+        """
+        self.kind = kind
+        self._supplied = frozenset(supplied)
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, name: str, defaults: Mapping[str, Any] | None = None, **marks: Any) -> Callable:
+        """Return a decorator that registers a function under `name` and leaves it unchanged.
+
+        Args:
+            name: The name used in configs. Taken names are an error, except by the same function defined again
+                (a notebook cell run twice).
+            defaults: For functions that receive one `params` dict: the parameters it knows, with their defaults.
+                Without it any parameter is accepted.
+            marks: Anything a caller wants to know about the function later.
+        """
+
+        def decorate(function: Callable) -> Callable:
+            old = self._entries.get(name)
+            if old is not None and _identity(old.function) != _identity(function):
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered already, by {_identity(old.function)}; "
+                    f"choose another name ({suggestion(None, self._entries)})"
+                )
+            self._entries[name] = Entry(
+                self.kind, name, function, self._settable(function, defaults), defaults or {}, marks
+            )
+            return function
+
+        return decorate
+
+    def get(self, name: str, where: str = "") -> Entry:
+        """Return the entry called `name`; unknown names raise ConfigError with the nearest known one."""
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            prefix = f"{where}: " if where else ""
+            raise ConfigError(f"{prefix}unknown {self.kind} {name!r}; {suggestion(name, self._entries)}") from None
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([self._entries[name] for name in self.names()])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def _settable(self, function: Callable, defaults: Mapping[str, Any] | None) -> dict[str, inspect.Parameter] | None:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        if defaults is not None:
+            return {
+                name: inspect.Parameter(name, keyword, default=value, annotation=Any if value is None else type(value))
+                for name, value in defaults.items()
+            }
+        parameters = inspect.signature(function).parameters
+        if "params" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return None
+        return {name: p for name, p in parameters.items() if name not in self._supplied}
+
+
+def import_extensions(modules: Iterable[str]) -> None:
+    """Import the user's modules so that what they register is known.
+
+    Raises:
+        ConfigError: A module does not exist.
+        ExtensionError: A module exists but raised while it was imported.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
+                raise ConfigError(
+                    f"extensions: no module {module!r} can be imported; write it as a dotted path that Python finds "
+                    f"from here (a file my_lab/metrics.py is my_lab.metrics)"
+                ) from None
+            raise ExtensionError(f"extensions: importing {module!r} failed: {error}") from error
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ExtensionError(f"extensions: importing {module!r} failed: {error!r}") from error
+
+
+def _identity(function: Callable) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _type_hints(function: Callable) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # an annotation only a type checker can read says nothing here
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether `value` is of type `hint`, for the types a config can hold; other hints fit anything."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is typing.Literal:
+        return value in args
+    if origin in (list, tuple) or hint in (list, tuple):
+        element = args[0] if args else Any
+        return isinstance(value, list | tuple) and all(_fits(v, element) for v in value)
+    if origin is dict or hint is dict:
+        return isinstance(value, Mapping)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (str, bool, types.NoneType):
+        return isinstance(value, hint)
+    return True
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    text = str(hint.__name__ if isinstance(hint, type) else hint)
+    return text.replace("NoneType", "null").replace("None", "null")

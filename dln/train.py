@@ -1,0 +1,221 @@
+"""One training run, written to be read: the definition that every other engine must agree with."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from dln.callbacks import Callback
+from dln.config import MetricConfig
+from dln.data import Dataset, make_batches
+from dln.errors import ConfigError, DlnError, ExtensionError
+from dln.history import History, Record
+from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics
+from dln.optim import build_criterion, build_optimizer
+from dln.timeline import acts_at, is_recorded
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from dln.model import DeepLinearNetwork
+
+OnRecord = Callable[[Record], Any]
+
+
+class Trainer:
+    """Gradient descent on one model, in plain PyTorch.
+
+    theta_0 are the initial weights; update s maps theta_s to theta_{s+1}; there are `max_steps` updates. A record at
+    step s describes theta_s throughout, and taking it changes nothing. A run whose batch loss stops being finite has
+    diverged: it ends there, with the step in `diverged_at`.
+
+    Callbacks may set `batch_size` and `lr`, change the weights of `model`, and call `evaluate` and `stop`.
+    """
+
+    def __init__(
+        self,
+        model: DeepLinearNetwork,
+        dataset: Dataset,
+        *,
+        lr: float = 0.0005,
+        max_steps: int = 2500,
+        batch_size: int | None = None,
+        batch_seed: int = 0,
+        optimizer: str = "SGD",
+        optimizer_params: Mapping[str, Any] | None = None,
+        criterion: str = "MSELoss",
+        criterion_params: Mapping[str, Any] | None = None,
+        evaluate_every: int = 1,
+        metrics: Sequence[str | MetricConfig] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        """Set up a run.
+
+        Args:
+            model: The network to train, in place.
+            dataset: Training and test data, in the model's dtype and on its device.
+            lr: Learning rate.
+            max_steps: Number of updates.
+            batch_size: Samples a step; None is the full batch.
+            batch_seed: Seed of the batch order (offline) or of the samples (online).
+            optimizer: Name in torch.optim.
+            optimizer_params: Its further arguments.
+            criterion: Name of a loss in torch.nn.
+            criterion_params: Its arguments.
+            evaluate_every: Steps between records.
+            metrics: Names of metrics to record, or MetricConfigs.
+            callbacks: Called with (step, trainer), in this order.
+        """
+        _check_fit(model, dataset)
+        self.model = model
+        self.dataset = dataset
+        self.max_steps = max_steps
+        self.evaluate_every = evaluate_every
+        self.callbacks = list(callbacks)
+        self.metrics = build_metrics(metrics, MODEL_METRICS)
+        self.criterion = build_criterion(criterion, criterion_params or {})
+        self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
+        self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
+        self.history = History()
+        self.step = 0
+        self.diverged_at: int | None = None
+        self.stopped_at: int | None = None
+
+    def run(self, on_record: OnRecord | None = None) -> History:
+        """Train from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
+        for step in range(self.max_steps + 1):
+            self.begin(step)
+            if self.diverged_at is not None:
+                break
+            last = self.max_steps if self.stopped_at is None else self.stopped_at
+            if is_recorded(step, last, self.evaluate_every):
+                self.record({"step": step, **self.measure()}, on_record)
+            if step == last:
+                break
+            self.optimizer.step()
+        self.history.events = self.events
+        return self.history
+
+    def begin(self, step: int) -> None:
+        """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""
+        self.step = step
+        for callback in self.callbacks:
+            if acts_at(callback, step) and self.stopped_at is None:
+                self._call(callback)
+        self.inputs, self.targets = self.batches.draw()
+        self.optimizer.zero_grad()
+        loss = self.criterion(self.model(self.inputs), self.targets)
+        loss.backward()
+        self.train_loss = loss.item()
+        if not math.isfinite(self.train_loss):
+            self.diverged_at = step
+
+    def measure(self, suffix: str = "") -> dict[str, Value]:
+        """Return what a record says of theta_s, each name followed by `suffix`."""
+        values: dict[str, Value] = {f"train_loss{suffix}": self.train_loss}
+        if self.dataset.test_inputs is not None:
+            values[f"test_loss{suffix}"] = self.evaluate("test")
+        for metric in self.metrics:
+            with naming(f"metric {metric.label!r}", self.step):
+                values |= metric.columns(metric(self.model, data=self._metric_data()), suffix)
+        return values
+
+    def record(self, record: Record, on_record: OnRecord | None) -> None:
+        """Keep a record and pass it on."""
+        self.history.records.append(record)
+        if on_record is not None:
+            on_record(record)
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Steps of what happened once: `diverged_at`, `stopped_at`."""
+        events = {"diverged_at": self.diverged_at, "stopped_at": self.stopped_at}
+        return {name: step for name, step in events.items() if step is not None}
+
+    # What callbacks may use, beside `model`:
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a step; None is the full batch. Setting it starts a new epoch, even at the same size."""
+        return self.batches.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        self.batches.batch_size = size
+
+    def stop(self) -> None:
+        """Make this step the last: it is recorded, and no update follows."""
+        self.stopped_at = self.step
+
+    @torch.no_grad()
+    def evaluate(self, split: Literal["train", "test"]) -> float:
+        """Return the loss of the present weights on the whole training or test set."""
+        inputs = getattr(self.dataset, f"{split}_inputs")
+        if inputs is None:
+            raise ConfigError(f"there is no {split} set to evaluate a loss on")
+        return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
+
+    def _call(self, callback: Callback) -> None:
+        name = getattr(callback, "__qualname__", type(callback).__name__).partition(".<locals>")[0]
+        with naming(f"callback {name!r}", self.step):
+            callback(self.step, self)
+
+    def _metric_data(self) -> MetricData:
+        sets = self.dataset
+        return MetricData(
+            self.inputs,
+            self.targets,
+            self.criterion,
+            sets.train_inputs,
+            sets.train_targets,
+            sets.test_inputs,
+            sets.test_targets,
+        )
+
+
+@contextlib.contextmanager
+def naming(what: str, step: int) -> Iterator[None]:
+    """Say, in any error that the block raises, whose code it was and at which step."""
+    try:
+        yield
+    except DlnError as error:
+        raise type(error)(f"{what} at step {step}: {error}") from error.__cause__
+    except Exception as error:
+        raise ExtensionError(f"{what} failed at step {step}: {error!r}") from error
+
+
+def _check_fit(model: DeepLinearNetwork, dataset: Dataset) -> None:
+    """Raise ConfigError unless the dataset has the model's dimensions, dtype and device."""
+    first, last = model.weights[0], model.weights[-1]
+    dims = (first.shape[1], last.shape[0])
+    for split in ("train", "test"):
+        x: Float[Tensor, "N in"] | None = getattr(dataset, f"{split}_inputs")
+        y: Float[Tensor, "N out"] | None = getattr(dataset, f"{split}_targets")
+        if x is None or y is None:
+            continue
+        if (x.shape[1], y.shape[1]) != dims:
+            raise ConfigError(
+                f"the model maps {dims[0]} to {dims[1]} dimensions but the {split} set has {x.shape[1]} and {y.shape[1]}"
+            )
+        if x.dtype != first.dtype or x.device != first.device:
+            raise ConfigError(
+                f"the model is {first.dtype} on {first.device} but the {split} set is {x.dtype} on {x.device}; "
+                "use dataset.to(dtype, device)"
+            )
+    if dataset.teacher is not None and dataset.online and tuple(dataset.teacher.shape) != dims[::-1]:
+        raise ConfigError(f"the model maps {dims[0]} to {dims[1]} but the teacher is {list(dataset.teacher.shape)}")

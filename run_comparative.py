@@ -1,0 +1,17 @@
+"""Train two models in lockstep and compare them. `python run_comparative.py --help` explains the configuration."""
+
+import hydra
+from omegaconf import DictConfig
+
+from dln.cli import open_door, run_from_hydra
+from dln.config import ComparativeConfig
+
+
+@hydra.main(version_base="1.3", config_path="configs/comparative", config_name="default")
+def main(config: DictConfig) -> None:
+    """Run the experiment that Hydra composed."""
+    run_from_hydra(config, ComparativeConfig)
+
+
+if __name__ == "__main__":
+    open_door(main, ComparativeConfig)
