@@ -11,4 +11,4 @@ format:  ## what check can mend by itself
 	ruff check --fix .
 
 test:  ## the whole test-suite, on all cores
-	python -m pytest -n auto
+	python -m pytest

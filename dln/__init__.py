@@ -38,7 +38,23 @@ _HOME = {
     "run_experiment": "experiment",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "ComparativeConfig",
+    "ComparativeTrainer",
+    "Dataset",
+    "DeepLinearNetwork",
+    "History",
+    "MetricConfig",
+    "SingleConfig",
+    "Trainer",
+    "comparative_metric",
+    "linear_teacher",
+    "load_run",
+    "model_metric",
+    "register_callback",
+    "register_matrix",
+    "run_experiment",
+]
 
 
 def __getattr__(name: str) -> Any:

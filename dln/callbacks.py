@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dln.config import CallbackConfig
 from dln.errors import ConfigError, ExtensionError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dln.train import Trainer
 
 Callback = Callable[[int, "Trainer"], None]
+"""Called with (step, trainer); may carry the steps it acts on (`dln.timeline.acting_at`)."""
 
 CALLBACKS = Registry("callback")
 
@@ -88,7 +89,7 @@ def _build(config: CallbackConfig, where: str) -> Callback:
         raise ExtensionError(f"{where}: making callback {config.name!r} failed: {error!r}") from error
     if not callable(callback):
         raise ExtensionError(f"{where}: the factory of callback {config.name!r} must return callback(step, trainer)")
-    return callback
+    return cast(Callback, callback)
 
 
 def _count(value: Any, name: str, least: int = 1) -> int:

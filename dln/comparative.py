@@ -17,8 +17,8 @@ class ComparativeTrainer:
     """Trains lanes a and b step by step together.
 
     Each lane is an ordinary `Trainer`, with its own batches, optimizer and callbacks, and goes exactly as it would
-    alone. Columns of a lane end in `_a` or `_b`. A lane that a callback stops keeps its weights while the other goes on;
-    of one that diverges the later values are missing, comparative ones included. The run ends with the last lane.
+    alone. Columns of a lane end in `_a` or `_b`. A lane that a callback stops keeps its weights while the other goes
+    on; of one that diverges the later values are missing, comparative ones included. The run ends with the last lane.
     """
 
     def __init__(
@@ -38,15 +38,16 @@ class ComparativeTrainer:
 
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train to the end and return the records; each is also passed to `on_record` as it is taken."""
-        for self.step in range(self.max_steps + 1):
+        for step in range(self.max_steps + 1):
+            self.step = step
             for lane in self._alive():
-                lane.begin(self.step)
+                lane.begin(step)
             if not self._alive():
                 break
-            last = self.max_steps if self._moving() else self.step
-            if is_recorded(self.step, last, self.evaluate_every):
+            last = self.max_steps if self._moving() else step
+            if is_recorded(step, last, self.evaluate_every):
                 self._record(on_record)
-            if self.step == last:
+            if step == last:
                 break
             for lane in self._moving():
                 lane.optimizer.step()

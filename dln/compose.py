@@ -119,8 +119,10 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
 def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
     """Merge `config` into the schema, resolve every interpolation, check the values, and return plain dataclasses."""
     with translated(schema):
-        node = OmegaConf.create({k: v for k, v in _items(config) if k != "hydra"})
-        merged = OmegaConf.merge(schema_node(schema), node)
+        node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
+        merged = OmegaConf.merge(
+            schema_node(schema), OmegaConf.masked_copy(node, [str(k) for k in node if k != "hydra"])
+        )
         for key, _ in fields(schema):
             try:
                 OmegaConf.select(merged, key)
@@ -144,7 +146,7 @@ def folder(schema: Schema) -> str:
 
 @contextlib.contextmanager
 def translated(schema: Schema, directory: Path | None = None) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise in the block into a ConfigError that names the key and the nearest valid one."""
+    """Turn what Hydra and OmegaConf raise in the block into a ConfigError: the key, and the nearest valid one."""
     try:
         yield
     except MissingConfigException as error:
@@ -221,12 +223,6 @@ def _missing_config(error: MissingConfigException, directory: Path) -> str:
     if not name or not directory.is_dir():
         return " ".join(str(error).split())
     return f"no config named {name!r} in {directory}; {suggestion(name, [p.stem for p in directory.glob('*.yaml')])}"
-
-
-def _items(config: Mapping[str, Any] | DictConfig) -> Iterator[tuple[str, Any]]:
-    if isinstance(config, DictConfig):
-        return iter(config._content.items())  # the nodes themselves: interpolations stay unresolved
-    return iter(config.items())
 
 
 def _metric(entry: Any, where: str) -> MetricConfig:

@@ -136,6 +136,15 @@ class Dataset:
     noise_std: float = 0.0
 
     @property
+    def dims(self) -> tuple[int, int]:
+        """Input and output dimension."""
+        if self.train_inputs is not None and self.train_targets is not None:
+            return self.train_inputs.shape[1], self.train_targets.shape[1]
+        if self.teacher is None:
+            raise ConfigError("a dataset without training samples needs a teacher to draw batches from")
+        return self.teacher.shape[1], self.teacher.shape[0]
+
+    @property
     def online(self) -> bool:
         """Whether batches are drawn afresh instead of from a training set."""
         return self.train_inputs is None
@@ -178,7 +187,7 @@ class Dataset:
             x, y = tensors[f"{split}_inputs"], tensors[f"{split}_targets"]
             if x is not None and y is not None and len(x) != len(y):
                 raise ConfigError(f"dataset: {len(x)} {split}_inputs but {len(y)} {split}_targets")
-        return cls(**tensors)
+        return cls(tensors["train_inputs"], tensors["train_targets"], tensors["test_inputs"], tensors["test_targets"])
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dataset:
         """Return the dataset with its samples in another precision, on another device."""
@@ -208,13 +217,14 @@ def linear_teacher(
     teacher = make_teacher(in_dim, out_dim, params, data_seed)
     matrix = teacher.numpy()
     test_inputs = stream(data_seed, "test inputs").standard_normal((test_samples, in_dim))
-    samples: list[np.ndarray | None] = [None, None, test_inputs, teacher_outputs(matrix, test_inputs)]
+    test = [torch.from_numpy(a) for a in (test_inputs, teacher_outputs(matrix, test_inputs))]
+    train: list[Tensor | None] = [None, None]
     if not online:
         inputs = stream(data_seed, "train inputs").standard_normal((train_samples, in_dim))
         noise = stream(data_seed, "train noise").standard_normal((train_samples, out_dim))
-        samples[:2] = [inputs, teacher_outputs(matrix, inputs) + noise_std * noise]
-    tensors = [None if a is None else torch.from_numpy(a).to(dtype=dtype, device=device) for a in samples]
-    return Dataset(*tensors, teacher=teacher, noise_std=noise_std)
+        targets = teacher_outputs(matrix, inputs) + noise_std * noise
+        train = [torch.from_numpy(inputs), torch.from_numpy(targets)]
+    return Dataset(train[0], train[1], test[0], test[1], teacher, noise_std).to(dtype, device)
 
 
 def teacher_outputs(teacher: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -232,7 +242,13 @@ def teacher_outputs(teacher: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 class Batches(Protocol):
     """An endless supply of batches; setting `batch_size` starts a new epoch from the same stream."""
 
-    batch_size: int | None
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a batch; None is the full batch."""
+        ...
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None: ...
 
     def draw(self) -> tuple[Float[Tensor, "B in"], Float[Tensor, "B out"]]:
         """Return the next batch: inputs and targets."""
@@ -248,6 +264,7 @@ class OfflineBatches:
     def __init__(
         self, inputs: Float[Tensor, "N in"], targets: Float[Tensor, "N out"], batch_size: int | None, batch_seed: int
     ) -> None:
+        """Take the training set, the size of a batch, and the seed of the order."""
         self._inputs, self._targets = inputs, targets
         self._rng = stream(batch_seed, "batch order")
         self.batch_size = batch_size
@@ -282,12 +299,13 @@ class OnlineBatches:
         self,
         teacher: Float64[Tensor, "out in"],
         noise_std: float,
-        batch_size: int,
+        batch_size: int | None,
         batch_seed: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._teacher = teacher.numpy()
+        """Take the teacher, the noise on its outputs, the size of a batch, and the seed of the draws."""
+        self._teacher = teacher.cpu().numpy()
         self._noise_std = noise_std
         self._inputs = stream(batch_seed, "online inputs")
         self._noise = stream(batch_seed, "online noise")
@@ -303,13 +321,13 @@ class OnlineBatches:
     def batch_size(self, size: int | None) -> None:
         if size is None:
             raise ConfigError("batch_size must be a number when data is online: there is no full batch")
-        self._batch_size = size
+        self._batch_size: int = size
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Return the next batch: inputs and targets."""
         out_dim, in_dim = self._teacher.shape
-        inputs = self._inputs.standard_normal((self._batch_size, in_dim))
-        noise = self._noise.standard_normal((self._batch_size, out_dim))
+        inputs = self._inputs.standard_normal((self._batch_size, in_dim))  # [B, in]
+        noise = self._noise.standard_normal((self._batch_size, out_dim))  # [B, out]
         targets = teacher_outputs(self._teacher, inputs) + self._noise_std * noise
         return torch.from_numpy(inputs).to(**self._to), torch.from_numpy(targets).to(**self._to)
 
@@ -320,6 +338,4 @@ def make_batches(dataset: Dataset, batch_size: int | None, batch_seed: int, like
         return OfflineBatches(dataset.train_inputs, dataset.train_targets, batch_size, batch_seed)
     if dataset.teacher is None:
         raise ConfigError("a dataset without training samples needs a teacher to draw batches from")
-    if batch_size is None:
-        raise ConfigError("batch_size must be a number when data is online: there is no full batch")
     return OnlineBatches(dataset.teacher, dataset.noise_std, batch_size, batch_seed, like.dtype, like.device)

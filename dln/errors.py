@@ -9,11 +9,11 @@ class DlnError(Exception):
 
 
 class ConfigError(DlnError, ValueError):
-    """A configuration that cannot be run: names the key, the fault and, where there is one, the nearest valid choice."""
+    """A configuration that cannot be run: names the key, the fault and, where there is one, the nearest choice."""
 
 
 class ExtensionError(DlnError, RuntimeError):
-    """A user's metric, callback or teacher raised; `__cause__` is what it raised, with the trace into the user's file."""
+    """A user's metric, callback or teacher raised; `__cause__` is what it raised, with the trace into their file."""
 
 
 class StorageError(DlnError, OSError):

@@ -129,10 +129,8 @@ def _described(dataset: Dataset | None, schema: Schema, config: Mapping[str, Any
         return config
     from omegaconf import OmegaConf
 
-    sets = [(dataset.train_inputs, dataset.train_targets), (dataset.test_inputs, dataset.test_targets)]
-    inputs, targets = next(pair for pair in sets if pair[0] is not None)
-    model = {"in_dim": inputs.shape[1], "out_dim": targets.shape[1]}
-    data = {"online": True} if dataset.online else {"train_samples": len(dataset.train_inputs)}
+    model = dict(zip(("in_dim", "out_dim"), dataset.dims, strict=True))
+    data = {"online": True} if dataset.train_inputs is None else {"train_samples": len(dataset.train_inputs)}
     model_section = {"shared": {"model": model}} if schema is ComparativeConfig else {"model": model}
     return OmegaConf.merge({"data": data, **model_section}, dict(config))  # type: ignore[return-value]
 

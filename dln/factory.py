@@ -80,7 +80,7 @@ def build(
 
 
 def check_names(config: ExperimentConfig) -> None:
-    """Raise what `build` would raise, without making any data: unknown names, wrong parameters, shapes that do not fit."""
+    """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
     import_extensions(config.extensions)
     select_device(config.device)
     if isinstance(config, ComparativeConfig):

@@ -78,6 +78,19 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
     ]
 
 
+def markdown_table(registry: Registry) -> str:
+    """Return a registry as the table that stands in README.md."""
+    rows = [
+        f"| `{entry.name}` | {_code(entry.usage)} | {entry.description.replace('|', chr(92) + '|')} |"
+        for entry in registry
+    ]
+    return "\n".join(["| name | parameters | meaning |", "|---|---|---|", *rows])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
 def _default(item: dataclasses.Field) -> str:
     value: Any = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
     if value is None or value is MISSING:

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def comparative_metric(name: str, **marks: Any):
 
 @dataclass(frozen=True)
 class MetricData:
-    """What a metric that asks for `data` receives: the step's batch, the whole sets (None where there is none), the loss."""
+    """What a metric that asks for `data` receives: the step's batch, the whole sets (None: there is none), the loss."""
 
     inputs: Float[Tensor, "B in"]
     targets: Float[Tensor, "B out"]
@@ -96,11 +97,11 @@ def singular_values(model: DeepLinearNetwork, top: int | None = None) -> Float64
 
 @model_metric("balancedness")
 def balancedness(model: DeepLinearNetwork) -> Float64[Tensor, "*R L-1"]:
-    """||W_{l+1}' W_{l+1} - W_l W_l'||_F for l = 1, ..., L-1: conserved by gradient flow, 0 when balanced."""
+    """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow."""
     weights = [w.double() for w in model.weights]
     if len(weights) < 2:
         raise ConfigError("balancedness needs at least two layers (model.num_hidden=1 or more)")
-    gaps = [after.mT @ after - before @ before.mT for before, after in zip(weights, weights[1:], strict=False)]
+    gaps = [after.mT @ after - before @ before.mT for before, after in pairwise(weights)]
     return torch.stack([_squares(gap, 2).sqrt() for gap in gaps], -1)
 
 
@@ -137,7 +138,9 @@ def _end_to_end(model: DeepLinearNetwork) -> Tensor:
 def _parameters(model: DeepLinearNetwork, gradient: bool = False) -> list[tuple[Tensor, int]]:
     """Return each parameter (or its gradient) with the number of its own, trailing dimensions."""
     tensors = [(w, 2) for w in model.weights] + [(b, 1) for b in model.biases]
-    return [(t.grad, dims) for t, dims in tensors if t.grad is not None] if gradient else tensors
+    if gradient:
+        return [(t.grad, dims) for t, dims in tensors if t.grad is not None]
+    return tensors
 
 
 def _paired_parameters(a: DeepLinearNetwork, b: DeepLinearNetwork) -> list[tuple[Tensor, Tensor, int]]:
@@ -166,6 +169,7 @@ class Metric:
     """A registered metric with its parameters bound, and the column its values go to."""
 
     def __init__(self, registry: Registry, config: MetricConfig, where: str = "metrics") -> None:
+        """Bind what `config` says; `where` is the config key to name in an error."""
         self._entry = registry.get(config.name, where)
         self._entry.check(config.params, f"{where}.params")
         self._params = dict(config.params)

@@ -16,6 +16,7 @@ from dln.streams import stream
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from numpy.typing import ArrayLike
 
 
 class DeepLinearNetwork(nn.Module):
@@ -45,18 +46,30 @@ class DeepLinearNetwork(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__()
+        """Draw a network.
+
+        Args:
+            in_dim: Input dimension.
+            hidden_dim: Width of all hidden layers, or a list with one width a layer.
+            num_hidden: Number of hidden layers; weight matrices are one more.
+            out_dim: Output dimension.
+            gamma: Exponent of the initial scale.
+            bias: Add biases.
+            model_seed: Seed of the draws.
+            dtype: Precision, to which draws in float64 are rounded.
+            device: Where the weights live.
+        """
         hidden = hidden_widths(hidden_dim, num_hidden)
-        widths = [in_dim, *hidden, out_dim]
-        scale = hidden if hidden else [cast(int, hidden_dim)]
-        draws = draw_weights(widths, [scale[0], *scale][: num_hidden + 1], gamma, model_seed)
-        self._assign([torch.from_numpy(w) for w in draws], [None] * len(draws), bias, dtype, device)
+        scale = [hidden[0], *hidden] if hidden else [cast(int, hidden_dim)]
+        weights = draw_weights([in_dim, *hidden, out_dim], scale, gamma, model_seed)
+        biases = [np.zeros(len(w)) for w in weights] if bias else None
+        self._assign([torch.from_numpy(w) for w in weights], biases, dtype, device)
 
     @classmethod
     def from_weights(
         cls,
-        weights: Sequence[Float[Tensor, "out in"] | Sequence],
-        biases: Sequence[Float[Tensor, " out"] | Sequence] | None = None,
+        weights: Sequence[ArrayLike | Float[Tensor, "out in"]],
+        biases: Sequence[ArrayLike | Float[Tensor, " out"]] | None = None,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
@@ -67,30 +80,32 @@ class DeepLinearNetwork(nn.Module):
             ConfigError: The shapes do not chain, or a weight is not a matrix of finite numbers.
         """
         matrices = [torch.as_tensor(w, dtype=dtype).detach() for w in weights]
-        vectors = [None] * len(matrices) if biases is None else [torch.as_tensor(b).detach() for b in biases]
-        check_chain([tuple(w.shape) for w in matrices], [None if b is None else tuple(b.shape) for b in vectors])
-        if not all(torch.isfinite(w).all() for w in (*matrices, *vectors) if w is not None):
+        vectors = None if biases is None else [torch.as_tensor(b, dtype=dtype).detach() for b in biases]
+        check_chain([tuple(w.shape) for w in matrices], None if vectors is None else [tuple(b.shape) for b in vectors])
+        if not all(torch.isfinite(p).all() for p in (*matrices, *(vectors or ()))):
             raise ConfigError("weights contain NaN or infinite numbers")
         model = cls.__new__(cls)
-        nn.Module.__init__(model)
-        model._assign(matrices, vectors, biases is not None, dtype or matrices[0].dtype, device)
+        model._assign(matrices, vectors, dtype or matrices[0].dtype, device)
         return model
 
     def _assign(
         self,
         weights: Sequence[Tensor],
-        biases: Sequence[Tensor | None],
-        bias: bool,
+        biases: Sequence[ArrayLike | Tensor] | None,
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
+        super().__init__()
         self.layers = nn.Sequential()
-        for w, b in zip(weights, biases, strict=True):
-            layer = nn.utils.skip_init(nn.Linear, w.shape[1], w.shape[0], bias=bias, dtype=dtype, device=device)
+        for i, w in enumerate(weights):
+            # skip_init: torch's own initialisation would draw from its global generator.
+            n_out, n_in = w.shape
+            bias = biases is not None
+            layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=dtype, device=device))
             with torch.no_grad():
                 layer.weight.copy_(w)
-                if bias:
-                    layer.bias.copy_(torch.zeros(w.shape[0]) if b is None else b)
+                if biases is not None:
+                    layer.bias.copy_(torch.as_tensor(biases[i]))
             self.layers.append(layer)
 
     def forward(self, inputs: Float[Tensor, "B in"]) -> Float[Tensor, "B out"]:
@@ -98,14 +113,15 @@ class DeepLinearNetwork(nn.Module):
         return self.layers(inputs)
 
     @property
-    def weights(self) -> list[Float[nn.Parameter, "out in"]]:
+    def weights(self) -> list[Float[Tensor, "out in"]]:
         """The weight matrices W_1, ..., W_L."""
         return [cast(nn.Linear, layer).weight for layer in self.layers]
 
     @property
-    def biases(self) -> list[Float[nn.Parameter, " out"]]:
+    def biases(self) -> list[Float[Tensor, " out"]]:
         """The biases b_1, ..., b_L; empty for a network without."""
-        return [b for layer in self.layers if (b := cast(nn.Linear, layer).bias) is not None]
+        biases: list[Tensor | None] = [cast(nn.Linear, layer).bias for layer in self.layers]
+        return [b for b in biases if b is not None]
 
     def end_to_end(self) -> Float[Tensor, "out in"]:
         """Return the product W_L ... W_1."""
@@ -171,15 +187,14 @@ def load_weights(path: str | Path) -> tuple[list[np.ndarray], list[np.ndarray] |
     return weights, biases
 
 
-def check_chain(shapes: Sequence[tuple[int, ...]], bias_shapes: Sequence[tuple[int, ...] | None]) -> None:
+def check_chain(shapes: Sequence[tuple[int, ...]], bias_shapes: Sequence[tuple[int, ...]] | None) -> None:
     """Raise ConfigError unless matrices of these shapes can be multiplied, W_L ... W_1, and biases fit."""
-    if not shapes or len(bias_shapes) != len(shapes):
-        raise ConfigError(f"{len(shapes)} weights and {len(bias_shapes)} biases do not make a network")
+    if not shapes or (bias_shapes is not None and len(bias_shapes) != len(shapes)):
+        raise ConfigError(f"{len(shapes)} weights and {len(bias_shapes or ())} biases do not make a network")
     for i, shape in enumerate(shapes, start=1):
         if len(shape) != 2 or 0 in shape:
             raise ConfigError(f"W{i} has shape {shape}; a weight is a matrix [out, in]")
         if i > 1 and shape[1] != shapes[i - 2][0]:
             raise ConfigError(f"W{i} {list(shape)} cannot follow W{i - 1} {list(shapes[i - 2])}: shapes are [out, in]")
-        b = bias_shapes[i - 1]
-        if b is not None and b != (shape[0],):
-            raise ConfigError(f"b{i} has shape {list(b)} but W{i} has {shape[0]} outputs")
+        if bias_shapes is not None and bias_shapes[i - 1] != (shape[0],):
+            raise ConfigError(f"b{i} has shape {list(bias_shapes[i - 1])} but W{i} has {shape[0]} outputs")

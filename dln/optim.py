@@ -10,7 +10,7 @@ from torch import nn
 from dln.errors import ConfigError, suggestion
 
 _CLOSURE_OR_SPARSE = {"Optimizer", "LBFGS", "SparseAdam"}
-"""Of torch.optim, what is no optimizer for a plain loop: LBFGS re-evaluates the loss, SparseAdam wants sparse gradients."""
+"""Of torch.optim, what a plain loop cannot use: LBFGS re-evaluates the loss, SparseAdam wants sparse gradients."""
 
 
 def optimizers() -> list[str]:
@@ -56,6 +56,6 @@ def _construct(cls: type, args: list[Any], params: Mapping[str, Any], key: str) 
         raise ConfigError(f"{key}: {cls.__name__} refuses {dict(params)}: {error}") from error
 
 
-def _takes_output_and_target(loss: type[nn.Module]) -> bool:
+def _takes_output_and_target(loss: Any) -> bool:
     parameters = list(inspect.signature(loss.forward).parameters.values())[1:]
     return len([p for p in parameters if p.default is p.empty]) == 2

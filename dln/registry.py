@@ -51,12 +51,12 @@ class Entry:
         if self.parameters is None:
             return
         owner = f"{self.kind} {self.name!r}"
-        hints = {name: p.annotation for name, p in self.parameters.items()} | _type_hints(self.function)
         for name, value in params.items():
             if name not in self.parameters:
                 raise ConfigError(f"{where}.{name}: {owner} has no such parameter; {suggestion(name, self.parameters)}")
-            if not _fits(value, hints.get(name, Any)):
-                raise ConfigError(f"{where}.{name}: {owner} takes {_spell(hints[name])} here, not {value!r}")
+            hint = _type(self.function, self.parameters[name])
+            if not _fits(value, hint):
+                raise ConfigError(f"{where}.{name}: {owner} takes {_spell(hint)} here, not {value!r}")
         for name, parameter in self.parameters.items():
             if parameter.default is parameter.empty and name not in params:
                 raise ConfigError(f"{where}.{name}: {owner} needs this parameter; it takes: {self.usage}")
@@ -169,11 +169,15 @@ def _identity(function: Callable) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _type_hints(function: Callable) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # an annotation only a type checker can read says nothing here
-        return {}
+def _type(function: Callable, parameter: inspect.Parameter) -> Any:
+    """Return the type that `parameter` is annotated with, or Any."""
+    hint = parameter.annotation
+    if isinstance(hint, str):
+        try:
+            hint = eval(hint, getattr(function, "__globals__", {}))
+        except Exception:  # a name that only a type checker imports says nothing here
+            return Any
+    return Any if hint is parameter.empty else hint
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -8,6 +8,7 @@ checkpoints/     weights, if asked for
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -66,10 +67,8 @@ class RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with contextlib.suppress(OSError):  # a full disk, reported by `append` already
             self._file.close()
-        except OSError:  # a full disk, reported by `append` already
-            pass
 
 
 def load_run(directory: str | Path) -> History:

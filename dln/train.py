@@ -104,8 +104,8 @@ class Trainer:
     def begin(self, step: int) -> None:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""
         self.step = step
-        for callback in self.callbacks:
-            if acts_at(callback, step) and self.stopped_at is None:
+        for callback in self.callbacks if self.stopped_at is None else ():
+            if acts_at(callback, step):
                 self._call(callback)
         self.inputs, self.targets = self.batches.draw()
         self.optimizer.zero_grad()
@@ -171,7 +171,8 @@ class Trainer:
         return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
 
     def _call(self, callback: Callback) -> None:
-        name = getattr(callback, "__qualname__", type(callback).__name__).partition(".<locals>")[0]
+        # A callback is known by the factory it was made in: my_callback.<locals>.callback
+        name = getattr(callback, "__qualname__", type(callback).__name__).split(".<locals>.")[-2:][0]
         with naming(f"callback {name!r}", self.step):
             callback(self.step, self)
 
@@ -210,7 +211,7 @@ def _check_fit(model: DeepLinearNetwork, dataset: Dataset) -> None:
             continue
         if (x.shape[1], y.shape[1]) != dims:
             raise ConfigError(
-                f"the model maps {dims[0]} to {dims[1]} dimensions but the {split} set has {x.shape[1]} and {y.shape[1]}"
+                f"the model maps {dims[0]} to {dims[1]} but the {split} set has {x.shape[1]} to {y.shape[1]}"
             )
         if x.dtype != first.dtype or x.device != first.device:
             raise ConfigError(

@@ -1,0 +1,231 @@
+"""Metrics: plain numpy definitions, symmetries of the equations, and one value whether alone or in an ensemble."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dln import MetricConfig
+from dln.errors import ConfigError, ExtensionError
+from dln.metrics import (
+    COMPARATIVE_METRICS,
+    MODEL_METRICS,
+    Metric,
+    build_metrics,
+    comparative_metric,
+    model_metric,
+)
+from dln.model import DeepLinearNetwork
+
+BUILT_IN = ["balancedness", "end_to_end_norm", "gradient_norm", "layer_norms", "singular_values", "weight_norm"]
+BUILT_IN_PAIRS = ["end_to_end_distance", "param_cosine_sim", "param_distance"]
+
+
+def network(seed=0, bias=False, **kwargs):
+    """A float64 network with the gradient of a random loss, as at a record."""
+    model = DeepLinearNetwork(4, 6, 2, 3, model_seed=seed, dtype=torch.float64, bias=bias, **kwargs)
+    rng = np.random.default_rng(seed)
+    for p in model.parameters():
+        p.grad = torch.from_numpy(rng.standard_normal(p.shape))
+    return model
+
+
+def numbers(model, gradient=False):
+    return [(p.grad if gradient else p.detach()).numpy() for p in model.parameters()]
+
+
+def value(name, *models, **params):
+    registry = COMPARATIVE_METRICS if name in COMPARATIVE_METRICS else MODEL_METRICS
+    return Metric(registry, MetricConfig(name, params))(*models).detach().numpy()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_norms_are_those_of_all_numbers(bias):
+    model = network(bias=bias)
+    np.testing.assert_allclose(value("weight_norm", model), np.sqrt(sum((p**2).sum() for p in numbers(model))))
+    expected = np.sqrt(sum((g**2).sum() for g in numbers(model, gradient=True)))
+    np.testing.assert_allclose(value("gradient_norm", model), expected)
+
+
+def test_layer_and_end_to_end_metrics_are_their_definitions():
+    model = network()
+    w1, w2, w3 = numbers(model)
+    np.testing.assert_allclose(value("layer_norms", model), [np.linalg.norm(w) for w in (w1, w2, w3)])
+    np.testing.assert_allclose(value("end_to_end_norm", model), np.linalg.norm(w3 @ w2 @ w1))
+    spectrum = np.linalg.svd(w3 @ w2 @ w1, compute_uv=False)
+    np.testing.assert_allclose(value("singular_values", model), spectrum)
+    np.testing.assert_allclose(value("singular_values", model, top=2), spectrum[:2])
+    gaps = [np.linalg.norm(b.T @ b - a @ a.T) for a, b in ((w1, w2), (w2, w3))]
+    np.testing.assert_allclose(value("balancedness", model), gaps)
+
+
+def test_comparative_metrics_are_their_definitions():
+    a, b = network(0), network(1)
+    flat_a, flat_b = (np.concatenate([p.ravel() for p in numbers(m)]) for m in (a, b))
+    np.testing.assert_allclose(value("param_distance", a, b), np.linalg.norm(flat_a - flat_b))
+    cosine = flat_a @ flat_b / np.linalg.norm(flat_a) / np.linalg.norm(flat_b)
+    np.testing.assert_allclose(value("param_cosine_sim", a, b), cosine)
+    maps = [w3 @ w2 @ w1 for w1, w2, w3 in (numbers(a), numbers(b))]
+    np.testing.assert_allclose(value("end_to_end_distance", a, b), np.linalg.norm(maps[0] - maps[1]))
+
+
+def test_a_model_and_itself_are_at_distance_exactly_zero():
+    a = network()
+    assert value("param_distance", a, a) == 0
+    assert value("end_to_end_distance", a, a) == 0
+    assert value("param_cosine_sim", a, a) == 1
+
+
+def test_scaling_one_model_changes_no_cosine():
+    a, b = network(0), network(1)
+    scaled = DeepLinearNetwork.from_weights([3 * w for w in numbers(b)])
+    np.testing.assert_allclose(value("param_cosine_sim", a, scaled), value("param_cosine_sim", a, b))
+
+
+def rotated(model, seed=0):
+    """The same function with rotated hidden units: W_l -> Q_l W_l Q_{l-1}', Q orthogonal in every hidden layer."""
+    rng = np.random.default_rng(seed)
+    widths = [w.shape[0] for w in model.weights[:-1]]
+    qs = [np.eye(model.weights[0].shape[1])]
+    qs += [np.linalg.qr(rng.standard_normal((n, n)))[0] for n in widths] + [np.eye(model.weights[-1].shape[0])]
+    turn = [lambda m, i=i: qs[i + 1] @ m @ qs[i].T for i in range(len(qs) - 1)]
+    result = DeepLinearNetwork.from_weights([t(w.detach().numpy()) for t, w in zip(turn, model.weights, strict=True)])
+    for t, old, new in zip(turn, model.weights, result.weights, strict=True):
+        new.grad = torch.from_numpy(t(old.grad.numpy()))
+    return result
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_model_metrics_do_not_see_rotations_of_hidden_units(name):
+    model = network()
+    np.testing.assert_allclose(value(name, rotated(model)), value(name, model), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", BUILT_IN_PAIRS)
+def test_comparative_metrics_do_not_see_a_rotation_of_both_models(name):
+    a, b = network(0), network(1)
+    np.testing.assert_allclose(value(name, rotated(a), rotated(b)), value(name, a, b), rtol=1e-12, atol=1e-14)
+
+
+def test_distances_between_parameters_do_see_a_rotation_of_one():
+    a = network()
+    assert value("param_distance", a, rotated(a)) > 1
+    assert value("end_to_end_distance", a, rotated(a)) < 1e-13
+
+
+def ensemble(models):
+    """Stand-in for an ensemble: the models' tensors stacked along a leading dimension."""
+
+    def stack(tensors):
+        stacked = torch.stack([t.detach() for t in tensors])
+        stacked.grad = torch.stack([t.grad for t in tensors])
+        return stacked
+
+    weights = [stack(layer) for layer in zip(*(m.weights for m in models), strict=True)]
+    biases = [stack(layer) for layer in zip(*(m.biases for m in models), strict=True)]
+    return SimpleNamespace(weights=weights, biases=biases)
+
+
+@pytest.mark.parametrize("name", BUILT_IN + BUILT_IN_PAIRS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_all_members_of_an_ensemble_at_once_are_each_alone(name, bias):
+    lanes = [[network(seed + 10 * lane, bias) for seed in range(5)] for lane in range(2)]
+    lanes = lanes if name in COMPARATIVE_METRICS else lanes[:1]
+    registry = COMPARATIVE_METRICS if name in COMPARATIVE_METRICS else MODEL_METRICS
+    together = registry.get(name)(*(ensemble(models) for models in lanes)).detach().numpy()
+    alone = np.array([value(name, *members) for members in zip(*lanes, strict=True)])
+    np.testing.assert_allclose(together, alone, rtol=1e-13, atol=1e-15)
+
+
+def test_float32_weights_are_measured_in_float64():
+    single = DeepLinearNetwork(4, 30, 2, 3)
+    double = DeepLinearNetwork.from_weights([w.detach() for w in single.weights], dtype=torch.float64)
+    for name in sorted(set(BUILT_IN) - {"gradient_norm"}):
+        np.testing.assert_array_equal(value(name, single), value(name, double))
+
+
+def test_the_registries_hold_what_is_tested_here():
+    assert set(BUILT_IN) <= set(MODEL_METRICS.names())
+    assert set(BUILT_IN_PAIRS) <= set(COMPARATIVE_METRICS.names())
+    built_in = {e.name for e in [*MODEL_METRICS, *COMPARATIVE_METRICS] if e.function.__module__ == "dln.metrics"}
+    assert built_in == set(BUILT_IN) | set(BUILT_IN_PAIRS)
+
+
+# --- from a user's function to columns
+
+
+def test_numbers_lists_arrays_and_dicts_become_columns():
+    values = {"number": 1, "array": np.arange(3), "tensor": torch.ones(2), "dict": {"x": 1.0, "y": torch.tensor(2)}}
+    for name, v in values.items():
+        model_metric(f"test_columns_{name}")(lambda model, v=v: v)
+    metrics = build_metrics([MetricConfig(f"test_columns_{name}", label=name) for name in values])
+    columns = {}
+    for metric in metrics:
+        columns |= metric.columns(metric(network()), "_a")
+    assert columns == {
+        "number_a": 1.0,
+        "array_a": [0.0, 1.0, 2.0],
+        "tensor_a": [1.0, 1.0],
+        "dict_a.x": 1.0,
+        "dict_a.y": 2.0,
+    }
+
+
+def test_a_value_that_is_no_number_is_refused():
+    model_metric("test_words")(lambda model: "words")
+    (metric,) = build_metrics(["test_words"])
+    with pytest.raises(ExtensionError, match="returned 'words'"):
+        metric.columns(metric(network()))
+
+
+@pytest.mark.parametrize("deed", ["weights", "gradient", "backward", "no gradient"])
+def test_a_metric_that_writes_is_refused(deed):
+    def meddle(model):
+        with torch.no_grad():
+            if deed == "weights":
+                model.weights[0].mul_(2)
+            elif deed == "gradient":
+                model.weights[0].grad.zero_()
+        if deed == "backward":
+            model.end_to_end().sum().backward()
+        if deed == "no gradient":
+            model.zero_grad()
+        return 0.0
+
+    model_metric(f"test_meddle_{deed}")(meddle)
+    (metric,) = build_metrics([f"test_meddle_{deed}"])
+    with pytest.raises(ExtensionError, match="must not change the trajectory"):
+        metric(network())
+
+
+def test_a_metric_may_differentiate():
+    @model_metric("test_differentiates")
+    def differentiates(model):
+        return torch.autograd.grad(model.end_to_end().sum(), model.weights[0])[0].norm()
+
+    (metric,) = build_metrics(["test_differentiates"])
+    assert metric(network()).item() > 0
+
+
+def test_parameters_and_labels():
+    @comparative_metric("test_powers")
+    def powers(model_a, model_b, exponent: float = 1.0):
+        return 2.0**exponent
+
+    configs = [MetricConfig("test_powers"), MetricConfig("test_powers", {"exponent": 3}, "cubed")]
+    one, cubed = build_metrics(configs, COMPARATIVE_METRICS)
+    assert (one.columns(one(None or network(), network()))) == {"test_powers": 2.0}
+    assert cubed.columns(cubed(network(), network())) == {"cubed": 8.0}
+    with pytest.raises(ConfigError, match="two metrics are called 'test_powers'"):
+        build_metrics([configs[0], configs[0]], COMPARATIVE_METRICS)
+    with pytest.raises(ConfigError, match="label"):
+        build_metrics([MetricConfig("test_powers", label="train_loss")], COMPARATIVE_METRICS)
+
+
+def test_models_of_different_shape_have_maps_to_compare_but_no_parameters():
+    narrow, wide = DeepLinearNetwork(hidden_dim=4), DeepLinearNetwork(hidden_dim=8, num_hidden=1)
+    assert value("end_to_end_distance", narrow, wide) > 0
+    for name in ("param_distance", "param_cosine_sim"):
+        with pytest.raises(ConfigError, match="different shapes"):
+            value(name, narrow, wide)
