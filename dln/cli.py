@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dln.compose import Schema, loader_class, resolve, translated
 from dln.config import ComparativeConfig, SingleConfig
-from dln.errors import ConfigError, DlnError, ExtensionError
+from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
 
 if TYPE_CHECKING:
     from dln.history import History
@@ -55,8 +55,12 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
 
 def run_from_hydra(config: DictConfig, schema: Schema) -> None:
     """Run the experiment of a composed config in the directory Hydra made for it, and print how it ended."""
+    import torch
+
     from dln.experiment import run_resolved
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # matrices this small are slower on several threads, and sweeps use the cores better
     directory = Path(HydraConfig.get().runtime.output_dir)
     shown = os.path.relpath(directory)
     resolved = resolve(config, schema)
@@ -66,10 +70,7 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
     try:
         history = run_resolved(resolved, directory=directory, progress=True)
     except KeyboardInterrupt:
-        from dln.store import load_run
-
-        last = load_run(directory).final.get("step", "none")
-        print(f"interrupted; the records to step {last} of {resolved.max_steps} are in {shown}", file=sys.stderr)
+        print(interrupted_line(directory, resolved.max_steps, shown), file=sys.stderr)
         raise
     print(closing_line(history, resolved.max_steps, time.perf_counter() - started, shown), flush=True)
 
@@ -86,6 +87,17 @@ def closing_line(history: History, max_steps: int, seconds: float, where: str) -
     head = f"{', '.join(ends)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
     losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
     return " | ".join([f"{head} in {seconds:.1f} s", *([", ".join(losses)] if losses else []), where])
+
+
+def interrupted_line(directory: Path, max_steps: int, where: str) -> str:
+    """Say how far an interrupted run got."""
+    from dln.store import load_run
+
+    try:
+        last = load_run(directory).final["step"]
+    except (StorageError, KeyError):
+        return "interrupted before the first record"
+    return f"interrupted; the records to step {last} of {max_steps} are in {where}"
 
 
 @contextlib.contextmanager
@@ -135,16 +147,13 @@ class Gate(Callback):
             claim_output(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check every value of a sweep, each beside the first value of the other keys."""
+        """Check every run of a sweep."""
         with reported(self.schema):
             loader = GlobalHydra.instance().config_loader()
             written = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
             parser = OverridesParser.create(config_loader=loader)
             overrides = parser.parse_overrides([*written, *config.hydra.overrides.task])
-            axes = [[job[0] for job in BasicSweeper.split_arguments([o], None)[0]] for o in overrides]
-            firsts = [axis[0] for axis in axes]
-            others = [[*firsts[:i], value, *firsts[i + 1 :]] for i, axis in enumerate(axes) for value in axis[1:]]
-            for job in [firsts, *others]:
+            for job in BasicSweeper.split_arguments(overrides, None)[0]:
                 lines = [*config.hydra.overrides.hydra, *job]
                 self._check(loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN))
             claim_output(config, "sweep")

@@ -15,7 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from dln.config import (
@@ -27,6 +27,7 @@ from dln.config import (
     check,
     fields,
     is_free_dict,
+    named,
 )
 from dln.errors import ConfigError, suggestion
 
@@ -56,13 +57,16 @@ class SchemaLoader(ConfigLoaderImpl):
     schema: Schema
 
     def _load_configuration_impl(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
+        for override in overrides:
+            if override.lstrip("+~").startswith("="):
+                raise ConfigError(f"cannot read the override {override!r}: it names no key")
         self._overrides = overrides
         return super()._load_configuration_impl(config_name, overrides, *args, **kw)
 
     def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
         composed = super()._compose_config_from_defaults_list(defaults, repo)
         hydra = composed.pop("hydra")
-        config = cast(DictConfig, OmegaConf.merge(schema_node(self.schema), composed))
+        config = merge_schema(self.schema, composed)
         with open_dict(config):
             config.hydra = hydra
         self._open_free_dicts(config)
@@ -120,23 +124,36 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
     """Merge `config` into the schema, resolve every interpolation, check the values, and return plain dataclasses."""
     with translated(schema):
         node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
-        merged = OmegaConf.merge(
-            schema_node(schema), OmegaConf.masked_copy(node, [str(k) for k in node if k != "hydra"])
-        )
+        # A plain copy: what a `+` override added to a typed node would pass unseen.
+        plain = {k: v for k, v in cast(dict, OmegaConf.to_container(node)).items() if k != "hydra"}
+        merged = merge_schema(schema, OmegaConf.create(plain))
         for key, _ in fields(schema):
             try:
-                OmegaConf.select(merged, key)
+                leaf = OmegaConf.select(merged, key)
+                if isinstance(leaf, Container):
+                    OmegaConf.to_container(leaf, resolve=True)
             except InterpolationResolutionError as error:
                 raise ConfigError(f"{key}: {_dangling(error, schema)}") from error
         OmegaConf.resolve(merged)
-        resolved = OmegaConf.to_object(merged)
-    for metrics in ("metrics", "model_metrics", "comparative_metrics"):
-        if hasattr(resolved, metrics):
-            setattr(
-                resolved, metrics, [_metric(m, f"{metrics}[{i}]") for i, m in enumerate(getattr(resolved, metrics))]
-            )
-    check(cast(ExperimentConfig, resolved))
+        resolved = cast(ExperimentConfig, OmegaConf.to_object(merged))
+    for key, _ in fields(schema):
+        kind = CallbackConfig if key.startswith("callbacks") else MetricConfig if key.endswith("metrics") else None
+        if kind is not None:
+            setattr(resolved, key, [named(kind, e, f"{key}[{i}]") for i, e in enumerate(getattr(resolved, key))])
+    check(resolved)
     return resolved
+
+
+def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
+    """Return `config` on top of the schema's defaults, typed."""
+    base = schema_node(schema)
+    for key in keys(schema):
+        given, section = _node(config, key), _node(base, key)
+        wrong = isinstance(section, DictConfig | ListConfig) and type(given) is not type(section)
+        if wrong and isinstance(given, Node) and not given._is_none():
+            shape = "a mapping" if isinstance(section, DictConfig) else "a list"
+            raise ConfigError(f"{key} must be {shape}, not {given._value()!r}")
+    return cast(DictConfig, OmegaConf.merge(base, config))
 
 
 def folder(schema: Schema) -> str:
@@ -179,9 +196,6 @@ def _fault(error: Exception, schema: Schema) -> str:
         if isinstance(cause, ValidationError):
             return f"{key or (override[1] if override else 'config')}: {reason}"
         unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
-        if unknown and "CallbackConfig" in unknown[2]:
-            where = override[1] if override else key.partition("[")[0]
-            return f"unknown key {unknown[1]!r} in {where}; {_among(unknown[1], CallbackConfig)}"
         if unknown:
             return unknown_key(override[1] if override else key, schema)
         return f"{key}: {reason}" if key else reason
@@ -214,30 +228,13 @@ def nearest_key(key: str, schema: Schema) -> str:
     return f"known{f' in {section}' if siblings and section else ''}: {', '.join(sorted(heads))}"
 
 
-def _among(word: str, section: type) -> str:
-    return suggestion(word, [name for name, _ in fields(section)])
-
-
 def _missing_config(error: MissingConfigException, directory: Path) -> str:
-    name = Path(error.missing_cfg_file or "").stem if error.missing_cfg_file else ""
-    if not name or not directory.is_dir():
-        return " ".join(str(error).split())
+    name = error.missing_cfg_file or ""
+    if (
+        not name or "/" in name or not directory.is_dir()
+    ):  # a config group, e.g. hydra/launcher: Hydra lists its options
+        return " ".join(str(error).partition("Config search path")[0].split())
     return f"no config named {name!r} in {directory}; {suggestion(name, [p.stem for p in directory.glob('*.yaml')])}"
-
-
-def _metric(entry: Any, where: str) -> MetricConfig:
-    if isinstance(entry, MetricConfig):
-        return entry
-    if isinstance(entry, str):
-        return MetricConfig(name=entry)
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-        raise ConfigError(f"{where}: a metric is a name or a mapping with name, params and label, not {entry!r}")
-    for key in entry:
-        if key not in ("name", "params", "label"):
-            raise ConfigError(f"unknown key '{where}.{key}'; {_among(key, MetricConfig)}")
-    if not isinstance(entry.get("params", {}), Mapping):
-        raise ConfigError(f"{where}.params must be a mapping, not {entry['params']!r}")
-    return MetricConfig(name=entry["name"], params=dict(entry.get("params", {})), label=entry.get("label"))
 
 
 def _node(config: DictConfig, key: str) -> Any:

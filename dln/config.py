@@ -6,6 +6,7 @@ cannot be trained together) or *batchable* (seeds, rates, scales).
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,7 +119,7 @@ class SingleConfig(ExperimentConfig):
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metrics: list[Any] = setting([], "metrics to record (see below)")
-    callbacks: list[CallbackConfig] = setting([], "interventions (see below)")
+    callbacks: list[Any] = setting([], "interventions (see below)")
 
 
 @dataclass
@@ -138,8 +139,8 @@ class ComparativeConfig(ExperimentConfig):
     model_b: ModelConfig = field(default_factory=ModelConfig)
     training_a: TrainingConfig = field(default_factory=TrainingConfig)
     training_b: TrainingConfig = field(default_factory=TrainingConfig)
-    callbacks_a: list[CallbackConfig] = setting([], "interventions on model a")
-    callbacks_b: list[CallbackConfig] = setting([], "interventions on model b")
+    callbacks_a: list[Any] = setting([], "interventions on model a")
+    callbacks_b: list[Any] = setting([], "interventions on model b")
     model_metrics: list[Any] = setting([], "metrics of each model, recorded as NAME_a and NAME_b")
     comparative_metrics: list[Any] = setting([], "metrics of the pair")
 
@@ -186,6 +187,8 @@ def check(config: ExperimentConfig) -> None:
 def _check_bounds(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if value is None:
         return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number, not {value}")
     if bounds.get("choices") and value not in bounds["choices"]:
         raise ConfigError(f"{key}: no such choice as {value!r}; {suggestion(value, bounds['choices'])}")
     if bounds.get("above") is not None and not value > bounds["above"]:
@@ -204,6 +207,32 @@ def _check_lane(config: Any, suffix: str) -> None:
         )
     if not config.data.online and training.batch_size is not None:
         check_batch_size(training.batch_size, config.data.train_samples, f"training{suffix}.batch_size")
+
+
+def named(kind: type[CallbackConfig] | type[MetricConfig], entry: Any, where: str) -> Any:
+    """Return an entry of a list of metrics or callbacks as a `kind`; `where` is its key, for messages.
+
+    >>> named(MetricConfig, "weight_norm", "metrics[0]")
+    MetricConfig(name='weight_norm', params={}, label=None)
+    """
+    if isinstance(entry, kind):
+        return entry
+    if isinstance(entry, str) and kind is MetricConfig:
+        return kind(name=entry)
+    if not isinstance(entry, Mapping):
+        short = "a name or " if kind is MetricConfig else ""
+        raise ConfigError(f"{where} must be {short}a mapping such as {{name: NAME, params: {{...}}}}, not {entry!r}")
+    known = [item.name for item in dataclasses.fields(kind)]
+    for key in entry:
+        if key not in known:
+            raise ConfigError(f"unknown key '{where}.{key}'; {suggestion(key, known)}")
+    if not isinstance(entry.get("name"), str):
+        raise ConfigError(f"{where}.name is missing: the registered name")
+    if not isinstance(entry.get("params", {}), Mapping):
+        raise ConfigError(f"{where}.params must be a mapping, not {entry['params']!r}")
+    if not isinstance(entry.get("label", ""), str | None):
+        raise ConfigError(f"{where}.label must be a name, not {entry['label']!r}")
+    return kind(**entry)
 
 
 def check_batch_size(batch_size: int, samples: int, key: str = "batch_size") -> None:

@@ -39,7 +39,8 @@ def diagonal(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Te
     spectrum = params["spectrum"]
     if spectrum is None:
         spectrum = [(k - i) / k for i in range(k)]
-    if not isinstance(spectrum, list | tuple) or len(spectrum) > k:
+    numbers = isinstance(spectrum, list | tuple) and all(isinstance(s, int | float) for s in spectrum)
+    if not numbers or len(spectrum) > k:
         raise ConfigError(f"data.params.spectrum must list at most {k} numbers, one a mode, not {spectrum!r}")
     return _on_diagonal(params["scale"] * np.array(spectrum, dtype=float), in_dim, out_dim)
 

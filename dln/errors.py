@@ -28,9 +28,9 @@ def suggestion(word: object, choices: Iterable[str]) -> str:
     >>> suggestion("xyz", ["b", "a"])
     'known: a, b'
     """
-    known = sorted(map(str, choices))
+    known = {str(choice).lower(): str(choice) for choice in choices}
     if not known:
         return "none are known"
-    listing = f"known: {', '.join(known)}"
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.55)
-    return f"did you mean {close[0]!r}? ({listing})" if close else listing
+    listing = f"known: {', '.join(sorted(known.values()))}"
+    close = difflib.get_close_matches(str(word).lower(), known, n=1, cutoff=0.55)
+    return f"did you mean {known[close[0]]!r}? ({listing})" if close else listing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dln import factory, store
 from dln.compose import Schema, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
-from dln.errors import ConfigError
+from dln.errors import ConfigError, StorageError
 from dln.history import History
 from dln.train import Trainer
 
@@ -89,27 +90,26 @@ def _run(trainer: Any, directory: str | Path | None) -> History:
     if directory is None:
         return trainer.run()
     started = time.perf_counter()
-    ended = "failed"
+
+    def summary(status: str) -> dict[str, Any]:
+        return {
+            "status": status,
+            "steps": trainer.step,
+            "max_steps": trainer.max_steps,
+            "seconds": round(time.perf_counter() - started, 3),
+            "events": trainer.events,
+        }
+
     with store.RunWriter(directory) as writer:
         try:
-            trainer.run(writer.append)
-            ended = "diverged" if trainer.history.diverged_at is not None else "finished"
-        except KeyboardInterrupt:
-            ended = "interrupted"
+            history = trainer.run(writer.append)
+        except BaseException as error:
+            with contextlib.suppress(StorageError):  # what ended the run matters more
+                writer.finish(summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))
             raise
-        finally:
-            trainer.history.events = trainer.events
-            writer.finish(
-                {
-                    "status": ended,
-                    "steps": trainer.step,
-                    "max_steps": trainer.max_steps,
-                    "seconds": round(time.perf_counter() - started, 3),
-                    "events": trainer.events,
-                }
-            )
-    trainer.history.directory = str(directory)
-    return trainer.history
+        writer.finish(summary("finished" if history.diverged_at is None else "diverged"))
+    history.directory = str(directory)
+    return history
 
 
 def _schema(config: Any, comparative: bool | None) -> Schema:

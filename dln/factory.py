@@ -83,12 +83,11 @@ def check_names(config: ExperimentConfig) -> None:
     """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
     import_extensions(config.extensions)
     select_device(config.device)
-    if isinstance(config, ComparativeConfig):
-        build_metrics(config.model_metrics, MODEL_METRICS, "model_metrics")
-        build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics")
-    elif isinstance(config, SingleConfig):
-        build_metrics(config.metrics, MODEL_METRICS, "metrics")
-    for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
+    comparative = isinstance(config, ComparativeConfig)
+    key = "model_metrics" if comparative else "metrics"
+    metrics = build_metrics(getattr(config, key), MODEL_METRICS, key)
+    shapes = []
+    for suffix in ("_a", "_b") if comparative else ("",):
         model: ModelConfig = getattr(config, f"model{suffix}")
         training: TrainingConfig = getattr(config, f"training{suffix}")
         key = f"training{suffix}"
@@ -97,8 +96,13 @@ def check_names(config: ExperimentConfig) -> None:
         weight = torch.nn.Parameter(torch.zeros(1, 1))
         build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
         make_teacher(model.in_dim, model.out_dim, config.data.params, config.data.data_seed)
-        if model.weights is not None:
-            build_model(model, training.model_seed, torch.float64, torch.device("cpu"), f"model{suffix}")
+        built = build_model(model, training.model_seed, torch.float32, torch.device("cpu"), f"model{suffix}")
+        shapes.append(built.shapes)
+        for metric in metrics:
+            metric.check_fit(built.shapes)
+    if comparative:
+        for metric in build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics"):
+            metric.check_fit(*shapes)
 
 
 def build_dataset(data: DataConfig, in_dim: int, out_dim: int, dtype: torch.dtype, device: torch.device) -> Dataset:
@@ -134,11 +138,14 @@ def build_model(
     )
     if model.weights is None:
         return fresh
-    weights, biases = load_weights(model.weights)
-    loaded = DeepLinearNetwork.from_weights(weights, biases, dtype=dtype, device=device)
-    ours, theirs = ([list(p.shape) for p in m.parameters()] for m in (fresh, loaded))
-    if ours != theirs:
-        raise ConfigError(f"{key}.weights: {model.weights!r} holds shapes {theirs} but the config describes {ours}")
+    try:
+        loaded = DeepLinearNetwork.from_weights(*load_weights(model.weights), dtype=dtype, device=device)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.weights: {error}") from error
+    if fresh.shapes != loaded.shapes:
+        raise ConfigError(
+            f"{key}.weights: {model.weights!r} holds shapes {loaded.shapes} but the config describes {fresh.shapes}"
+        )
     return loaded
 
 

@@ -51,8 +51,8 @@ def _keys(schema: Schema, width: int) -> Iterator[str]:
 
 
 def _registered(schema: Schema, width: int) -> Iterator[str]:
+    yield ""
     for title, registry in registries(schema):
-        yield ""
         yield title
         for entry in registry:
             yield _cut(f"  {f'{entry.name}({entry.usage})':<44} {entry.description}", width)

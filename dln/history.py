@@ -58,6 +58,8 @@ class History:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return one column; `step` is of integers, the others of floats."""
+        if not self.records and name == "step":
+            return np.array([], dtype=np.int64)
         values = [record.get(name) for record in self.records]
         shape = next((np.shape(v) for v in values if v is not None), None)
         if shape is None and name not in self.names:

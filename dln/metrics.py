@@ -39,7 +39,8 @@ def model_metric(name: str, **marks: Any):
 
     `p.grad` of the model's parameters holds the gradient on the step's batch; `data` is a `MetricData`. The value is a
     number, a list or array (one column of vectors), or a dict of them (one column `name.key` each). A metric must only
-    read: one that changes weights or gradients is an error.
+    read: one that changes weights or gradients is an error. A mark `needs=f(shapes)` may refuse models it has no value
+    for.
     """
     return MODEL_METRICS.register(name, **marks)
 
@@ -60,6 +61,23 @@ class MetricData:
     train_targets: Float[Tensor, "N out"] | None
     test_inputs: Float[Tensor, "M in"] | None
     test_targets: Float[Tensor, "M out"] | None
+
+
+Shapes = list[list[int]]
+"""Shapes of a model's parameters, layer by layer."""
+
+
+def _two_layers(shapes: Shapes) -> None:
+    if sum(len(shape) == 2 for shape in shapes) < 2:
+        raise ConfigError("it needs at least two layers (model.num_hidden=1 or more)")
+
+
+def _equal_shapes(a: Shapes, b: Shapes) -> None:
+    if a != b:
+        raise ConfigError(
+            f"parameters of different shapes have no distance: a has {a}, b has {b}; "
+            "end_to_end_distance compares the maps"
+        )
 
 
 # --- metrics of one model ---------------------------------------------------------------------------------------------
@@ -95,12 +113,10 @@ def singular_values(model: DeepLinearNetwork, top: int | None = None) -> Float64
     return torch.linalg.svdvals(_end_to_end(model))[..., :top]
 
 
-@model_metric("balancedness")
+@model_metric("balancedness", needs=_two_layers)
 def balancedness(model: DeepLinearNetwork) -> Float64[Tensor, "*R L-1"]:
     """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow."""
     weights = [w.double() for w in model.weights]
-    if len(weights) < 2:
-        raise ConfigError("balancedness needs at least two layers (model.num_hidden=1 or more)")
     gaps = [after.mT @ after - before @ before.mT for before, after in pairwise(weights)]
     return torch.stack([_squares(gap, 2).sqrt() for gap in gaps], -1)
 
@@ -108,14 +124,14 @@ def balancedness(model: DeepLinearNetwork) -> Float64[Tensor, "*R L-1"]:
 # --- metrics of a pair ------------------------------------------------------------------------------------------------
 
 
-@comparative_metric("param_distance")
+@comparative_metric("param_distance", needs=_equal_shapes)
 def param_distance(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Euclidean distance between the parameters of the two models."""
     pairs = _paired_parameters(model_a, model_b)
     return _sum_of_squares([(a.double() - b.double(), dims) for a, b, dims in pairs]).sqrt()
 
 
-@comparative_metric("param_cosine_sim")
+@comparative_metric("param_cosine_sim", needs=_equal_shapes)
 def param_cosine_sim(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Cosine of the angle between the parameters of the two models, seen as vectors."""
     pairs = _paired_parameters(model_a, model_b)
@@ -144,14 +160,7 @@ def _parameters(model: DeepLinearNetwork, gradient: bool = False) -> list[tuple[
 
 
 def _paired_parameters(a: DeepLinearNetwork, b: DeepLinearNetwork) -> list[tuple[Tensor, Tensor, int]]:
-    ours, theirs = _parameters(a), _parameters(b)
-    shapes = [[list(p.shape) for p, _ in side] for side in (ours, theirs)]
-    if shapes[0] != shapes[1]:
-        raise ConfigError(
-            f"models of different shapes have no distance between parameters: a has {shapes[0]}, b has {shapes[1]}; "
-            "end_to_end_distance compares their maps"
-        )
-    return [(p, q, dims) for (p, dims), (q, _) in zip(ours, theirs, strict=True)]
+    return [(p, q, dims) for (p, dims), (q, _) in zip(_parameters(a), _parameters(b), strict=True)]
 
 
 def _squares(tensor: Tensor, dims: int) -> Tensor:
@@ -176,11 +185,21 @@ class Metric:
         self._wants_data = "data" in inspect.signature(self._entry.function).parameters
         self.label = config.label or config.name
 
+    def check_fit(self, *shapes: Shapes) -> None:
+        """Raise ConfigError if the metric has no value for models with parameters of these shapes."""
+        needs = self._entry.marks.get("needs")
+        if needs is not None:
+            try:
+                needs(*shapes)
+            except ConfigError as error:
+                raise ConfigError(f"{self._entry.kind} {self._entry.name!r}: {error}") from None
+
     def __call__(self, *models: nn.Module, data: MetricData | None = None) -> Any:
-        """Return the value for these models; under autograd, with gradients tracked, so a metric may differentiate."""
+        """Return the value for these models; a metric that differentiates asks for it with `torch.enable_grad()`."""
         arguments = {**self._params, "data": data} if self._wants_data else self._params
         before = _versions(models)
-        value = self._entry(*models, **arguments)
+        with torch.no_grad():
+            value = self._entry(*models, **arguments)
         if _versions(models) != before:
             raise ExtensionError(
                 "it changed the model's weights or gradients, and recording must not change the trajectory: "

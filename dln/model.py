@@ -123,6 +123,11 @@ class DeepLinearNetwork(nn.Module):
         biases: list[Tensor | None] = [cast(nn.Linear, layer).bias for layer in self.layers]
         return [b for b in biases if b is not None]
 
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Shapes of all parameters, layer by layer."""
+        return [list(p.shape) for p in self.parameters()]
+
     def end_to_end(self) -> Float[Tensor, "out in"]:
         """Return the product W_L ... W_1."""
         return product(self.weights)
@@ -173,17 +178,17 @@ def load_weights(path: str | Path) -> tuple[list[np.ndarray], list[np.ndarray] |
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise ConfigError(f"model.weights: no file {str(path)!r}") from None
+        raise ConfigError(f"no file {str(path)!r}") from None
     except Exception as error:
-        raise ConfigError(f"model.weights: {str(path)!r} is not an .npz checkpoint ({error})") from error
+        raise ConfigError(f"{str(path)!r} is not an .npz checkpoint ({error})") from error
     count = sum(name.startswith("W") for name in arrays)
     try:
         weights = [arrays[f"W{i}"] for i in range(1, count + 1)]
         biases = [arrays[f"b{i}"] for i in range(1, count + 1)] if "b1" in arrays else None
     except KeyError as error:
-        raise ConfigError(f"model.weights: {str(path)!r} has no array {error}") from None
+        raise ConfigError(f"{str(path)!r} has no array {error}") from None
     if not weights:
-        raise ConfigError(f"model.weights: {str(path)!r} holds no arrays W1, W2, ...")
+        raise ConfigError(f"{str(path)!r} holds no arrays W1, W2, ...")
     return weights, biases
 
 

@@ -1,11 +1,13 @@
 """Optimizers and losses by their torch names."""
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dln.errors import ConfigError, suggestion
 
@@ -19,9 +21,11 @@ def optimizers() -> list[str]:
     return [n for n, c in classes if issubclass(c, torch.optim.Optimizer) and n not in _CLOSURE_OR_SPARSE]
 
 
+@cache
 def criteria() -> list[str]:
-    """Names of the torch.nn losses that take (output, target)."""
-    return [n for n, c in inspect.getmembers(nn, inspect.isclass) if n.endswith("Loss") and _takes_output_and_target(c)]
+    """Names of the torch.nn losses that compare outputs [B, out] with targets [B, out]."""
+    classes = inspect.getmembers(nn, inspect.isclass)
+    return [name for name, c in classes if name.endswith("Loss") and _compares(c)]
 
 
 def build_optimizer(
@@ -40,8 +44,12 @@ def build_criterion(name: str, params: Mapping[str, Any], key: str = "training")
     if name not in criteria():
         raise ConfigError(f"{key}.criterion: unknown criterion {name!r}; {suggestion(name, criteria())}")
     criterion = _construct(getattr(nn, name), [], params, f"{key}.criterion_params")
-    if getattr(criterion, "reduction", "mean") == "none":
-        raise ConfigError(f"{key}.criterion_params.reduction: a loss must be one number: 'mean' or 'sum', not 'none'")
+    try:
+        scalar = _of_two_samples(criterion).ndim == 0
+    except Exception as error:
+        raise ConfigError(f"{key}.criterion_params: {name} refuses {dict(params)}: {error}") from error
+    if not scalar:
+        raise ConfigError(f"{key}.criterion_params.reduction: a loss must be one number: 'mean' or 'sum'")
     return criterion
 
 
@@ -56,6 +64,15 @@ def _construct(cls: type, args: list[Any], params: Mapping[str, Any], key: str) 
         raise ConfigError(f"{key}: {cls.__name__} refuses {dict(params)}: {error}") from error
 
 
-def _takes_output_and_target(loss: Any) -> bool:
-    parameters = list(inspect.signature(loss.forward).parameters.values())[1:]
-    return len([p for p in parameters if p.default is p.empty]) == 2
+def _compares(loss: Any) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on losses that nobody asked for
+            return _of_two_samples(loss()).ndim == 0
+    except Exception:  # it needs arguments, class labels, a third tensor: no loss for regression
+        return False
+
+
+def _of_two_samples(criterion: nn.Module) -> Tensor:
+    """The loss of outputs that are neither probabilities nor classes."""
+    return criterion(torch.full((2, 3), -1.5), torch.full((2, 3), 2.5))

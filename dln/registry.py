@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,6 +55,8 @@ class Entry:
         for name, value in params.items():
             if name not in self.parameters:
                 raise ConfigError(f"{where}.{name}: {owner} has no such parameter; {suggestion(name, self.parameters)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{where}.{name} must be a finite number, not {value}")
             hint = _type(self.function, self.parameters[name])
             if not _fits(value, hint):
                 raise ConfigError(f"{where}.{name}: {owner} takes {_spell(hint)} here, not {value!r}")

@@ -88,7 +88,10 @@ def load_run(directory: str | Path) -> History:
 
 
 def refuse_occupied(directory: Path) -> None:
-    """Raise StorageError where a directory holds a run or a sweep already: nothing is overwritten."""
+    """Raise StorageError where `directory` holds a run or a sweep already, or cannot be a directory."""
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise StorageError(f"cannot write results to {directory}: {place} is a file")
     for name, what in ((HISTORY, "run"), ("multirun.yaml", "sweep")):
         if (directory / name).exists():
             raise StorageError(f"{directory} holds a {what} already; choose another directory, or remove it")
@@ -99,12 +102,13 @@ def claim_directory(wanted: Path) -> Path:
 
     Making a directory is atomic: two processes that want the same name at the same moment get two.
     """
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            continue
-    raise AssertionError("unreachable")
+    names = itertools.chain([wanted.name], (f"{wanted.name}-{number}" for number in itertools.count(2)))
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for path in map(wanted.with_name, names):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise StorageError(f"cannot make {wanted}: {error.strerror or error}") from error
+    raise AssertionError("names have no end")

@@ -78,6 +78,8 @@ class Trainer:
         self.evaluate_every = evaluate_every
         self.callbacks = list(callbacks)
         self.metrics = build_metrics(metrics, MODEL_METRICS)
+        for metric in self.metrics:
+            metric.check_fit(model.shapes)
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])

@@ -56,7 +56,9 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, bias):
     save_weights(model, tmp_path / "w.npz")
     overrides = ["model.hidden_dim=6", f"model.bias={str(bias).lower()}", f"model.weights={tmp_path / 'w.npz'}"]
     built = factory.build(load_config(overrides, SingleConfig)).model
-    assert all(np.array_equal(a.detach(), b.detach()) for a, b in zip(built.parameters(), model.parameters(), strict=True))
+    assert all(
+        np.array_equal(a.detach(), b.detach()) for a, b in zip(built.parameters(), model.parameters(), strict=True)
+    )
     wrong = load_config([*overrides, "model.hidden_dim=7"], SingleConfig)
     for deed in (factory.build, factory.check_names):
         with pytest.raises(ConfigError, match=r"model.weights: .* holds shapes .*6, 5.* describes .*7, 5"):

@@ -188,7 +188,8 @@ def test_a_metric_that_writes_is_refused(deed):
             elif deed == "gradient":
                 model.weights[0].grad.zero_()
         if deed == "backward":
-            model.end_to_end().sum().backward()
+            with torch.enable_grad():
+                model.end_to_end().sum().backward()
         if deed == "no gradient":
             model.zero_grad()
         return 0.0
@@ -202,7 +203,8 @@ def test_a_metric_that_writes_is_refused(deed):
 def test_a_metric_may_differentiate():
     @model_metric("test_differentiates")
     def differentiates(model):
-        return torch.autograd.grad(model.end_to_end().sum(), model.weights[0])[0].norm()
+        with torch.enable_grad():
+            return torch.autograd.grad(model.end_to_end().sum(), model.weights[0])[0].norm()
 
     (metric,) = build_metrics(["test_differentiates"])
     assert metric(network()).item() > 0
@@ -226,6 +228,14 @@ def test_parameters_and_labels():
 def test_models_of_different_shape_have_maps_to_compare_but_no_parameters():
     narrow, wide = DeepLinearNetwork(hidden_dim=4), DeepLinearNetwork(hidden_dim=8, num_hidden=1)
     assert value("end_to_end_distance", narrow, wide) > 0
-    for name in ("param_distance", "param_cosine_sim"):
+    for metric in build_metrics(["param_distance", "param_cosine_sim"], COMPARATIVE_METRICS):
+        metric.check_fit(wide.shapes, wide.shapes)
         with pytest.raises(ConfigError, match="different shapes"):
-            value(name, narrow, wide)
+            metric.check_fit(narrow.shapes, wide.shapes)
+
+
+def test_one_layer_has_no_pairs_to_be_balanced():
+    (metric,) = build_metrics(["balancedness"])
+    metric.check_fit(DeepLinearNetwork(num_hidden=1, bias=True).shapes)
+    with pytest.raises(ConfigError, match="two layers"):
+        metric.check_fit(DeepLinearNetwork(num_hidden=0, bias=True).shapes)

@@ -1,0 +1,163 @@
+"""Fixtures that several test files share: `door` starts run.py and run_comparative.py as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 120
+"""Seconds after which a process counts as hanging."""
+
+
+@dataclass
+class Finished:
+    """How a process ended, and what it left behind."""
+
+    status: int
+    out: str
+    err: str
+    cwd: Path
+
+    @property
+    def created(self) -> list[str]:
+        """Everything now in the working directory, by relative path."""
+        return sorted(str(p.relative_to(self.cwd)) for p in self.cwd.rglob("*"))
+
+    @property
+    def directory(self) -> Path:
+        """The directory that the closing line names."""
+        return self.cwd / self.out.strip().splitlines()[-1].rpartition(" | ")[2]
+
+
+class Process:
+    """A command that is running."""
+
+    def __init__(self, report: Path, cwd: Path, server: subprocess.Popen) -> None:
+        self._report, self._cwd, self._server = report, cwd, server
+
+    @property
+    def pid(self) -> int:
+        return int(self._content(".pid"))
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def ended(self) -> bool:
+        return self._report.with_suffix(".status").exists()
+
+    def wait(self) -> Finished:
+        status = int(self._content(".status"))
+        out, err = (self._report.with_suffix(s) for s in (".out", ".err"))
+        return Finished(status, _text(out), _text(err), self._cwd)
+
+    def _content(self, suffix: str) -> str:
+        path = self._report.with_suffix(suffix)
+        wait_until(lambda: path.exists() or self._server.poll() is not None, path.name)
+        return path.read_text(encoding="utf-8")
+
+
+class Door:
+    """Starts commands such as `run.py max_steps=5`, each in a process and a working directory of its own."""
+
+    def __init__(self, server: subprocess.Popen, scratch: Path) -> None:
+        self._server, self._scratch = server, scratch
+        self._started: list[Process] = []
+
+    def start(
+        self, cwd: Path, *argv: str, door: str = "run.py", stderr: str | None = None, **environment: str
+    ) -> Process:
+        """Start a command without waiting for it; `stderr` may be a terminal, `environment` is added to ours."""
+        report = self._scratch / f"process{len(self._started)}"
+        request = {
+            "argv": [str(ROOT / door), *argv],
+            "cwd": str(cwd),
+            "env": clean_environment(**environment),
+            "stdout": str(report.with_suffix(".out")),
+            "stderr": stderr or str(report.with_suffix(".err")),
+            "report": str(report),
+        }
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        self._started.append(Process(report, cwd, self._server))
+        return self._started[-1]
+
+    def run(self, cwd: Path, *argv: str, **options: Any) -> Finished:
+        """Run a command to its end."""
+        return self.start(cwd, *argv, **options).wait()
+
+    def close(self) -> None:
+        """Kill what a failed test left running, and the server."""
+        for process in self._started:
+            if not process.ended:
+                process.send(signal.SIGKILL)
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Start commands quickly, by the server of processes.py."""
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "processes.py")],
+        stdin=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
+    door = Door(server, tmp_path_factory.mktemp("processes"))
+    yield door
+    door.close()
+
+
+@pytest.fixture(scope="session")
+def compose_file() -> Callable:
+    """Return what a user's own YAML file, named by --config-dir and -cn, comes to: f(path, schema, overrides)."""
+    from hydra._internal.utils import create_config_search_path
+    from hydra.types import RunMode
+
+    from dln.compose import loader_class, resolve, translated
+
+    def compose(path: Path, schema: type, overrides: Sequence[str] = ()) -> Any:
+        with translated(schema, path.parent):
+            loader = loader_class(schema)(create_config_search_path(str(path.parent)))
+            composed = loader.load_configuration(path.stem, list(overrides), RunMode.RUN, from_shell=False)
+        return resolve(composed, schema)
+
+    return compose
+
+
+@pytest.fixture(scope="session")
+def waiting() -> Callable:
+    """Return `wait_until`, for tests that watch a process."""
+    return wait_until
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Our environment without what would change a command's behaviour, and with one thread a process."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("HYDRA_", "PYTEST_", "COV_", "PYTHONPATH"))}
+    return ours | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | extra
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    """Poll until `condition` holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.02)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode() if path.exists() else ""  # bytes: carriage returns are kept
