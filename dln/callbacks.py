@@ -41,6 +41,8 @@ def multi_switch_batch_size(schedule: dict[int, int | None]) -> Callback:
     def callback(step: int, trainer: Trainer) -> None:
         trainer.batch_size = sizes[step]
 
+    # For `check_names`: a size too large is found before the run.
+    callback.batch_sizes = list(sizes.values())  # type: ignore[attr-defined]
     return acting_at(sizes.keys(), callback)
 
 

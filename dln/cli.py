@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import sys
 import time
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from dln.history import History
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+CHECKED_IN_FULL = 64
+"""Runs of a sweep that are all checked before the first starts, at some 0.1 s each."""
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -147,13 +150,18 @@ class Gate(Callback):
             claim_output(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check every run of a sweep."""
+        """Check every run of a small sweep; of a large one every value, each beside the first value of the others."""
         with reported(self.schema):
             loader = GlobalHydra.instance().config_loader()
             written = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
             parser = OverridesParser.create(config_loader=loader)
             overrides = parser.parse_overrides([*written, *config.hydra.overrides.task])
-            for job in BasicSweeper.split_arguments(overrides, None)[0]:
+            axes = [[job[0] for job in BasicSweeper.split_arguments([o], None)[0]] for o in overrides]
+            jobs = [list(job) for job in itertools.islice(itertools.product(*axes), CHECKED_IN_FULL + 1)]
+            if len(jobs) > CHECKED_IN_FULL:
+                firsts = [axis[0] for axis in axes]
+                jobs = [[*firsts[:i], v, *firsts[i + 1 :]] for i, axis in enumerate(axes) for v in axis]
+            for job in jobs:
                 lines = [*config.hydra.overrides.hydra, *job]
                 self._check(loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN))
             claim_output(config, "sweep")

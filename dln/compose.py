@@ -161,6 +161,12 @@ def folder(schema: Schema) -> str:
     return "comparative" if schema is ComparativeConfig else "single"
 
 
+def is_only_comparative(config_name: str) -> bool:
+    """Whether there is a comparative config of this name, and no single one."""
+    single, comparative = (CONFIGS / folder(s) / f"{config_name}.yaml" for s in (SingleConfig, ComparativeConfig))
+    return comparative.exists() and not single.exists()
+
+
 @contextlib.contextmanager
 def translated(schema: Schema, directory: Path | None = None) -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise in the block into a ConfigError: the key, and the nearest valid one."""

@@ -201,12 +201,7 @@ def _check_lane(config: Any, suffix: str) -> None:
     model: ModelConfig = getattr(config, f"model{suffix}")
     training: TrainingConfig = getattr(config, f"training{suffix}")
     hidden_widths(model.hidden_dim, model.num_hidden, f"model{suffix}.")
-    if config.data.online and training.batch_size is None:
-        raise ConfigError(
-            f"training{suffix}.batch_size must be a number when data.online is true: there is no full batch"
-        )
-    if not config.data.online and training.batch_size is not None:
-        check_batch_size(training.batch_size, config.data.train_samples, f"training{suffix}.batch_size")
+    check_batch_size(training.batch_size, config.data, f"training{suffix}.batch_size")
 
 
 def named(kind: type[CallbackConfig] | type[MetricConfig], entry: Any, where: str) -> Any:
@@ -235,11 +230,13 @@ def named(kind: type[CallbackConfig] | type[MetricConfig], entry: Any, where: st
     return kind(**entry)
 
 
-def check_batch_size(batch_size: int, samples: int, key: str = "batch_size") -> None:
-    """Raise ConfigError where a batch would be larger than the training set."""
-    if batch_size > samples:
+def check_batch_size(batch_size: int | None, data: DataConfig, key: str) -> None:
+    """Raise ConfigError where batches of this size cannot be drawn; `key` is where it stands."""
+    if data.online and batch_size is None:
+        raise ConfigError(f"{key} must be a number when data.online is true: there is no full batch")
+    if not data.online and batch_size is not None and batch_size > data.train_samples:
         raise ConfigError(
-            f"{key} is {batch_size} but there are only {samples} training samples; "
+            f"{key} is {batch_size} but there are only {data.train_samples} training samples; "
             "take fewer, or null for the full batch"
         )
 

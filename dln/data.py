@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln.config import check_batch_size
 from dln.errors import ConfigError, ExtensionError
 from dln.registry import Registry
 from dln.streams import seeded_torch, stream
@@ -277,8 +276,11 @@ class OfflineBatches:
 
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
-        if size is not None:
-            check_batch_size(size, len(self._inputs))
+        if size is not None and size > len(self._inputs):
+            raise ConfigError(
+                f"batch_size is {size} but there are only {len(self._inputs)} training samples; "
+                "take fewer, or null for the full batch"
+            )
         self._batch_size = size
         self._order = torch.empty(0, dtype=torch.int64)
 

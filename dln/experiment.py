@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory, store
-from dln.compose import Schema, load_config, resolve
+from dln.compose import Schema, is_only_comparative, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.history import History
@@ -39,7 +39,7 @@ def run_experiment(
         config: Overrides as on the command line (`["training.lr=0.01"]`), a nested dictionary with the keys of a YAML
             file, or a config that `resolve` returned.
         config_name: The YAML file that overrides apply to; dictionaries apply to the schema's defaults.
-        comparative: Whether this is a comparison of two models; None tells by the keys.
+        comparative: Whether this is a comparison of two models; None tells by the keys, or by the name of the config.
         dataset: Data of one's own (`dln.Dataset.from_arrays`); the models then take its dimensions.
         directory: Where to store the run; None keeps it in memory only.
         progress: Show a progress bar if this is a terminal.
@@ -52,7 +52,7 @@ def run_experiment(
     >>> history["step"]
     array([ 0, 10, 20])
     """
-    schema = _schema(config, comparative)
+    schema = _schema(config, comparative, config_name)
     if isinstance(config, ExperimentConfig):
         resolved = config
     elif isinstance(config, Mapping):
@@ -112,14 +112,14 @@ def _run(trainer: Any, directory: str | Path | None) -> History:
     return history
 
 
-def _schema(config: Any, comparative: bool | None) -> Schema:
+def _schema(config: Any, comparative: bool | None, config_name: str) -> Schema:
     if isinstance(config, ExperimentConfig):
         return ComparativeConfig if isinstance(config, ComparativeConfig) else SingleConfig
     if comparative is None:
         common = {item.name for item in dataclasses.fields(SingleConfig)}
         pairs = {item.name for item in dataclasses.fields(ComparativeConfig)} - common
         heads = list(config) if isinstance(config, Mapping) else [o.lstrip("+~").partition("=")[0] for o in config]
-        comparative = any(head.partition(".")[0] in pairs for head in heads)
+        comparative = any(head.partition(".")[0] in pairs for head in heads) or is_only_comparative(config_name)
     return ComparativeConfig if comparative else SingleConfig
 
 

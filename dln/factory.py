@@ -18,6 +18,7 @@ from dln.config import (
     ModelConfig,
     SingleConfig,
     TrainingConfig,
+    check_batch_size,
 )
 from dln.data import Dataset, linear_teacher, make_teacher
 from dln.errors import ConfigError
@@ -91,7 +92,9 @@ def check_names(config: ExperimentConfig) -> None:
         model: ModelConfig = getattr(config, f"model{suffix}")
         training: TrainingConfig = getattr(config, f"training{suffix}")
         key = f"training{suffix}"
-        build_callbacks(getattr(config, f"callbacks{suffix}"), f"callbacks{suffix}")
+        for i, callback in enumerate(build_callbacks(getattr(config, f"callbacks{suffix}"), f"callbacks{suffix}")):
+            for size in getattr(callback, "batch_sizes", ()):
+                check_batch_size(size, config.data, f"callbacks{suffix}[{i}].params: batch_size")
         build_criterion(training.criterion, training.criterion_params, key)
         weight = torch.nn.Parameter(torch.zeros(1, 1))
         build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)

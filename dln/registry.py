@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import math
+import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,6 +154,8 @@ def import_extensions(modules: Iterable[str]) -> None:
         ConfigError: A module does not exist.
         ExtensionError: A module exists but raised while it was imported.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a script finds modules beside itself only
     for module in modules:
         try:
             importlib.import_module(module)

@@ -27,11 +27,8 @@ def select_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device: {name!r} cannot be used here ({reason}); use cpu, cuda, cuda:N, mps or auto"
-        ) from None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ConfigError(f"device: {name!r} cannot be used here; use cpu, cuda, cuda:N, mps or auto") from None
     return device
 
 

@@ -76,7 +76,7 @@ def test_named_configs_differ_from_the_default_only_as_they_say():
     assert diagonal.model.gamma == 1.5
     assert diagonal.data.params == {"matrix": "diagonal", "scale": 20.0}
     assert diagonal.metrics == [MetricConfig(name="singular_values")]
-    assert diagonal.max_steps == default.max_steps
+    assert diagonal.training.batch_size == default.training.batch_size
     assert dataclasses.replace(diagonal.model, gamma=default.model.gamma) == default.model
 
 
@@ -201,7 +201,7 @@ def test_resolving_leaves_the_given_dictionary_alone():
 
 def test_free_mappings_take_new_keys_without_a_plus():
     config = load_config(["data.params.matrix=low_rank", "data.params.rank=3", "training.optimizer_params.eps=1"], S)
-    assert config.data.params == {"matrix": "low_rank", "scale": 10.0, "rank": 3}
+    assert config.data.params == {"matrix": "low_rank", "rank": 3}
     assert config.training.optimizer_params == {"eps": 1}
 
 
@@ -281,3 +281,9 @@ def test_without_a_clone_a_message_says_what_to_do(monkeypatch):
     monkeypatch.setattr("dln.compose.CONFIGS", Path("no such place"))
     with pytest.raises(ConfigError, match="dictionary"):
         load_config([], S)
+
+
+def test_a_batch_size_that_a_callback_will_switch_to_is_checked_before_the_run():
+    switch = "callbacks=[{name: switch_batch_size, params: {step: 5, batch_size: 101}}]"
+    with pytest.raises(ConfigError, match=r"callbacks\[0\].params: batch_size is 101 but there are only 100"):
+        check_names(load_config([switch], S))

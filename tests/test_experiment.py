@@ -43,6 +43,7 @@ def test_a_comparison_is_recognised_by_its_keys():
     assert {"train_loss_a", "train_loss_b"} <= set(history.names)
     assert "param_distance" in run_experiment(["max_steps=3", "training_b.batch_size=10"])
     assert "train_loss_a" in run_experiment(["max_steps=3"], comparative=True)
+    assert "end_to_end_distance" in run_experiment(["max_steps=3"], config_name="rich_lazy")
 
 
 def test_a_comparison_against_itself_through_the_config():
