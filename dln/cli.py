@@ -24,9 +24,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from dln.compose import Schema, loader_class, resolve, translated
-from dln.config import ComparativeConfig, SingleConfig
+from dln.compose import loader_class, resolve
+from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
+from dln.faults import translated
 
 if TYPE_CHECKING:
     from dln.history import History

@@ -4,37 +4,32 @@ The schema lies beneath every composed config, a user's own file without a defau
 leaves out has its default, a key that no run knows is an error wherever it stands.
 """
 
-import contextlib
-import difflib
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import InterpolationResolutionError
 
 from dln.config import (
+    CONFIGS,
     CallbackConfig,
     ComparativeConfig,
     ExperimentConfig,
     MetricConfig,
+    Schema,
     SingleConfig,
     check,
     fields,
+    folder,
     is_free_dict,
+    keys,
     named,
 )
-from dln.errors import ConfigError, suggestion
-
-Schema = type[SingleConfig] | type[ComparativeConfig]
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-"""The configs of a clone: `configs/single` and `configs/comparative`."""
+from dln.errors import ConfigError
+from dln.faults import dangling, translated
 
 
 def schema_node(schema: Schema) -> DictConfig:
@@ -114,7 +109,7 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
             f"no configs at {directory}: named configs and overrides need a clone of the repository; "
             "pass a dictionary instead"
         )
-    with translated(schema, directory):
+    with translated(schema):
         loader = loader_class(schema)(create_config_search_path(str(directory)))
         config = loader.load_configuration(config_name, list(overrides), RunMode.RUN, from_shell=False)
     return resolve(config, schema)
@@ -133,7 +128,7 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
                 if isinstance(leaf, Container):
                     OmegaConf.to_container(leaf, resolve=True)
             except InterpolationResolutionError as error:
-                raise ConfigError(f"{key}: {_dangling(error, schema)}") from error
+                raise ConfigError(f"{key}: {dangling(error, schema)}") from error
         OmegaConf.resolve(merged)
         resolved = cast(ExperimentConfig, OmegaConf.to_object(merged))
     for key, _ in fields(schema):
@@ -156,91 +151,10 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
     return cast(DictConfig, OmegaConf.merge(base, config))
 
 
-def folder(schema: Schema) -> str:
-    """Where under `configs/` the files of a schema live."""
-    return "comparative" if schema is ComparativeConfig else "single"
-
-
 def is_only_comparative(config_name: str) -> bool:
     """Whether there is a comparative config of this name, and no single one."""
     single, comparative = (CONFIGS / folder(s) / f"{config_name}.yaml" for s in (SingleConfig, ComparativeConfig))
     return comparative.exists() and not single.exists()
-
-
-@contextlib.contextmanager
-def translated(schema: Schema, directory: Path | None = None) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise in the block into a ConfigError: the key, and the nearest valid one."""
-    try:
-        yield
-    except MissingConfigException as error:
-        raise ConfigError(_missing_config(error, directory or CONFIGS / folder(schema))) from error
-    except OverrideParseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_fault(error, schema)) from error
-
-
-def keys(schema: Schema) -> list[str]:
-    """Every key of the schema, dotted, sections included."""
-    leaves = [key for key, _ in fields(schema)]
-    sections = {".".join(key.split(".")[:i]) for key in leaves for i in range(1, key.count(".") + 1)}
-    return sorted({*leaves, *sections})
-
-
-def _fault(error: Exception, schema: Schema) -> str:
-    cause = error.__cause__ or error.__context__ if isinstance(error, ConfigCompositionException) else error
-    text = str(error).strip() or str(cause)
-    override = re.search(r"(?:Could not override '|Error merging override )([^'=\s]+)", text)
-    if isinstance(cause, OmegaConfBaseException):
-        key = str(cause.full_key or "")
-        reason = str(cause.msg or cause).splitlines()[0]
-        if isinstance(cause, InterpolationResolutionError):
-            target = re.search(r"key '([^']+)' not found", reason)
-            if target:
-                return f"{key + ': ' if key else ''}${{{target[1]}}} points at no key; {nearest_key(target[1], schema)}"
-        if isinstance(cause, ValidationError):
-            return f"{key or (override[1] if override else 'config')}: {reason}"
-        unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
-        if unknown:
-            return unknown_key(override[1] if override else key, schema)
-        return f"{key}: {reason}" if key else reason
-    return " ".join(line.strip() for line in text.splitlines()[:4])
-
-
-def _dangling(error: InterpolationResolutionError, schema: Schema) -> str:
-    reason = str(error.msg or error).splitlines()[0]
-    target = re.search(r"key '([^']+)' not found", reason)
-    return f"${{{target[1]}}} points at no key; {nearest_key(target[1], schema)}" if target else reason
-
-
-def unknown_key(key: str, schema: Schema) -> str:
-    """Say that `key` does not exist, and which was probably meant."""
-    return f"unknown key {key!r}; {nearest_key(key, schema)}"
-
-
-def nearest_key(key: str, schema: Schema) -> str:
-    """Say which key of the schema is nearest to `key`, or what stands in its section."""
-    known = [k for k, _ in fields(schema)]
-    section, _, leaf = key.rpartition(".")
-    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
-    close = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {siblings[close[0]]!r}?"
-    elsewhere = [k for k in known if k.rpartition(".")[2] == leaf] or difflib.get_close_matches(key, known, n=1)
-    if elsewhere:
-        return f"did you mean {elsewhere[0]!r}?"
-    heads = siblings or {k.partition(".")[0] for k in known}
-    return f"known{f' in {section}' if siblings and section else ''}: {', '.join(sorted(heads))}"
-
-
-def _missing_config(error: MissingConfigException, directory: Path) -> str:
-    name = error.missing_cfg_file or ""
-    if (
-        not name or "/" in name or not directory.is_dir()
-    ):  # a config group, e.g. hydra/launcher: Hydra lists its options
-        return " ".join(str(error).partition("Config search path")[0].split())
-    return f"no config named {name!r} in {directory}; {suggestion(name, [p.stem for p in directory.glob('*.yaml')])}"
 
 
 def _node(config: DictConfig, key: str) -> Any:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -145,6 +146,17 @@ class ComparativeConfig(ExperimentConfig):
     comparative_metrics: list[Any] = setting([], "metrics of the pair")
 
 
+Schema = type[SingleConfig] | type[ComparativeConfig]
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+"""The configs of a clone: `configs/single` and `configs/comparative`."""
+
+
+def folder(schema: Schema) -> str:
+    """Where under `configs/` the files of a schema live."""
+    return "comparative" if schema is ComparativeConfig else "single"
+
+
 def fields(node: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
     """Yield (dotted key, field) for every leaf of a schema class or instance, sections opened.
 
@@ -156,6 +168,13 @@ def fields(node: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
             yield from fields(item.type, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, item
+
+
+def keys(schema: Schema) -> list[str]:
+    """Every key of the schema, dotted, sections included."""
+    leaves = [key for key, _ in fields(schema)]
+    sections = {".".join(key.split(".")[:i]) for key in leaves for i in range(1, key.count(".") + 1)}
+    return sorted({*leaves, *sections})
 
 
 def is_free_dict(item: dataclasses.Field) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory, store
-from dln.compose import Schema, is_only_comparative, load_config, resolve
-from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
+from dln.compose import is_only_comparative, load_config, resolve
+from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.history import History
 from dln.train import Trainer

@@ -12,8 +12,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING
 
-from dln.compose import CONFIGS, Schema, folder
-from dln.config import ComparativeConfig, fields
+from dln.config import CONFIGS, ComparativeConfig, Schema, fields, folder
 from dln.registry import Registry, import_extensions
 
 

@@ -128,10 +128,11 @@ def compose_file() -> Callable:
     from hydra._internal.utils import create_config_search_path
     from hydra.types import RunMode
 
-    from dln.compose import loader_class, resolve, translated
+    from dln.compose import loader_class, resolve
+    from dln.faults import translated
 
     def compose(path: Path, schema: type, overrides: Sequence[str] = ()) -> Any:
-        with translated(schema, path.parent):
+        with translated(schema):
             loader = loader_class(schema)(create_config_search_path(str(path.parent)))
             composed = loader.load_configuration(path.stem, list(overrides), RunMode.RUN, from_shell=False)
         return resolve(composed, schema)

@@ -7,22 +7,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from dln.compose import (
-    CONFIGS,
-    ComparativeLoader,
-    SingleLoader,
-    folder,
-    load_config,
-    loader_class,
-    nearest_key,
-    resolve,
-    schema_node,
-    translated,
-)
-from dln.config import ComparativeConfig, MetricConfig, SingleConfig, fields
+from dln.compose import ComparativeLoader, SingleLoader, load_config, loader_class, resolve, schema_node
+from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.data import MATRICES
 from dln.errors import ConfigError
 from dln.factory import check_names
+from dln.faults import nearest_key, translated
 
 S, C = SingleConfig, ComparativeConfig
 SCHEMAS = [S, C]

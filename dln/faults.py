@@ -1,0 +1,79 @@
+"""What Hydra and OmegaConf raise about a config, retold in one line: the key, the fault, the nearest valid key."""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+
+from dln.config import CONFIGS, Schema, fields, folder
+from dln.errors import ConfigError, suggestion
+
+
+@contextlib.contextmanager
+def translated(schema: Schema) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise in the block into a ConfigError: the key, and the nearest valid one."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise ConfigError(_missing_config(error, CONFIGS / folder(schema))) from error
+    except OverrideParseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_fault(error, schema)) from error
+
+
+def _fault(error: Exception, schema: Schema) -> str:
+    cause = error.__cause__ or error.__context__ if isinstance(error, ConfigCompositionException) else error
+    text = str(error).strip() or str(cause)
+    override = re.search(r"(?:Could not override '|Error merging override )([^'=\s]+)", text)
+    if isinstance(cause, OmegaConfBaseException):
+        key = str(cause.full_key or "")
+        reason = str(cause.msg or cause).splitlines()[0]
+        if isinstance(cause, InterpolationResolutionError):
+            reason = dangling(cause, schema)
+        if isinstance(cause, ValidationError):
+            return f"{key or (override[1] if override else 'config')}: {reason}"
+        unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
+        if unknown:
+            return _unknown_key(override[1] if override else key, schema)
+        return f"{key}: {reason}" if key else reason
+    return " ".join(line.strip() for line in text.splitlines()[:4])
+
+
+def dangling(error: InterpolationResolutionError, schema: Schema) -> str:
+    """Say where a `${...}` points that leads nowhere, and which key was probably meant."""
+    reason = str(error.msg or error).splitlines()[0]
+    target = re.search(r"key '([^']+)' not found", reason)
+    return f"${{{target[1]}}} points at no key; {nearest_key(target[1], schema)}" if target else reason
+
+
+def _unknown_key(key: str, schema: Schema) -> str:
+    return f"unknown key {key!r}; {nearest_key(key, schema)}"
+
+
+def nearest_key(key: str, schema: Schema) -> str:
+    """Say which key of the schema is nearest to `key`, or what stands in its section."""
+    known = [k for k, _ in fields(schema)]
+    section, _, leaf = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    close = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {siblings[close[0]]!r}?"
+    elsewhere = [k for k in known if k.rpartition(".")[2] == leaf] or difflib.get_close_matches(key, known, n=1)
+    if elsewhere:
+        return f"did you mean {elsewhere[0]!r}?"
+    heads = siblings or {k.partition(".")[0] for k in known}
+    return f"known{f' in {section}' if siblings and section else ''}: {', '.join(sorted(heads))}"
+
+
+def _missing_config(error: MissingConfigException, directory: Path) -> str:
+    name = error.missing_cfg_file or ""
+    if not name or "/" in name or not directory.is_dir():
+        # A config group, e.g. hydra/launcher: Hydra lists its options.
+        return " ".join(str(error).partition("Config search path")[0].split())
+    return f"no config named {name!r} in {directory}; {suggestion(name, [p.stem for p in directory.glob('*.yaml')])}"
