@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from dln.comparative import ComparativeTrainer
     from dln.config import ComparativeConfig, MetricConfig, SingleConfig
     from dln.data import Dataset, linear_teacher, register_matrix
-    from dln.experiment import run_experiment
+    from dln.ensemble.engine import train_ensemble
+    from dln.experiment import run_experiment, run_experiments
     from dln.history import History
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
@@ -36,6 +37,8 @@ _HOME = {
     "register_callback": "callbacks",
     "register_matrix": "data",
     "run_experiment": "experiment",
+    "run_experiments": "experiment",
+    "train_ensemble": "ensemble.engine",
 }
 
 __all__ = [
@@ -54,6 +57,8 @@ __all__ = [
     "register_callback",
     "register_matrix",
     "run_experiment",
+    "run_experiments",
+    "train_ensemble",
 ]
 
 

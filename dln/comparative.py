@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
@@ -20,6 +21,8 @@ class ComparativeTrainer:
     alone. Columns of a lane end in `_a` or `_b`. A lane that a callback stops keeps its weights while the other goes
     on; of one that diverges the later values are missing, comparative ones included. The run ends with the last lane.
     """
+
+    engine = "autograd"
 
     def __init__(
         self, trainer_a: Trainer, trainer_b: Trainer, comparative_metrics: Sequence[str | MetricConfig] = ()
@@ -46,15 +49,20 @@ class ComparativeTrainer:
                 lane.begin(step)
             if not self._alive():
                 break
-            last = self.max_steps if self._moving() else step
+            ended = not self._moving() and any(lane.stopped_at == step for lane in self._alive())
+            last = step if ended else self.max_steps
             if is_recorded(step, last, self.evaluate_every):
                 self._record(on_record)
-            if step == last:
+            if step == last or not self._moving():
                 break
             for lane in self._moving():
                 lane.optimizer.step()
         self.history.events = self.events
         return self.history
+
+    def add_callback(self, callback: Callback) -> None:
+        """Add a callback behind those of the first lane."""
+        self.lanes["_a"].add_callback(callback)
 
     @property
     def events(self) -> dict[str, int]:

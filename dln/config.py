@@ -109,7 +109,7 @@ class ExperimentConfig:
     checkpoint_every: int | None = setting(None, "steps between saved weights, last step included; null: none", least=1)
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
-    engine: str = setting("auto", "what trains", choices=("auto", "autograd"))
+    engine: str = setting("auto", "what trains", choices=("auto", "compiled", "autograd"))
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
 
 
@@ -272,6 +272,8 @@ def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> l
     ([50, 50, 50], [4, 3])
     """
     is_list = isinstance(hidden_dim, list | tuple)
+    if is_list and not hidden_dim:
+        raise ConfigError(f"{prefix}hidden_dim must be a number where there is no hidden layer: it sets the scale")
     widths = list(hidden_dim) if is_list else [hidden_dim] * max(num_hidden, 1)
     for width in widths:
         if not isinstance(width, int) or isinstance(width, bool) or width < 1:

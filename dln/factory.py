@@ -1,10 +1,15 @@
-"""From a resolved config to trainers: the only place where configs meet the classes that do the work."""
+"""From resolved configs to what runs them: the only place where configs meet the classes that do the work."""
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from dln.callbacks import Callback, build_callbacks
@@ -16,26 +21,33 @@ from dln.config import (
     ExperimentConfig,
     MetricConfig,
     ModelConfig,
-    SingleConfig,
     TrainingConfig,
     check_batch_size,
+    fields,
+    hidden_widths,
 )
 from dln.data import Dataset, linear_teacher, make_teacher
 from dln.errors import ConfigError
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
-from dln.model import DeepLinearNetwork, load_weights, save_weights
-from dln.optim import build_criterion, build_optimizer
+from dln.model import DeepLinearNetwork, draw_initial, load_weights, save_weights
+from dln.optim import build_criterion, build_optimizer, check_optimizer
 from dln.registry import import_extensions
+from dln.timeline import acting_at
 from dln.train import Trainer
 from dln.utils import select_device
+
+if TYPE_CHECKING:
+    from dln.ensemble.engine import Ensemble, SoloRun
+
+log = logging.getLogger("dln")
 
 
 def build(
     config: ExperimentConfig,
     dataset: Dataset | None = None,
     checkpoints: Path | None = None,
-) -> Trainer | ComparativeTrainer:
-    """Return the trainer, or pair of trainers, that a config describes, ready to run.
+) -> Trainer | ComparativeTrainer | SoloRun:
+    """Return what runs a config, on the engine it asks for.
 
     Args:
         config: A resolved SingleConfig or ComparativeConfig.
@@ -43,22 +55,58 @@ def build(
         checkpoints: Where to save weights every `checkpoint_every` steps.
     """
     import_extensions(config.extensions)
-    dtype, device = getattr(torch, config.dtype), select_device(config.device)
-    first = config.model_a if isinstance(config, ComparativeConfig) else config.model  # type: ignore[attr-defined]
-    if dataset is None:
-        dataset = build_dataset(config.data, first.in_dim, first.out_dim, dtype, device)
-    else:
-        dataset = dataset.to(dtype, device)
+    reason = autograd_reason(config)
+    if reason is None:
+        from dln.ensemble.engine import SoloRun
 
-    def lane(suffix: str, metrics: Sequence[MetricConfig]) -> Trainer:
-        model: ModelConfig = getattr(config, f"model{suffix}")
+        return SoloRun(build_ensemble([config], dataset, checkpoints))
+    if config.engine == "auto":
+        log.info("engine: autograd, because of %s", reason)
+    return build_trainer(config, dataset, checkpoints)
+
+
+def autograd_reason(config: ExperimentConfig) -> str | None:
+    """Return why a config runs on the autograd engine; None if the compiled one takes it.
+
+    It depends on the config alone, so a run is the same alone and in a sweep.
+
+    Raises:
+        ConfigError: The config asks for the compiled engine, which does not cover it.
+    """
+    if config.engine == "autograd":
+        return "engine=autograd"
+    from dln.ensemble.coverage import why_not
+
+    reason = None
+    for suffix in suffixes(config):
         training: TrainingConfig = getattr(config, f"training{suffix}")
-        callbacks: list[CallbackConfig] = getattr(config, f"callbacks{suffix}")
-        acts = build_callbacks(callbacks, f"callbacks{suffix}")
-        if config.checkpoint_every is not None and checkpoints is not None:
-            acts.append(save_checkpoints(checkpoints, config.checkpoint_every, config.max_steps, suffix))
+        reason = reason or why_not(
+            training.optimizer,
+            training.optimizer_params,
+            training.criterion,
+            training.criterion_params,
+            select_device(config.device),
+            _callbacks(config, suffix),
+        )
+    if reason is not None and config.engine == "compiled":
+        raise ConfigError(f"engine=compiled does not cover {reason}; use engine=auto or engine=autograd")
+    return reason
+
+
+def build_trainer(
+    config: ExperimentConfig, dataset: Dataset | None = None, checkpoints: Path | None = None
+) -> Trainer | ComparativeTrainer:
+    """Return the autograd engine's trainer, or pair of trainers, for a config."""
+    dtype, device = getattr(torch, config.dtype), select_device(config.device)
+    first: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")
+    if dataset is None:
+        dataset = build_dataset(config.data, first.in_dim, first.out_dim)
+    dataset = dataset.to(dtype, device)
+
+    def lane(suffix: str) -> Trainer:
+        training: TrainingConfig = getattr(config, f"training{suffix}")
         return Trainer(
-            build_model(model, training.model_seed, dtype, device, f"model{suffix}"),
+            build_model(getattr(config, f"model{suffix}"), training.model_seed, dtype, device, f"model{suffix}"),
             dataset,
             lr=training.lr,
             max_steps=config.max_steps,
@@ -69,15 +117,92 @@ def build(
             criterion=training.criterion,
             criterion_params=training.criterion_params,
             evaluate_every=config.evaluate_every,
-            metrics=metrics,
-            callbacks=acts,
+            metrics=_metrics(config),
+            callbacks=_callbacks(config, suffix, checkpoints),
         )
 
+    lanes = [lane(suffix) for suffix in suffixes(config)]
     if isinstance(config, ComparativeConfig):
-        lanes = [lane(suffix, config.model_metrics) for suffix in ("_a", "_b")]
         return ComparativeTrainer(*lanes, comparative_metrics=config.comparative_metrics)
-    assert isinstance(config, SingleConfig)
-    return lane("", config.metrics)
+    return lanes[0]
+
+
+def build_ensemble(
+    configs: Sequence[ExperimentConfig], dataset: Dataset | None = None, checkpoints: Path | None = None
+) -> Ensemble:
+    """Return the compiled engine's ensemble of runs whose configs differ in batchable fields only.
+
+    Runs, or lanes of runs, that are bound to go the same way are computed once.
+
+    Args:
+        configs: Resolved configs that the compiled engine covers.
+        dataset: Data for all, instead of what each config describes.
+        checkpoints: Where to save weights; for an ensemble of one.
+    """
+    from dln.ensemble.coverage import make_rule
+    from dln.ensemble.engine import Ensemble
+    from dln.ensemble.lane import Lane
+
+    first = configs[0]
+    dtype = getattr(torch, first.dtype)
+    datasets: dict[str, Dataset] = {} if dataset is None else {"": dataset.to(dtype, "cpu")}
+    for config in configs if dataset is None else ():
+        if repr(config.data) not in datasets:
+            model: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")
+            datasets[repr(config.data)] = build_dataset(config.data, model.in_dim, model.out_dim).to(dtype, "cpu")
+    places = {key: place for place, key in enumerate(datasets)}
+
+    def lane(suffix: str, configs: Sequence[ExperimentConfig]) -> Lane:
+        trainings: list[TrainingConfig] = [getattr(config, f"training{suffix}") for config in configs]
+        initial = [initial_arrays(c, suffix, np.dtype(first.dtype)) for c in configs]
+        biases = initial[0][1]
+        return Lane(
+            [np.stack(layer) for layer in zip(*(weights for weights, _ in initial), strict=True)],
+            None if biases is None else [np.stack(layer) for layer in zip(*(b for _, b in initial), strict=True)],  # type: ignore[misc]
+            list(datasets.values()),
+            dataset=[places[repr(config.data)] for config in configs] if len(places) > 1 else None,
+            lr=[t.lr for t in trainings],
+            batch_size=trainings[0].batch_size,
+            batch_seeds=[t.batch_seed for t in trainings],
+            rule=make_rule(trainings[0].optimizer, trainings[0].optimizer_params),
+            max_steps=first.max_steps,
+            callbacks=[_callbacks(config, suffix, checkpoints) for config in configs],
+        )
+
+    lanes, members = {}, {}
+    for suffix in suffixes(first):
+        distinct: dict[str, int] = {}
+        members[suffix] = np.array([distinct.setdefault(trajectory(c, suffix), len(distinct)) for c in configs])
+        chosen = np.unique(members[suffix], return_index=True)[1]
+        lanes[suffix] = lane(suffix, [configs[i] for i in chosen])
+    return Ensemble(
+        lanes,
+        members=members,
+        evaluate_every=first.evaluate_every,
+        metrics=_metrics(first),
+        comparative_metrics=first.comparative_metrics if isinstance(first, ComparativeConfig) else (),
+    )
+
+
+def trajectory(config: ExperimentConfig, suffix: str) -> str:
+    """Return what the weights of a lane depend on: runs that agree in it go the same way.
+
+    Batch seeds count only where batches are drawn: not on the full batch, as long as no callback may leave it.
+    """
+    training: TrainingConfig = getattr(config, f"training{suffix}")
+    callbacks = getattr(config, f"callbacks{suffix}")
+    full = training.batch_size in (None, config.data.train_samples) and not config.data.online and not callbacks
+    training = replace(training, batch_seed=0) if full else training
+    return repr((config.data, getattr(config, f"model{suffix}"), training, callbacks))
+
+
+def structure(config: ExperimentConfig) -> str:
+    """Return what runs must agree in to share an ensemble: everything but batchable fields and callbacks."""
+    values = []
+    for key, item in fields(config):
+        if not item.metadata["batchable"] and not key.startswith(("shared.", "callbacks")):
+            values.append((key, functools.reduce(getattr, key.split("."), config)))
+    return repr((type(config).__name__, values))
 
 
 def check_names(config: ExperimentConfig) -> None:
@@ -85,10 +210,9 @@ def check_names(config: ExperimentConfig) -> None:
     import_extensions(config.extensions)
     select_device(config.device)
     comparative = isinstance(config, ComparativeConfig)
-    key = "model_metrics" if comparative else "metrics"
-    metrics = build_metrics(getattr(config, key), MODEL_METRICS, key)
+    metrics = build_metrics(_metrics(config), MODEL_METRICS, "model_metrics" if comparative else "metrics")
     shapes = []
-    for suffix in ("_a", "_b") if comparative else ("",):
+    for suffix in suffixes(config):
         model: ModelConfig = getattr(config, f"model{suffix}")
         training: TrainingConfig = getattr(config, f"training{suffix}")
         key = f"training{suffix}"
@@ -96,20 +220,28 @@ def check_names(config: ExperimentConfig) -> None:
             for size in getattr(callback, "batch_sizes", ()):
                 check_batch_size(size, config.data, f"callbacks{suffix}[{i}].params: batch_size")
         build_criterion(training.criterion, training.criterion_params, key)
-        weight = torch.nn.Parameter(torch.zeros(1, 1))
-        build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
+        check_optimizer(training.optimizer, training.optimizer_params, key)
+        if training.optimizer_params:  # torch checks their values; importing what that needs takes a second
+            weight = torch.nn.Parameter(torch.zeros(1, 1))
+            build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
         make_teacher(model.in_dim, model.out_dim, config.data.params, config.data.data_seed)
         built = build_model(model, training.model_seed, torch.float32, torch.device("cpu"), f"model{suffix}")
         shapes.append(built.shapes)
         for metric in metrics:
             metric.check_fit(built.shapes)
-    if comparative:
+    if isinstance(config, ComparativeConfig):
         for metric in build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics"):
             metric.check_fit(*shapes)
+    autograd_reason(config)
 
 
-def build_dataset(data: DataConfig, in_dim: int, out_dim: int, dtype: torch.dtype, device: torch.device) -> Dataset:
-    """Return the data that a config describes."""
+def suffixes(config: ExperimentConfig) -> tuple[str, ...]:
+    """Return the suffixes of a config's lanes: their sections and columns end in them."""
+    return ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",)
+
+
+def build_dataset(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
+    """Return the data that a config describes, in float64 on the cpu."""
     return linear_teacher(
         in_dim,
         out_dim,
@@ -119,8 +251,7 @@ def build_dataset(data: DataConfig, in_dim: int, out_dim: int, dtype: torch.dtyp
         noise_std=data.noise_std,
         online=data.online,
         data_seed=data.data_seed,
-        dtype=dtype,
-        device=device,
+        dtype=torch.float64,
     )
 
 
@@ -152,6 +283,22 @@ def build_model(
     return loaded
 
 
+def initial_arrays(
+    config: ExperimentConfig, suffix: str, dtype: np.dtype
+) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Return the weights, and biases if any, that `build_model` would start from, without making a network."""
+    model: ModelConfig = getattr(config, f"model{suffix}")
+    seed = getattr(config, f"training{suffix}").model_seed
+    if model.weights is not None:
+        network = build_model(model, seed, getattr(torch, config.dtype), torch.device("cpu"), f"model{suffix}")
+        arrays = [[p.detach().numpy() for p in ps] for ps in (network.weights, network.biases)]
+        return arrays[0], arrays[1] or None
+    hidden = hidden_widths(model.hidden_dim, model.num_hidden)
+    weights = draw_initial(model.in_dim, hidden, model.out_dim, model.hidden_dim, model.gamma, seed)
+    biases = [np.zeros(len(w), dtype) for w in weights] if model.bias else None
+    return [w.astype(dtype) for w in weights], biases
+
+
 def save_checkpoints(directory: Path, interval: int, max_steps: int, suffix: str = "") -> Callback:
     """Return a callback that saves theta_s as `step_S.npz` at multiples of `interval` and at the last step.
 
@@ -159,7 +306,18 @@ def save_checkpoints(directory: Path, interval: int, max_steps: int, suffix: str
     """
 
     def callback(step: int, trainer: Trainer) -> None:
-        if step % interval == 0 or step == max_steps or trainer.stopped_at == step:
-            save_weights(trainer.model, directory / f"step_{step:08d}{suffix}.npz")
+        save_weights(trainer.model, directory / f"step_{step:08d}{suffix}.npz")
 
-    return callback
+    return acting_at([*range(0, max_steps, interval), max_steps], callback, at_end=True)
+
+
+def _metrics(config: ExperimentConfig) -> list[MetricConfig]:
+    return config.model_metrics if isinstance(config, ComparativeConfig) else config.metrics  # type: ignore[attr-defined]
+
+
+def _callbacks(config: ExperimentConfig, suffix: str, checkpoints: Path | None = None) -> list[Callback]:
+    listed: list[CallbackConfig] = getattr(config, f"callbacks{suffix}")
+    callbacks = build_callbacks(listed, f"callbacks{suffix}")
+    if config.checkpoint_every is not None and checkpoints is not None:
+        callbacks.append(save_checkpoints(checkpoints, config.checkpoint_every, config.max_steps, suffix))
+    return callbacks

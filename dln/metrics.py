@@ -39,8 +39,10 @@ def model_metric(name: str, **marks: Any):
 
     `p.grad` of the model's parameters holds the gradient on the step's batch; `data` is a `MetricData`. The value is a
     number, a list or array (one column of vectors), or a dict of them (one column `name.key` each). A metric must only
-    read: one that changes weights or gradients is an error. A mark `needs=f(shapes)` may refuse models it has no value
-    for.
+    read: one that changes weights or gradients is an error.
+
+    Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes weights
+    with a leading member dimension and returns a value for each; such a one says `gradient=True` if it reads gradients.
     """
     return MODEL_METRICS.register(name, **marks)
 
@@ -83,37 +85,37 @@ def _equal_shapes(a: Shapes, b: Shapes) -> None:
 # --- metrics of one model ---------------------------------------------------------------------------------------------
 
 
-@model_metric("weight_norm")
+@model_metric("weight_norm", batched=True)
 def weight_norm(model: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Euclidean norm of all parameters, sqrt(sum_l ||W_l||_F^2), biases included."""
     return _sum_of_squares(_parameters(model)).sqrt()
 
 
-@model_metric("gradient_norm")
+@model_metric("gradient_norm", batched=True, gradient=True)
 def gradient_norm(model: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Euclidean norm of the gradient of the batch loss over all parameters."""
     return _sum_of_squares(_parameters(model, gradient=True)).sqrt()
 
 
-@model_metric("layer_norms")
+@model_metric("layer_norms", batched=True)
 def layer_norms(model: DeepLinearNetwork) -> Float64[Tensor, "*R L"]:
     """Frobenius norms ||W_1||, ..., ||W_L||."""
     return torch.stack([_squares(w, 2).sqrt() for w in model.weights], -1)
 
 
-@model_metric("end_to_end_norm")
+@model_metric("end_to_end_norm", batched=True)
 def end_to_end_norm(model: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Frobenius norm of the end-to-end map W = W_L ... W_1."""
     return _squares(_end_to_end(model), 2).sqrt()
 
 
-@model_metric("singular_values")
+@model_metric("singular_values", batched=True)
 def singular_values(model: DeepLinearNetwork, top: int | None = None) -> Float64[Tensor, "*R k"]:
     """Singular values of the end-to-end map, largest first; only the first `top` if that is given."""
     return torch.linalg.svdvals(_end_to_end(model))[..., :top]
 
 
-@model_metric("balancedness", needs=_two_layers)
+@model_metric("balancedness", batched=True, needs=_two_layers)
 def balancedness(model: DeepLinearNetwork) -> Float64[Tensor, "*R L-1"]:
     """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow."""
     weights = [w.double() for w in model.weights]
@@ -124,14 +126,14 @@ def balancedness(model: DeepLinearNetwork) -> Float64[Tensor, "*R L-1"]:
 # --- metrics of a pair ------------------------------------------------------------------------------------------------
 
 
-@comparative_metric("param_distance", needs=_equal_shapes)
+@comparative_metric("param_distance", batched=True, needs=_equal_shapes)
 def param_distance(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Euclidean distance between the parameters of the two models."""
     pairs = _paired_parameters(model_a, model_b)
     return _sum_of_squares([(a.double() - b.double(), dims) for a, b, dims in pairs]).sqrt()
 
 
-@comparative_metric("param_cosine_sim", needs=_equal_shapes)
+@comparative_metric("param_cosine_sim", batched=True, needs=_equal_shapes)
 def param_cosine_sim(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Cosine of the angle between the parameters of the two models, seen as vectors."""
     pairs = _paired_parameters(model_a, model_b)
@@ -141,7 +143,7 @@ def param_cosine_sim(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> 
     return inner / squares.sqrt()
 
 
-@comparative_metric("end_to_end_distance")
+@comparative_metric("end_to_end_distance", batched=True)
 def end_to_end_distance(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Frobenius distance between the end-to-end maps of the two models, whatever their depths and widths."""
     return _squares(_end_to_end(model_a) - _end_to_end(model_b), 2).sqrt()
@@ -184,6 +186,8 @@ class Metric:
         self._params = dict(config.params)
         self._wants_data = "data" in inspect.signature(self._entry.function).parameters
         self.label = config.label or config.name
+        self.batched: bool = self._entry.marks.get("batched", False)
+        self.wants_gradients: bool = self._entry.marks.get("gradient", not self.batched)
 
     def check_fit(self, *shapes: Shapes) -> None:
         """Raise ConfigError if the metric has no value for models with parameters of these shapes."""
@@ -194,7 +198,7 @@ class Metric:
             except ConfigError as error:
                 raise ConfigError(f"{self._entry.kind} {self._entry.name!r}: {error}") from None
 
-    def __call__(self, *models: nn.Module, data: MetricData | None = None) -> Any:
+    def __call__(self, *models: Any, data: MetricData | None = None) -> Any:
         """Return the value for these models; a metric that differentiates asks for it with `torch.enable_grad()`."""
         arguments = {**self._params, "data": data} if self._wants_data else self._params
         before = _versions(models)
@@ -214,6 +218,12 @@ class Metric:
             return {f"{name}.{key}": _plain(v) for key, v in value.items()}
         return {name: _plain(value)}
 
+    def batched_columns(self, value: Any, suffix: str = "") -> dict[str, np.ndarray]:
+        """Return the columns [R, ...] that the values of R members fill."""
+        name = self.label + suffix
+        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
+        return {column: part.detach().numpy() for column, part in parts.items()}
+
 
 def build_metrics(
     metrics: Sequence[str | MetricConfig], registry: Registry = MODEL_METRICS, key: str = "metrics"
@@ -230,7 +240,7 @@ def build_metrics(
     return built
 
 
-def _versions(models: Sequence[nn.Module]) -> list[tuple[int, int, int]]:
+def _versions(models: Sequence[Any]) -> list[tuple[int, int, int]]:
     """What changes whenever a parameter or its gradient is written to or replaced."""
     return [
         (p._version, id(p.grad), -1 if p.grad is None else p.grad._version)

@@ -60,8 +60,7 @@ class DeepLinearNetwork(nn.Module):
             device: Where the weights live.
         """
         hidden = hidden_widths(hidden_dim, num_hidden)
-        scale = [hidden[0], *hidden] if hidden else [cast(int, hidden_dim)]
-        weights = draw_weights([in_dim, *hidden, out_dim], scale, gamma, model_seed)
+        weights = draw_initial(in_dim, hidden, out_dim, hidden_dim, gamma, model_seed)
         biases = [np.zeros(len(w)) for w in weights] if bias else None
         self._assign([torch.from_numpy(w) for w in weights], biases, dtype, device)
 
@@ -73,8 +72,11 @@ class DeepLinearNetwork(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
+        check: bool = True,
     ) -> DeepLinearNetwork:
         """Build a network from its own weights [W_1, ..., W_L] (copied), and biases if it is to have any.
+
+        With `check` false the weights are taken as they are, finite or not.
 
         Raises:
             ConfigError: The shapes do not chain, or a weight is not a matrix of finite numbers.
@@ -82,7 +84,7 @@ class DeepLinearNetwork(nn.Module):
         matrices = [torch.as_tensor(w, dtype=dtype).detach() for w in weights]
         vectors = None if biases is None else [torch.as_tensor(b, dtype=dtype).detach() for b in biases]
         check_chain([tuple(w.shape) for w in matrices], None if vectors is None else [tuple(b.shape) for b in vectors])
-        if not all(torch.isfinite(p).all() for p in (*matrices, *(vectors or ()))):
+        if check and not all(torch.isfinite(p).all() for p in (*matrices, *(vectors or ()))):
             raise ConfigError("weights contain NaN or infinite numbers")
         model = cls.__new__(cls)
         model._assign(matrices, vectors, dtype or matrices[0].dtype, device)
@@ -141,19 +143,24 @@ def product(weights: Sequence[Float[Tensor, "*R out in"]]) -> Float[Tensor, "*R 
     return result
 
 
-def draw_weights(widths: Sequence[int], scale: Sequence[int], gamma: float, seed: int) -> list[np.ndarray]:
+def draw_initial(
+    in_dim: int, hidden: Sequence[int], out_dim: int, hidden_dim: int | Sequence[int], gamma: float, seed: int
+) -> list[np.ndarray]:
     """Draw initial weights in float64, one stream a layer.
 
     Args:
-        widths: Dimensions of the activations, input and output included: L + 1 numbers.
-        scale: For each of the L layers the width h whose h**(-gamma / 2) is its standard deviation.
-        gamma: The exponent.
+        in_dim: Input dimension.
+        hidden: Widths of the hidden layers.
+        out_dim: Output dimension.
+        hidden_dim: As in the config: without hidden layers, the number that sets the scale.
+        gamma: A layer's standard deviation is h**(-gamma / 2), h the hidden width it reads from (the first: writes to).
         seed: `model_seed`.
     """
-    layers = zip(widths, widths[1:], scale, strict=False)
+    widths = [in_dim, *hidden, out_dim]
+    scale = [hidden[0], *hidden] if hidden else [cast(int, hidden_dim)]
     return [
         stream(seed, "weights", layer).standard_normal((n_out, n_in)) * h ** (-gamma / 2)
-        for layer, (n_in, n_out, h) in enumerate(layers, start=1)
+        for layer, (n_in, n_out, h) in enumerate(zip(widths, widths[1:], scale, strict=False), start=1)
     ]
 
 

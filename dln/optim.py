@@ -32,11 +32,17 @@ def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, params: Mapping[str, Any], key: str = "training"
 ) -> torch.optim.Optimizer:
     """Return the torch.optim optimizer called `name`; `key` is the config section to name in an error."""
+    check_optimizer(name, params, key)
+    return _construct(getattr(torch.optim, name), [list(parameters)], {"lr": lr, **params}, f"{key}.optimizer_params")
+
+
+def check_optimizer(name: str, params: Mapping[str, Any], key: str = "training") -> None:
+    """Raise ConfigError unless there is such an optimizer, with such arguments; their values torch checks."""
     if name not in optimizers():
         raise ConfigError(f"{key}.optimizer: unknown optimizer {name!r}; {suggestion(name, optimizers())}")
     if "lr" in params:
         raise ConfigError(f"{key}.optimizer_params.lr: the learning rate is {key}.lr")
-    return _construct(getattr(torch.optim, name), [list(parameters)], {"lr": lr, **params}, f"{key}.optimizer_params")
+    _check_arguments(getattr(torch.optim, name), params, f"{key}.optimizer_params")
 
 
 def build_criterion(name: str, params: Mapping[str, Any], key: str = "training") -> nn.Module:
@@ -54,14 +60,18 @@ def build_criterion(name: str, params: Mapping[str, Any], key: str = "training")
 
 
 def _construct(cls: type, args: list[Any], params: Mapping[str, Any], key: str) -> Any:
-    known = [n for n in inspect.signature(cls).parameters if n not in ("self", "params", "lr")]
-    for name in params:
-        if name != "lr" and name not in known:
-            raise ConfigError(f"{key}.{name}: {cls.__name__} has no such argument; {suggestion(name, known)}")
+    _check_arguments(cls, params, key)
     try:
         return cls(*args, **params)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {cls.__name__} refuses {dict(params)}: {error}") from error
+
+
+def _check_arguments(cls: type, params: Mapping[str, Any], key: str) -> None:
+    known = [n for n in inspect.signature(cls).parameters if n not in ("self", "params", "lr")]
+    for name in params:
+        if name != "lr" and name not in known:
+            raise ConfigError(f"{key}.{name}: {cls.__name__} has no such argument; {suggestion(name, known)}")
 
 
 def _compares(loss: Any) -> bool:

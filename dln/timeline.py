@@ -25,13 +25,31 @@ def every(interval: int, start: int = 0) -> range:
     return range(start, sys.maxsize, interval)
 
 
-def acting_at(steps: Collection[int], callback: F) -> F:
-    """Declare the steps a callback acts on; engines then call it only there and run undisturbed in between."""
-    callback.steps = steps  # type: ignore[attr-defined]
+def acting_at(steps: Collection[int], callback: F, at_end: bool = False) -> F:
+    """Declare the steps a callback acts on; engines then call it only there and run undisturbed in between.
+
+    Args:
+        steps: The steps.
+        callback: The callback, which is returned.
+        at_end: Call it too at a step where a callback before it stops the run.
+    """
+    callback.steps, callback.at_end = steps, at_end  # type: ignore[attr-defined]
     return callback
 
 
-def acts_at(callback: Callable[..., Any], step: int) -> bool:
+def acts_at(callback: Callable[..., Any], step: int, ending: bool = False) -> bool:
     """Whether `callback` wants to be called at `step`; one that declares no steps is called at every step."""
     steps = getattr(callback, "steps", None)
-    return steps is None or step in steps
+    return steps is None or step in steps or (ending and getattr(callback, "at_end", False))
+
+
+def next_step(steps: Collection[int], after: int) -> int | None:
+    """Return the first of `steps` that is greater than `after`, or None.
+
+    >>> next_step(every(10), 25), next_step({3, 7}, 3), next_step([1, 2], 5)
+    (30, 7, None)
+    """
+    if isinstance(steps, range):
+        first = steps.start + max(0, -(-(after + 1 - steps.start) // steps.step)) * steps.step
+        return first if first in steps else None
+    return min((step for step in steps if step > after), default=None)

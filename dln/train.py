@@ -37,6 +37,8 @@ class Trainer:
     Callbacks may set `batch_size` and `lr`, change the weights of `model`, and call `evaluate` and `stop`.
     """
 
+    engine = "autograd"
+
     def __init__(
         self,
         model: DeepLinearNetwork,
@@ -107,7 +109,7 @@ class Trainer:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""
         self.step = step
         for callback in self.callbacks if self.stopped_at is None else ():
-            if acts_at(callback, step):
+            if acts_at(callback, step, ending=self.stopped_at == step):
                 self._call(callback)
         self.inputs, self.targets = self.batches.draw()
         self.optimizer.zero_grad()
@@ -126,6 +128,10 @@ class Trainer:
             with naming(f"metric {metric.label!r}", self.step):
                 values |= metric.columns(metric(self.model, data=self._metric_data()), suffix)
         return values
+
+    def add_callback(self, callback: Callback) -> None:
+        """Add a callback behind the others."""
+        self.callbacks.append(callback)
 
     def record(self, record: Record, on_record: OnRecord | None) -> None:
         """Keep a record and pass it on."""

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from dln import run_experiment
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
 """Seconds after which a process counts as hanging."""
@@ -117,6 +119,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         text=True,
         env=clean_environment(),
     )
+    # Kernels are compiled before any process starts: one that finds them uncompiled announces it.
+    run_experiment({"max_steps": 1, "engine": "compiled"})
     door = Door(server, tmp_path_factory.mktemp("processes"))
     yield door
     door.close()

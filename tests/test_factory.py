@@ -42,7 +42,7 @@ def test_every_field_reaches_the_trainer():
 
 def test_a_comparison_has_two_lanes_on_one_dataset():
     overrides = ["shared.training.lr=0.1", "training_b.lr=0.2", "model_b.hidden_dim=7", "comparative_metrics=[]"]
-    pair = factory.build(load_config(overrides, ComparativeConfig))
+    pair = factory.build_trainer(load_config(overrides, ComparativeConfig))
     assert isinstance(pair, ComparativeTrainer)
     a, b = pair.lanes.values()
     assert a.dataset is b.dataset
@@ -55,7 +55,7 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, bias):
     model = DeepLinearNetwork(hidden_dim=6, model_seed=9, bias=bias)
     save_weights(model, tmp_path / "w.npz")
     overrides = ["model.hidden_dim=6", f"model.bias={str(bias).lower()}", f"model.weights={tmp_path / 'w.npz'}"]
-    built = factory.build(load_config(overrides, SingleConfig)).model
+    built = factory.build_trainer(load_config(overrides, SingleConfig)).model
     assert all(
         np.array_equal(a.detach(), b.detach()) for a, b in zip(built.parameters(), model.parameters(), strict=True)
     )

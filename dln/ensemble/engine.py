@@ -1,0 +1,345 @@
+"""The compiled engine: lanes of many runs, recorded as one run is, and read back as histories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dln.callbacks import Callback
+from dln.config import MetricConfig
+from dln.data import Dataset
+from dln.ensemble.coverage import make_rule, why_not
+from dln.ensemble.lane import NEVER, Lane
+from dln.ensemble.measure import Probe, View, batch_gradients, solo_model, stacked
+from dln.ensemble.supply import Draw
+from dln.errors import ConfigError
+from dln.history import History, Record
+from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
+from dln.model import check_chain
+from dln.optim import check_optimizer
+from dln.timeline import is_recorded
+from dln.train import OnRecord, naming
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from numpy.typing import ArrayLike
+
+
+class Ensemble:
+    """R runs (one lane) or R pairs of runs (lanes a and b), trained in lockstep and recorded at the same steps.
+
+    Every run goes exactly as it would alone, and as the autograd engine's `Trainer` or `ComparativeTrainer` defines it.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        *,
+        evaluate_every: int = 1,
+        metrics: Sequence[str | MetricConfig] = (),
+        comparative_metrics: Sequence[str | MetricConfig] = (),
+        members: Mapping[str, Int[np.ndarray, " R"]] | None = None,
+    ) -> None:
+        """Set up R runs.
+
+        Args:
+            lanes: By the suffix of their columns: {"": lane}, or {"_a": lane, "_b": lane}.
+            evaluate_every: Steps between records.
+            metrics: Metrics of each model.
+            comparative_metrics: Metrics of each pair.
+            members: For each lane, which member each run is; runs may share a trajectory. None: run r is member r.
+        """
+        self.lanes = dict(lanes)
+        self.members = dict(members or {key: np.arange(len(lane)) for key, lane in self.lanes.items()})
+        first = next(iter(self.lanes.values()))
+        self.max_steps, self.evaluate_every = first.max_steps, evaluate_every
+        built = build_metrics(metrics, MODEL_METRICS)
+        self.probes = {key: Probe(built, lane.datasets, lane.dataset) for key, lane in self.lanes.items()}
+        self.pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics")
+        self.python_records = bool(built or self.pair_metrics)
+        self.steps: list[int] = []
+        self.columns: list[dict[str, np.ndarray]] = []
+        self.step = 0
+
+    def __len__(self) -> int:
+        return len(next(iter(self.members.values())))
+
+    @property
+    def trajectories(self) -> int:
+        """How many trajectories are computed; runs that are the same share one."""
+        return sum(len(lane) for lane in self.lanes.values())
+
+    def run(self, on_records: Callable[[int], Any] | None = None) -> Ensemble:
+        """Train to the end; `on_records` is called with the number of records there are whenever there are more."""
+        while self.step <= self.max_steps:
+            for lane in self.lanes.values():
+                lane.begin(self.step)
+            stop = self._stop()
+            due = list(self._due(self.step, stop))
+            self._advance(stop, due)
+            if due and on_records is not None:
+                on_records(len(self.steps))
+            if (self.over_at < stop).all():
+                break
+            self.step = stop
+        self.step = min(self.step, self.max_steps)
+        return self
+
+    @property
+    def over_at(self) -> np.ndarray:
+        """The step [R] at which the last lane of each run ended early, or NEVER."""
+        return np.max([np.minimum(self._at("stopped_at", key), self._at("diverged_at", key)) for key in self.lanes], 0)
+
+    def present(self, step: int) -> np.ndarray:
+        """Which runs [R] have a record at `step`."""
+        alive = np.any([self._at("diverged_at", key) > step for key in self.lanes], 0)
+        stopped = np.any([self._at("stopped_at", key) == step for key in self.lanes], 0)
+        due = is_recorded(step, self.max_steps, self.evaluate_every)
+        return alive & (step <= self.over_at) & (due | (stopped & (self.over_at == step)))
+
+    def records(self, run: int, start: int = 0) -> Iterator[Record]:
+        """Yield the records of one run from the `start`-th recorded step on."""
+        ends = {name: self._end_of(name)[run] for name in (self.columns[0] if self.columns else ())}
+        for step, columns in zip(self.steps[start:], self.columns[start:], strict=True):
+            if self.present(step)[run]:
+                yield {"step": step, **{name: v[run].tolist() for name, v in columns.items() if ends[name] > step}}
+
+    def history(self, run: int) -> History:
+        """Return one run as a history."""
+        return History(list(self.records(run)), self.events(run))
+
+    def events(self, run: int) -> dict[str, int]:
+        """Return the steps of what happened once to a run: `diverged_at`, `stopped_at`, with the lane's suffix."""
+        events = {}
+        for key in self.lanes:
+            for name in ("diverged_at", "stopped_at"):
+                step = int(self._at(name, key)[run])
+                if step != NEVER:
+                    events[name + key] = step
+        return events
+
+    def weights(self, key: str = "") -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+        """Return all runs' present weights, one [R, out, in] a layer, and biases [R, out] or None, of one lane."""
+        weights, biases = self.lanes[key].weights()
+        of = self.members[key]
+        return [w[of] for w in weights], None if biases is None else [b[of] for b in biases]
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Return all columns as arrays [R, T, ...], NaN where a run has no record; `step` is [T]."""
+        present = np.array([self.present(step) for step in self.steps]).T  # [R, T]
+        curves: dict[str, np.ndarray] = {"step": np.array(self.steps)}
+        for name in self.columns[0] if self.columns else ():
+            curves[name] = np.stack([c[name] for c in self.columns], 1).astype(np.float64)
+            curves[name][~(present & (self._end_of(name)[:, None] > curves["step"]))] = np.nan
+        return curves
+
+    def _at(self, event: str, key: str) -> np.ndarray:
+        """The steps [R] of a lane's `stopped_at` or `diverged_at`, run by run."""
+        return getattr(self.lanes[key], event)[self.members[key]]
+
+    def _end_of(self, name: str) -> np.ndarray:
+        """The step [R] from which a column has no values: its lane has diverged, or of a pair's metric either."""
+        head = name.partition(".")[0]
+        keys = [key for key in self.lanes if key and head.endswith(key)] or list(self.lanes)
+        return np.min([self._at("diverged_at", key) for key in keys], 0)
+
+    def _stop(self) -> int:
+        """Return the step before which Python is not needed again."""
+        if not any(lane.moving.any() for lane in self.lanes.values()):
+            return self.step + 1
+        last = self.max_steps + 1
+        stop = min(last, *(lane.next_callback(self.step) for lane in self.lanes.values()))
+        stop = min(stop, *(self.step + lane.longest_draw() for lane in self.lanes.values()))
+        if self.python_records:  # the next step to record, and the last one, begin a stretch of their own
+            stop = min(stop, (self.step // self.evaluate_every + 1) * self.evaluate_every)
+            stop = min(stop, self.max_steps if self.step < self.max_steps else last)
+        return stop
+
+    def _due(self, start: int, stop: int) -> Iterator[int]:
+        """Yield the steps to record among start, ..., stop - 1; `start` also if a member was stopped there."""
+        stopped = any((lane.stopped_at == start).any() for lane in self.lanes.values())
+        for step in range(start, stop):
+            if is_recorded(step, self.max_steps, self.evaluate_every) or (step == start and stopped):
+                yield step
+
+    def _advance(self, stop: int, due: Sequence[int]) -> None:
+        updates = min(stop, self.max_steps) - self.step
+        draws = {key: lane.draw(stop - self.step) for key, lane in self.lanes.items()}
+        measured = self._measure(draws) if self.python_records and due else {}
+        offsets = [step - self.step for step in due]
+        columns: dict[str, np.ndarray] = {}
+        for key, lane in self.lanes.items():
+            losses, tests = lane.advance(draws[key], updates, offsets)
+            of = self.members[key]
+            columns[f"train_loss{key}"] = losses[:, of]
+            if lane.test_data is not None:
+                columns[f"test_loss{key}"] = tests[:, of]
+            columns |= {name: values[None, of] for name, values in measured.get(key, {}).items()}
+        columns |= {name: values[None] for name, values in measured.get("pair", {}).items()}
+        self.steps += due
+        self.columns += [{name: values[t] for name, values in columns.items()} for t in range(len(due))]
+
+    def _measure(self, draws: Mapping[str, Sequence[Draw]]) -> dict[str, dict[str, np.ndarray]]:
+        views, measured = {}, {}
+        for key, lane in self.lanes.items():
+            weights, biases = lane.weights()
+            _blank(weights, biases)
+            gradients = None
+            members = [(group.members, draw) for group, draw in zip(lane.groups, draws[key], strict=True)]
+            if self.probes[key].wants_gradients:
+                gradients = self._gradients(weights, biases, members)
+            views[key] = View.of(weights, biases, gradients)
+            measured[key] = self.probes[key].measure(views[key], members, key, self.step)
+        measured["pair"] = {}
+        pairs = [view.select(self.members[key]) for key, view in views.items()] if self.pair_metrics else []
+        for metric in self.pair_metrics:
+            with naming(f"comparative metric {metric.label!r}", self.step):
+                if metric.batched:
+                    measured["pair"] |= metric.batched_columns(metric(*pairs))
+                else:
+                    finite = np.all([view.finite() for view in pairs], 0)
+                    rows = {
+                        int(m): metric.columns(metric(*(solo_model(v, int(m)) for v in pairs)))
+                        for m in np.flatnonzero(finite)
+                    }
+                    measured["pair"] |= stacked(rows, len(self))
+        return measured
+
+    @staticmethod
+    def _gradients(
+        weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None, members: Sequence[tuple[np.ndarray, Draw]]
+    ) -> list[np.ndarray]:
+        parts = []
+        for of, draw in members:
+            own = None if biases is None else [b[of] for b in biases]
+            parts.append(batch_gradients([w[of] for w in weights], own, draw))
+        places = np.argsort(np.concatenate([of for of, _ in members]))
+        return [np.concatenate(layer)[places] for layer in zip(*parts, strict=True)]
+
+
+def _blank(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None) -> None:
+    """Zero the members that have left the finite numbers: nothing of them is recorded, and SVDs of NaN are errors."""
+    arrays = (*weights, *(biases or ()))
+    lost = ~np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in arrays], 0)
+    for array in arrays:
+        array[lost] = 0
+
+
+def train_ensemble(
+    weights: Sequence[ArrayLike],
+    datasets: Dataset | Sequence[Dataset],
+    *,
+    biases: Sequence[ArrayLike] | None = None,
+    dataset: Sequence[int] | None = None,
+    lr: float | Sequence[float] = 0.0005,
+    max_steps: int = 2500,
+    batch_size: int | None = None,
+    batch_seeds: int | Sequence[int] = 0,
+    optimizer: str = "SGD",
+    optimizer_params: Mapping[str, Any] | None = None,
+    evaluate_every: int = 1,
+    metrics: Sequence[str | MetricConfig] = (),
+) -> Ensemble:
+    """Train R networks of one shape together, from weights and on data of one's own.
+
+    Args:
+        weights: One array [R, out, in] a layer.
+        datasets: Data for all, or several datasets of equal shape; their precision is that of the training.
+        biases: One array [R, out] a layer, or None.
+        dataset: Which of several datasets each member trains on [R].
+        lr: Learning rate, one for all or one a member.
+        max_steps: Number of updates.
+        batch_size: Samples a step; None is the full batch.
+        batch_seeds: Seed of the batch order, one for all or one a member.
+        optimizer: SGD, Adam or AdamW.
+        optimizer_params: Its further arguments, as in torch.optim.
+        evaluate_every: Steps between records.
+        metrics: Metrics to record.
+
+    Returns:
+        The trained ensemble: `curves()` gives all columns as arrays [R, T, ...], `weights()` the final weights.
+
+    Raises:
+        ConfigError: Weights and data do not fit together, or the compiled engine does not cover the settings.
+
+    >>> from dln import linear_teacher
+    >>> rng = np.random.default_rng(0)
+    >>> start = [0.3 * rng.standard_normal((8, *shape)) for shape in ((10, 3), (2, 10))]
+    >>> data = linear_teacher(3, 2, {"matrix": "diagonal", "scale": 1.0})
+    >>> ensemble = train_ensemble(start, data, lr=0.1, max_steps=200, evaluate_every=100)
+    >>> ensemble.curves()["train_loss"].shape
+    (8, 3)
+    """
+    datasets = [datasets] if isinstance(datasets, Dataset) else list(datasets)
+    params = dict(optimizer_params or {})
+    check_optimizer(optimizer, params)
+    reason = why_not(optimizer, params, "MSELoss", {}, torch.device("cpu"), [])
+    if reason is not None:
+        raise ConfigError(f"the compiled engine does not cover {reason}")
+    dtype = next(t for t in (datasets[0].train_inputs, datasets[0].test_inputs) if t is not None).numpy().dtype
+    layers = [np.asarray(w, dtype) for w in weights]
+    shifts = None if biases is None else [np.asarray(b, dtype) for b in biases]
+    check_chain([w.shape[1:] for w in layers], None if shifts is None else [b.shape[1:] for b in shifts])
+    if len({len(a) for a in (*layers, *(shifts or ()))}) != 1:
+        raise ConfigError(f"layers of {[len(w) for w in layers]} members do not make an ensemble")
+    dims = (layers[0].shape[2], layers[-1].shape[1])
+    for data in datasets:
+        if data.dims != dims:
+            raise ConfigError(f"the networks map {dims[0]} to {dims[1]} dimensions but a dataset {data.dims}")
+    lane = Lane(
+        layers,
+        shifts,
+        datasets,
+        dataset=dataset,
+        lr=lr,
+        batch_size=batch_size,
+        batch_seeds=batch_seeds,
+        rule=make_rule(optimizer, params),
+        max_steps=max_steps,
+    )
+    return Ensemble({"": lane}, evaluate_every=evaluate_every, metrics=metrics).run()
+
+
+class SoloRun:
+    """An ensemble of one run, with the face of a `Trainer`."""
+
+    engine = "compiled"
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        """Take an ensemble of one."""
+        self.ensemble = ensemble
+        self.max_steps = ensemble.max_steps
+        self.history = History()
+
+    @property
+    def step(self) -> int:
+        """The present step."""
+        return self.ensemble.step
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Steps of what happened once: `diverged_at`, `stopped_at`, with the lane's suffix."""
+        return self.ensemble.events(0)
+
+    def add_callback(self, callback: Callback) -> None:
+        """Add a callback behind those of the first lane."""
+        next(iter(self.ensemble.lanes.values())).callbacks[0].append(callback)
+
+    def run(self, on_record: OnRecord | None = None) -> History:
+        """Train to the end and return the records; each is also passed to `on_record`, soon after it is taken."""
+        seen = 0
+
+        def pass_on(count: int) -> None:
+            nonlocal seen
+            for record in self.ensemble.records(0, start=seen):
+                self.history.records.append(record)
+                if on_record is not None:
+                    on_record(record)
+            seen = count
+
+        self.ensemble.run(pass_on)
+        self.history.events = self.events
+        return self.history

@@ -1,0 +1,381 @@
+"""R members of one lane: their weights, batches and callbacks, advanced together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dln.callbacks import Callback
+from dln.data import Dataset
+from dln.ensemble.state import Data, Rule, Snapshot, State
+from dln.ensemble.supply import Draw, Supply, make_supply
+from dln.errors import ConfigError
+from dln.model import DeepLinearNetwork
+from dln.timeline import acts_at, next_step
+from dln.train import naming
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Int
+
+log = logging.getLogger("dln")
+
+STRETCH = 4e9
+"""Floating point operations, about, before Python is asked again: so that records appear and Ctrl-C is heard."""
+
+NEVER = np.iinfo(np.int64).max
+"""The step of an event that has not happened."""
+
+
+@dataclass
+class Group:
+    """Members of a lane with the same batch size, in the same place of their epochs."""
+
+    members: Int[np.ndarray, " r"]
+    state: State
+    supply: Supply
+    batch_size: int | None
+
+
+class Lane:
+    """An ensemble: runs that share tensor shapes, advanced together by the compiled kernels.
+
+    A member's digits depend on nothing but its own numbers: not on how many others there are, nor on their order.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Float[np.ndarray, "R out in"]],
+        biases: Sequence[Float[np.ndarray, "R out"]] | None,
+        datasets: Sequence[Dataset],
+        *,
+        dataset: Sequence[int] | None = None,
+        lr: float | Sequence[float] = 0.0005,
+        batch_size: int | None = None,
+        batch_seeds: int | Sequence[int] = 0,
+        rule: Rule | None = None,
+        max_steps: int = 2500,
+        callbacks: Sequence[Sequence[Callback]] | None = None,
+    ) -> None:
+        """Set up an ensemble.
+
+        Args:
+            weights: Initial weights of all members, layer by layer.
+            biases: Initial biases, or None.
+            datasets: What members train on, all of one shape, on the cpu, in the weights' precision.
+            dataset: Which of the datasets each member trains on; None: all on the first.
+            lr: Learning rate, one for all or one a member.
+            batch_size: Samples a step; None is the full batch.
+            batch_seeds: Seed of the batch order or of online samples, one for all or one a member.
+            rule: The update rule; None is plain SGD.
+            max_steps: Number of updates.
+            callbacks: Each member's callbacks; every one must declare its steps.
+        """
+        members = len(weights[0])
+        self.dtype = weights[0].dtype
+        self.bias = biases is not None
+        self.max_steps = max_steps
+        self.datasets = datasets
+        self.dataset = np.zeros(members, np.int64) if dataset is None else np.asarray(dataset, np.int64)
+        self.lr = np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy()
+        self.stopped_at = np.full(members, NEVER)
+        self.diverged_at = np.full(members, NEVER)
+        self.last_loss = np.full(members, np.nan)
+        seeds = np.broadcast_to(np.asarray(batch_seeds), (members,))
+        supply, self.train_data = make_supply(datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias)
+        state = State(list(weights), None if biases is None else list(biases), self.dtype, rule or Rule())
+        warm_up(state)
+        self.groups = [Group(np.arange(members), state, supply, batch_size)]
+        self.test_data = self._data("test")
+        self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
+        self.members: list[Member] = []
+        self.step = 0
+        self._losses: dict[str, Float64[np.ndarray, " R"]] = {}
+
+    def __len__(self) -> int:
+        return len(self.lr)
+
+    @property
+    def moving(self) -> np.ndarray:
+        """Which members [R] are still to be updated."""
+        return (self.stopped_at == NEVER) & (self.diverged_at == NEVER)
+
+    def begin(self, step: int) -> None:
+        """Start a step: callbacks of moving members fire, and may change sizes, rates and weights."""
+        self.step = step
+        if not self.members and any(self.callbacks):
+            self.members = [Member(self, m) for m in range(len(self))]
+        sizes: dict[int, int | None] = {}
+        for m in np.flatnonzero(self.moving) if self.members else ():
+            member = self.members[m]
+            for callback in self.callbacks[m]:
+                if acts_at(callback, step, ending=self.stopped_at[m] == step):
+                    with naming(f"callback {callback_name(callback)!r}", step):
+                        callback(step, member)  # type: ignore[arg-type]  # a Member is what a callback needs of a Trainer
+            member.write_back()
+            if member.wanted_size is not _UNCHANGED:
+                sizes[int(m)] = member.wanted_size  # type: ignore[assignment]
+                member.wanted_size = _UNCHANGED
+        if sizes:
+            self._resize(sizes)
+
+    def next_callback(self, step: int) -> int:
+        """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""
+        distinct = {
+            id(c): c for m in np.flatnonzero(self.moving) for c in self.callbacks[m]
+        }  # members mostly share theirs
+        steps = [next_step(c.steps, step) for c in distinct.values()]  # type: ignore[attr-defined]
+        return min((s for s in steps if s is not None), default=NEVER)
+
+    def draw(self, steps: int) -> list[Draw]:
+        """Return every group's batches of the next `steps` steps."""
+        return [group.supply.draw(steps) for group in self.groups]
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        work = sum(group.state.updates_cost for group in self.groups)
+        return min(max(1, int(STRETCH / work)), *(group.supply.longest_draw() for group in self.groups))
+
+    def advance(
+        self, draws: Sequence[Draw], updates: int, records: Sequence[int]
+    ) -> tuple[Float64[np.ndarray, "t R"], Float64[np.ndarray, "t R"]]:
+        """Make `updates` updates from `step`; return batch losses and test losses at offsets `records` of it."""
+        shape = (len(records), len(self))
+        losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
+        lr = np.where(self.moving, self.lr, 0.0)  # a stopped member keeps its weights
+        for group, draw in zip(self.groups, draws, strict=True):
+            before = group.state.snapshot() if updates else None
+            found = self._train(group, group.state, draw, updates, lr, records)
+            losses[:, group.members], tests[:, group.members] = found
+            if before is not None or len(records):
+                self._find_divergence(group, before, draw, updates, lr, found[0])
+        if len(records):
+            self.last_loss = losses[-1]
+        self._losses = {}
+        return losses, tests
+
+    def losses(self, split: Literal["train", "test"]) -> Float64[np.ndarray, " R"]:
+        """Return the loss of every member's present weights on the whole training or test set."""
+        if split not in self._losses:
+            data = self.train_data if split == "train" else self.test_data
+            if data is None:
+                raise ConfigError(f"there is no {split} set to evaluate a loss on")
+            result = np.empty(len(self))
+            for group in self.groups:
+                r = len(group.members)
+                one = np.zeros((1, 1, 1), np.int32), np.zeros(1, np.int64)
+                of = self.dataset[group.members]
+                # Before update 0 of none, on the full batch of `data`.
+                result[group.members] = group.state.train(data, of, np.zeros(r, np.int64), *one, 0, np.zeros(r), [0])[0]
+            self._losses[split] = result
+        return self._losses[split]
+
+    def weights(self) -> tuple[list[Float[np.ndarray, "R out in"]], list[Float[np.ndarray, "R out"]] | None]:
+        """Return copies of all members' weights, and biases if there are any."""
+        if len(self.groups) == 1:
+            return self.groups[0].state.weights()
+        parts = [group.state.weights() for group in self.groups]
+        places = np.argsort(np.concatenate([group.members for group in self.groups]))
+        weights = [np.concatenate(layer)[places] for layer in zip(*(w for w, _ in parts), strict=True)]
+        biases = [b for _, b in parts if b is not None]
+        return weights, [np.concatenate(layer)[places] for layer in zip(*biases, strict=True)] if biases else None
+
+    def group_of(self, member: int) -> tuple[Group, int]:
+        """Return the group that `member` is in, and its place there."""
+        for group in self.groups:
+            place = np.flatnonzero(group.members == member)
+            if len(place):
+                return group, int(place[0])
+        raise IndexError(member)
+
+    def changed(self) -> None:
+        """Forget losses of weights that a callback has changed."""
+        self._losses = {}
+
+    def _train(
+        self, group: Group, state: State, draw: Draw, updates: int, lr: np.ndarray, records: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        of = self.dataset[group.members]
+        return state.train(
+            draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[group.members], records,
+            self.test_data, of,
+        )  # fmt: skip
+
+    def _find_divergence(
+        self,
+        group: Group,
+        before: Snapshot | None,
+        draw: Draw,
+        updates: int,
+        lr: np.ndarray,
+        losses: Float64[np.ndarray, "t r"],
+    ) -> None:
+        """Find the step at which members diverged, by training them again with a look at every step."""
+        with np.errstate(over="ignore"):
+            suspects = ~np.isfinite(losses.astype(self.dtype)).all(0)
+        if updates:
+            suspects |= ~group.state.finite()
+        suspects &= self.diverged_at[group.members] == NEVER
+        if not suspects.any():
+            return
+        places = np.flatnonzero(suspects)
+        again = group.state.select(places)
+        if before is not None:
+            after = group.state.snapshot()
+            group.state.restore(before)
+            again = group.state.select(places)
+            group.state.restore(after)
+        looks = range(min(updates, len(draw.size) - 1) + 1)
+        few = Group(group.members[places], again, group.supply, group.batch_size)
+        chosen = Draw(draw.data, draw.dataset[places], draw.stream[places], draw.order, draw.size)
+        watched, _ = self._train(few, again, chosen, updates, lr, looks)
+        with np.errstate(over="ignore"):
+            lost = ~np.isfinite(watched.astype(self.dtype))
+        for place, column in zip(places, lost.T, strict=True):
+            if column.any():
+                self.diverged_at[group.members[place]] = self.step + int(np.argmax(column))
+
+    def _resize(self, sizes: dict[int, int | None]) -> None:
+        """Give members new batch sizes; those that still agree stay together."""
+        groups = []
+        for group in self.groups:
+            wanted = [sizes.get(int(m), _UNCHANGED) for m in group.members]
+            for size in dict.fromkeys(wanted):
+                places = np.array([p for p, w in enumerate(wanted) if w == size])
+                everyone = len(places) == len(wanted)
+                supply = group.supply if everyone else group.supply.select(places)
+                state = group.state if everyone else group.state.select(places)
+                if size is _UNCHANGED:
+                    groups.append(Group(group.members[places], state, supply, group.batch_size))
+                else:
+                    groups.append(Group(group.members[places], state, supply.resized(size), size))  # type: ignore[arg-type]
+        self.groups = groups
+
+    def _data(self, split: str) -> Data | None:
+        if getattr(self.datasets[0], f"{split}_inputs") is None:
+            return None
+        arrays = [[getattr(d, f"{split}_{kind}").numpy() for d in self.datasets] for kind in ("inputs", "targets")]
+        return Data(np.stack(arrays[0]), np.stack(arrays[1]), self.dtype, self.bias)
+
+
+_UNCHANGED = object()
+
+
+class Member:
+    """One run of an ensemble as its callbacks see it: what they may use of a `Trainer`."""
+
+    def __init__(self, lane: Lane, index: int) -> None:
+        """Stand for member `index` of `lane`."""
+        self._lane, self._index = lane, index
+        self._model: DeepLinearNetwork | None = None
+        self.max_steps = lane.max_steps
+        self.dataset = lane.datasets[lane.dataset[index]]
+        self.wanted_size: object = _UNCHANGED
+
+    @property
+    def step(self) -> int:
+        """The present step."""
+        return self._lane.step
+
+    @property
+    def train_loss(self) -> float:
+        """The batch loss when last recorded."""
+        return float(self._lane.last_loss[self._index])
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The step at which `stop` was called, or None."""
+        step = self._lane.stopped_at[self._index]
+        return None if step == NEVER else int(step)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return float(self._lane.lr[self._index])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lane.lr[self._index] = value
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a step; None is the full batch. Setting it starts a new epoch, even at the same size."""
+        if self.wanted_size is not _UNCHANGED:
+            return self.wanted_size  # type: ignore[return-value]
+        return self._lane.group_of(self._index)[0].batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        if self.dataset.online and size is None:
+            raise ConfigError("batch_size must be a number when data is online: there is no full batch")
+        if self.dataset.train_inputs is not None and size is not None and size > len(self.dataset.train_inputs):
+            raise ConfigError(
+                f"batch_size is {size} but there are only {len(self.dataset.train_inputs)} training samples; "
+                "take fewer, or null for the full batch"
+            )
+        self.wanted_size = size
+
+    @property
+    def model(self) -> DeepLinearNetwork:
+        """The network; changes that a callback makes to it count."""
+        if self._model is None:
+            group, place = self._lane.group_of(self._index)
+            weights, biases = group.state.select(np.array([place])).weights()
+            self._model = DeepLinearNetwork.from_weights(
+                [w[0] for w in weights], None if biases is None else [b[0] for b in biases], check=False
+            )
+        return self._model
+
+    def stop(self) -> None:
+        """Make this step the last: it is recorded, and no update follows."""
+        self._lane.stopped_at[self._index] = self._lane.step
+
+    def evaluate(self, split: Literal["train", "test"]) -> float:
+        """Return the loss of the present weights on the whole training or test set."""
+        self.write_back(keep=True)
+        return float(self._lane.losses(split)[self._index])
+
+    def write_back(self, keep: bool = False) -> None:
+        """Give the ensemble the weights of `model` where a callback has changed them, and let go of the model."""
+        if self._model is None:
+            return
+        group, place = self._lane.group_of(self._index)
+        weights, biases = group.state.select(np.array([place])).weights()
+        now = [p.detach().numpy() for p in (*self._model.weights, *self._model.biases)]
+        if any(not np.array_equal(a, b[0]) for a, b in zip(now, (*weights, *(biases or ())), strict=True)):
+            count = len(weights)
+            group.state.replace(place, now[:count], now[count:] or None)
+            self._lane.changed()
+        if not keep:
+            self._model = None
+
+
+_warm: set[tuple] = set()
+
+
+def warm_up(state: State) -> None:
+    """Load the kernels that `state` needs, once a process; where they must be compiled first, say so."""
+    key = (state.dtype, state.rule.code, state.lanes)
+    if key in _warm:
+        return
+    _warm.add(key)
+    notice = threading.Timer(1.0, log.warning, ["compiling the kernels for this machine, once: some seconds"])
+    notice.daemon = True
+    notice.start()
+    try:
+        n_in, n_out = state.dims
+        nothing = Data(np.zeros((1, 1, n_in)), np.zeros((1, 1, n_out)), state.dtype, state.bias)
+        members = np.zeros(state.members, np.int64)
+        one = np.zeros((1, 1, 1), np.int32), np.ones(1, np.int64)
+        state.train(nothing, members, members, *one, 0, np.zeros(state.members))
+    finally:
+        notice.cancel()
+
+
+def callback_name(callback: Callback) -> str:
+    """Return the name of the factory that a callback was made in."""
+    return getattr(callback, "__qualname__", type(callback).__name__).split(".<locals>.")[-2:][0]

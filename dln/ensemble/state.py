@@ -1,0 +1,372 @@
+"""The state of an ensemble: weights of many members packed for the kernels, the data they train on, and the threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dln.ensemble import kernels
+from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, LR, NEW, RATE, SHARE, SHRINK, VECTOR_BYTES, vector_length
+from dln.errors import ConfigError
+
+LANES_UP_TO = 400 * 1024
+"""Bytes of a group of members that still go side by side in the lanes of vectors: more would fall out of the cache."""
+
+Biases = list[np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule of torch.optim, the same for all members: SGD, Adam or AdamW."""
+
+    name: str = "SGD"
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    @property
+    def code(self) -> int:
+        """The rule's number in the kernels."""
+        if self.name == "SGD":
+            if self.momentum == 0 and self.weight_decay == 0:
+                return kernels.PLAIN
+            return kernels.NESTEROV if self.nesterov else kernels.SGD
+        codes = {"Adam": kernels.ADAM, "AdamW": kernels.ADAMW}
+        if self.name not in codes:
+            raise ConfigError(f"optimizer {self.name} is not compiled; SGD, Adam and AdamW are")
+        return codes[self.name]
+
+    def hyperparameters(self, lr: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the rows that the kernels use, [HYPER, R], for learning rates [R]: float64 rounded last."""
+        table = np.zeros((HYPER, len(lr)))
+        table[LR], table[DECAY], table[EPS] = lr, self.weight_decay, self.eps
+        table[RATE] = -lr if self.code == kernels.PLAIN else 1
+        if self.name == "SGD":
+            table[KEEP], table[SHARE] = self.momentum, 1 - self.dampening
+        else:
+            beta1, beta2 = self.betas
+            table[NEW], table[KEEP], table[SHARE] = 1 - beta1, beta2, 1 - beta2
+            table[SHRINK] = 1 - lr * self.weight_decay
+        return table.astype(dtype)
+
+    def corrections(self, done: int, updates: int) -> np.ndarray:
+        """Return Adam's 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), [updates, 2], of the updates after `done`."""
+        if self.name == "SGD":
+            return np.zeros((0, 2))
+        beta1, beta2 = self.betas
+        steps = range(
+            done + 1, done + updates + 1
+        )  # Python's own power, as in torch: the same digits wherever it is cut
+        return np.array([(1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) for t in steps]).reshape(-1, 2)
+
+
+class Data:
+    """Datasets that members train or are tested on, converted once."""
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, dtype: Any, bias: bool) -> None:
+        """Take D datasets of equal shape, which must not change from now on.
+
+        Args:
+            inputs: [D, N, in].
+            targets: [D, N, out].
+            dtype: Precision that members compute in.
+            bias: Whether they have biases: inputs then get a column of ones.
+        """
+        inputs, targets = (np.asarray(a, dtype) for a in (inputs, targets))
+        if bias:
+            inputs = np.concatenate([inputs, np.ones_like(inputs[:, :, :1])], axis=2)
+        self.inputs, self.targets = _plain(inputs, dtype), _plain(targets, dtype)
+
+    @cached_property
+    def moments(self) -> np.ndarray:
+        """X'X / N and X'Y / N, [D, n, n + out], summed in float64: all that a full-batch step needs."""
+        joint = self._joint
+        n = self.inputs.shape[2]
+        moments = np.swapaxes(joint[:, :, :n], 1, 2) @ joint / joint.shape[1]
+        return _plain(moments, self.inputs.dtype)
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """Pseudo-samples [D, min(N, n + out), n + out] in float64: their squared residuals sum to the loss.
+
+        They are the R of a QR decomposition of [X | Y]: residuals are not squared before the data are compressed.
+        """
+        joint = self._joint
+        return _plain(np.linalg.qr(joint, mode="r") / np.sqrt(joint.shape[1] * self.targets.shape[2]), np.float64)
+
+    @property
+    def _joint(self) -> np.ndarray:
+        return np.concatenate([self.inputs, self.targets], axis=2).astype(np.float64)
+
+
+class Snapshot(NamedTuple):
+    """Everything that training changes."""
+
+    arrays: list[np.ndarray]
+    done: int
+
+
+class State:
+    """Weights and optimiser state of R members of equal shape.
+
+    Small nets lie side by side in the lanes of vectors ([G, P, V], V members a group), larger ones each for itself
+    ([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company.
+    """
+
+    def __init__(
+        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None, dtype: Any, rule: Rule
+    ) -> None:
+        """Pack initial weights.
+
+        Args:
+            weights: One [R, out, in] a layer.
+            biases: One [R, out] a layer, or None.
+            dtype: float32 or float64, that members are trained in.
+            rule: The update rule.
+        """
+        self.dtype, self.rule, self.bias = np.dtype(dtype), rule, biases is not None
+        self.members = len(weights[0])
+        self.done = 0
+        units = np.array([weights[0].shape[2], *(w.shape[1] for w in weights)])
+        used = units + self.bias
+        used[-1] = units[-1]
+        vector = vector_length(dtype)
+        self._lanes = vector if units[1:] @ used[:-1] * VECTOR_BYTES <= LANES_UP_TO else 1
+        pad = 1 if self._lanes > 1 else vector
+        self._units, self._used, self._ld = units, used, -(-used // pad) * pad
+        self._starts = np.concatenate([[0], np.cumsum(units[1:] * self._ld[:-1])])
+        self._groups = -(-self.members // self._lanes)
+        self._code = rule.code
+        self._arrays = [self._zeros() for _ in range(1 + (self._code != kernels.PLAIN) + (rule.name != "SGD"))]
+        for layer, w in enumerate(weights):
+            self._put(layer, w, None if biases is None else biases[layer])
+
+    def train(
+        self,
+        data: Data,
+        dataset: np.ndarray,
+        stream: np.ndarray,
+        order: np.ndarray,
+        size: np.ndarray,
+        updates: int,
+        lr: np.ndarray,
+        records: Sequence[int] | np.ndarray = (),
+        test: Data | None = None,
+        test_of: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Make `updates` updates and return the losses on the way.
+
+        Args:
+            data: What members train on.
+            dataset: Row of `data` of each member [R].
+            stream: Row of `order` of each member [R].
+            order: Sample numbers [K, drawn, B], int32; drawn >= updates and > every record.
+            size: Samples in each batch [drawn]; 0 is the full batch.
+            updates: How many to make.
+            lr: Learning rate of each member [R].
+            records: Sorted offsets from 0 to `updates` at which losses are measured, before the update is made.
+            test: Test sets, or None.
+            test_of: Row of `test` of each member [R].
+
+        Returns:
+            The float64 losses [len(records), R] on the batch at each record and on the test set (NaN if there is none).
+        """
+        size, records, order = _plain(size, np.int64), _plain(records, np.int64), _plain(order, np.int32)
+        n, d_out, ld0, ld_top = self._used[0], self._units[-1], self._ld[0], self._ld[-1]
+        nothing = np.zeros((0, 0, n + d_out))
+        full, recorded = bool((size == 0).any()), len(records) > 0
+        moments = data.moments if full else np.zeros((0, 0, 0), self.dtype)
+        samples = data.samples if full and recorded else nothing
+        tests = test.samples if test is not None and recorded else nothing
+        columns = max(n, min(n, order.shape[2]))
+        at_h = np.concatenate([[0], np.cumsum(columns * self._ld)])
+        shape = np.stack([self._ld, self._used, self._units, self._starts, at_h[:-1]]).astype(np.int64)
+        losses = np.full((2, len(records), self._groups, self._lanes), np.nan)
+        lr = self._padded(lr, np.float64)
+        hyper = self.rule.hyperparameters(lr.reshape(-1), self.dtype).reshape(HYPER, *lr.shape).swapaxes(0, 1)
+        weights, momenta, second = (*self._arrays, None, None)[:3]
+        arguments = (
+            self._code, self.done, weights, momenta, second, _plain(hyper, self.dtype), lr,
+            self.rule.corrections(self.done, updates), shape, data.inputs, data.targets, moments, samples, tests,
+            self._padded(dataset, np.int64), self._padded(stream, np.int64),
+            self._padded(0 if test_of is None else test_of, np.int64), order, size, int(updates), records, losses,
+        )  # fmt: skip
+        batch = order.shape[2] * (ld0 + ld_top)
+        pseudo = (samples.shape[1] + tests.shape[1]) * (ld0 + ld_top)
+        lengths = {
+            "z": kernels.HEAD + n * (ld0 + ld_top) + batch,
+            "h": at_h[-1],
+            "g": at_h[-1],
+            "f": 2 * d_out * self._ld.max() + kernels.HEAD + batch + pseudo if recorded else 0,
+        }
+
+        def work(first: int, last: int) -> None:
+            z, h, g, f = (
+                self._scratch(length, np.float64 if name == "f" else self.dtype) for name, length in lengths.items()
+            )
+            d = None if momenta is None else self._scratch(kernels.GRADIENT_ROWS * self._ld.max(), self.dtype)
+            kernels.train(*arguments, d, z, h, g, f, first, last)
+
+        run_blocks(work, self._groups)
+        self.done += int(updates)
+        on_batch, on_test = losses.reshape(2, len(records), self._groups * self._lanes)[:, :, : self.members]
+        return on_batch, on_test
+
+    @property
+    def lanes(self) -> int:
+        """Members side by side in one vector: 1, or a vector's length."""
+        return self._lanes
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Input and output dimension."""
+        return int(self._units[0]), int(self._units[-1])
+
+    @property
+    def updates_cost(self) -> int:
+        """Floating point operations of one update of all members, about: each weight meets each column three times."""
+        return 6 * self.members * int(self._starts[-1]) * int(self._used[0])
+
+    def weights(self) -> tuple[list[np.ndarray], Biases]:
+        """Return copies of the weights, one [R, out, in] a layer, and of the biases, one [R, out] a layer, or None."""
+        weights, biases = [], []
+        for layer in range(len(self._units) - 1):
+            n_in = self._units[layer]
+            whole = self._get(layer)
+            weights.append(np.ascontiguousarray(whole[:, :, :n_in]))
+            biases.append(np.ascontiguousarray(whole[:, :, n_in]) if self.bias else None)
+        return weights, biases if self.bias else None
+
+    def replace(self, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None = None) -> None:
+        """Overwrite one member's weights [out, in] and biases [out]; its optimiser state stays."""
+        group, lane = divmod(member, self._lanes)
+        for layer, w in enumerate(weights):
+            place = self._layer(self._arrays[0], layer)[group, :, :, lane]
+            place[:, : self._units[layer]] = w
+            if biases is not None:
+                place[:, self._units[layer]] = biases[layer]
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that training changes."""
+        return Snapshot([a.copy() for a in self._arrays], self.done)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this state."""
+        self.done = snapshot.done
+        for array, kept in zip(self._arrays, snapshot.arrays, strict=True):
+            array[...] = kept
+
+    def finite(self) -> np.ndarray:
+        """Return which members [R] have only finite weights."""
+        finite = np.isfinite(self._arrays[0]).all(axis=1)
+        return finite.reshape(-1)[: self.members]
+
+    def select(self, members: Sequence[int] | np.ndarray) -> State:
+        """Return a new state of some members, in the order given, each exactly as it is here."""
+        members = np.asarray(members)
+        if members.dtype == bool:
+            members = np.flatnonzero(members)
+        new = object.__new__(State)
+        new.__dict__.update(self.__dict__)
+        new.members = len(members)
+        new._groups = -(-new.members // new._lanes)
+        new._arrays = [new._zeros() for _ in self._arrays]
+        for old, array in zip(self._arrays, new._arrays, strict=True):
+            if self._lanes == 1:
+                array[...] = old[members]
+            else:
+                for place, member in enumerate(members.tolist()):
+                    (to, to_lane), (group, lane) = divmod(place, self._lanes), divmod(member, self._lanes)
+                    array[to, :, to_lane] = old[group, :, lane]
+        return new
+
+    def _zeros(self) -> np.ndarray:
+        return self._aligned((self._groups, self._starts[-1]), self.dtype)
+
+    def _scratch(self, units: int, dtype: Any) -> np.ndarray:
+        return self._aligned((units,), dtype)
+
+    def _aligned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Zeros of so many units on a 64-byte boundary: a vector across two cache lines is loaded twice."""
+        shape = (*shape, self._lanes) if self._lanes > 1 else shape
+        length = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        raw = np.zeros(length + VECTOR_BYTES, np.uint8)
+        start = -raw.ctypes.data % VECTOR_BYTES
+        return raw[start : start + length].view(dtype).reshape(shape)
+
+    def _padded(self, values: Any, dtype: Any) -> np.ndarray:
+        """Values of each member [R], or one for all, as [G, V], with zeros for the unused lanes of the last group."""
+        padded = np.zeros(self._groups * self._lanes, dtype)
+        padded[: self.members] = values
+        return padded.reshape(self._groups, self._lanes)
+
+    def _layer(self, array: np.ndarray, layer: int) -> np.ndarray:
+        """View of a layer [G, out, ld, lanes]."""
+        start, stop = self._starts[layer : layer + 2]
+        return array[:, start:stop].reshape(self._groups, self._units[layer + 1], self._ld[layer], self._lanes)
+
+    def _put(self, layer: int, weights: np.ndarray, biases: np.ndarray | None) -> None:
+        n_in = self._units[layer]
+        place = self._layer(self._arrays[0], layer)
+        for lane in range(self._lanes):
+            count = len(weights[lane :: self._lanes])
+            place[:count, :, :n_in, lane] = weights[lane :: self._lanes]
+            if biases is not None:
+                place[:count, :, n_in, lane] = biases[lane :: self._lanes]
+
+    def _get(self, layer: int) -> np.ndarray:
+        """Copy of a layer with its bias column [R, out, used]."""
+        place = self._layer(self._arrays[0], layer)
+        whole = np.moveaxis(place, 3, 1)  # [G, lanes, out, ld]
+        return whole.reshape(-1, *place.shape[1:3])[: self.members, :, : self._used[layer]]
+
+
+def _plain(array: Any, dtype: Any) -> np.ndarray:
+    """Return an array of the one kind that kernels are compiled for: contiguous, aligned, writable. Copies if it must."""
+    return np.require(array, dtype, ["C", "A", "W"])
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+# A forked child has none of its parent's threads; a pool inherited from it would wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
+
+
+def thread_count() -> int:
+    """Return how many threads the kernels use: DLN_THREADS of the environment, or as many as there are cores for us."""
+    asked = os.environ.get("DLN_THREADS", "")
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ConfigError(f"the environment variable DLN_THREADS must be a positive number, not {asked!r}")
+        return int(asked)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def run_blocks(work: Callable[[int, int], Any], count: int) -> None:
+    """Call work(first, last) on blocks of range(count), in threads; a single block runs in the calling thread.
+
+    There are several blocks a thread, so that a slow one does not keep the others waiting.
+    """
+    threads = thread_count()
+    block = max(1, count // (8 * threads))
+    blocks = [(first, min(first + block, count)) for first in range(0, count, block)]
+    if threads == 1 or len(blocks) == 1:
+        for first, last in blocks:
+            work(first, last)
+        return
+    if threads not in _pools:
+        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="dln")
+    for _ in _pools[threads].map(lambda block: work(*block), blocks):
+        pass  # raises what a block raised

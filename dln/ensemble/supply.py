@@ -1,0 +1,232 @@
+"""Batches of many members at once: the draws of `dln.data.OfflineBatches` and `OnlineBatches`, stream by stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from dln.data import Dataset, teacher_outputs
+from dln.ensemble.order import Orders
+from dln.ensemble.state import Data
+from dln.errors import ConfigError
+from dln.streams import stream
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Batches of consecutive steps: which samples of which data each member sees at each."""
+
+    data: Data
+    dataset: Int[np.ndarray, " R"]
+    """A member's row of `data`."""
+    stream: Int[np.ndarray, " R"]
+    """A member's row of `order`."""
+    order: Int[np.ndarray, "K steps B"]
+    size: Int[np.ndarray, " steps"]
+    """Samples in each batch; 0 is the full batch."""
+
+
+class Supply(Protocol):
+    """An endless supply of batches for some members."""
+
+    def draw(self, steps: int) -> Draw:
+        """Return the batches of the next `steps` steps."""
+        ...
+
+    def select(self, members: Int[np.ndarray, " r"]) -> Supply:
+        """Return a supply that goes on for some of the members only."""
+        ...
+
+    def resized(self, batch_size: int | None) -> Supply:
+        """Return a supply of batches of another size: a new epoch from the same streams."""
+        ...
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        ...
+
+
+LARGE = 4_000_000
+"""Numbers that one draw may hold."""
+
+
+class FullBatches:
+    """Every step sees the whole training set; streams wait untouched for a later change of batch size."""
+
+    def __init__(
+        self,
+        data: Data,
+        dataset: Int[np.ndarray, " R"],
+        samples: int,
+        stream_of: Int[np.ndarray, " R"],
+        orders: Orders,
+    ) -> None:
+        """Take the data, each member's row of it, its number of samples, and the streams of a later order."""
+        self.data, self.dataset, self.samples, self.stream_of, self.orders = data, dataset, samples, stream_of, orders
+
+    def draw(self, steps: int) -> Draw:
+        """Return the batches of the next `steps` steps."""
+        order, size = np.zeros((1, steps, 1), np.int32), np.zeros(steps, np.int64)
+        return Draw(self.data, self.dataset, np.zeros(len(self.dataset), np.int64), order, size)
+
+    def select(self, members: Int[np.ndarray, " r"]) -> FullBatches:
+        """Return a supply that goes on for some of the members only."""
+        streams, stream_of = np.unique(self.stream_of[members], return_inverse=True)
+        orders = self.orders.select(streams)
+        return FullBatches(self.data, self.dataset[members], self.samples, stream_of, orders)
+
+    def resized(self, batch_size: int | None) -> FullBatches | MiniBatches:
+        """Return a supply of batches of another size: a new epoch from the same streams."""
+        if batch_size is None or batch_size == self.samples:
+            return FullBatches(self.data, self.dataset, self.samples, self.stream_of, self.orders)
+        if batch_size > self.samples:
+            raise ConfigError(
+                f"batch_size is {batch_size} but there are only {self.samples} training samples; "
+                "take fewer, or null for the full batch"
+            )
+        return MiniBatches(self, batch_size)
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        return LARGE
+
+
+class MiniBatches:
+    """Permutations of the training set cut into batches; the last of an epoch is short where the size does not divide N.
+
+    An epoch is drawn when its first batch is wanted, not before: a change of batch size finds the streams where
+    `OfflineBatches` has them.
+    """
+
+    def __init__(self, full: FullBatches, batch_size: int) -> None:
+        """Start an epoch of batches of `batch_size`."""
+        self.full, self.batch_size = full, batch_size
+        edges = range(0, full.samples, batch_size)
+        self._sizes = np.array([min(batch_size, full.samples - i) for i in edges])
+        self._ready = np.zeros((len(full.orders), 0, batch_size), np.int32)
+        self._ready_size = np.zeros(0, np.int64)
+
+    def draw(self, steps: int) -> Draw:
+        """Return the batches of the next `steps` steps."""
+        missing = steps - self._ready.shape[1]
+        if missing > 0:
+            epochs, n, batches = -(-missing // len(self._sizes)), self.full.samples, len(self._sizes)
+            permutations = self.full.orders.permutations(n, epochs)  # [K, epochs, n]
+            padded = np.zeros((len(permutations), epochs, batches * self.batch_size), np.int32)
+            padded[:, :, :n] = permutations
+            fresh = padded.reshape(len(permutations), epochs * batches, self.batch_size)
+            self._ready = np.concatenate([self._ready, fresh], 1)
+            self._ready_size = np.concatenate([self._ready_size, np.tile(self._sizes, epochs)])
+        order, self._ready = self._ready[:, :steps], self._ready[:, steps:]
+        size, self._ready_size = self._ready_size[:steps], self._ready_size[steps:]
+        order = np.ascontiguousarray(order)
+        return Draw(self.full.data, self.full.dataset, self.full.stream_of, order, size)
+
+    def select(self, members: Int[np.ndarray, " r"]) -> MiniBatches:
+        """Return a supply that goes on for some of the members only."""
+        chosen = MiniBatches(self.full.select(members), self.batch_size)
+        chosen._ready = self._ready[np.unique(self.full.stream_of[members])]
+        chosen._ready_size = self._ready_size
+        return chosen
+
+    def resized(self, batch_size: int | None) -> FullBatches | MiniBatches:
+        """Return a supply of batches of another size: a new epoch from the same streams."""
+        return self.full.resized(batch_size)
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        return max(1, LARGE // (len(self.full.orders) * self.batch_size))
+
+
+class FreshBatches:
+    """Online data: every batch is drawn afresh from its member's teacher, inputs and noise from two streams."""
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        generators: Sequence[tuple[np.random.Generator, np.random.Generator]],
+        source: Int[np.ndarray, " R"],
+        batch_size: int | None,
+        dtype: np.dtype,
+        bias: bool,
+    ) -> None:
+        """Take, source by source, a dataset and the generators of inputs and noise; and each member's source."""
+        if batch_size is None:
+            raise ConfigError("batch_size must be a number when data is online: there is no full batch")
+        self.datasets, self.generators, self.source = datasets, generators, source
+        self.batch_size, self.dtype, self.bias = batch_size, dtype, bias
+
+    def draw(self, steps: int) -> Draw:
+        """Return the batches of the next `steps` steps."""
+        count = steps * self.batch_size
+        inputs, targets = [], []
+        for dataset, (of_inputs, of_noise) in zip(self.datasets, self.generators, strict=True):
+            assert dataset.teacher is not None
+            teacher = dataset.teacher.cpu().numpy()
+            x = of_inputs.standard_normal((count, teacher.shape[1]))
+            noise = of_noise.standard_normal((count, teacher.shape[0]))
+            inputs.append(x.astype(self.dtype))
+            targets.append((teacher_outputs(teacher, x) + dataset.noise_std * noise).astype(self.dtype))
+        data = Data(np.stack(inputs), np.stack(targets), self.dtype, self.bias)
+        order = np.arange(count, dtype=np.int32).reshape(1, steps, self.batch_size)
+        size = np.full(steps, self.batch_size, np.int64)
+        return Draw(data, self.source, np.zeros(len(self.source), np.int64), order, size)
+
+    def select(self, members: Int[np.ndarray, " r"]) -> FreshBatches:
+        """Return a supply that goes on for some of the members only."""
+        sources, source = np.unique(self.source[members], return_inverse=True)
+        datasets, generators = [self.datasets[s] for s in sources], [_copies(self.generators[s]) for s in sources]
+        return FreshBatches(datasets, generators, source, self.batch_size, self.dtype, self.bias)
+
+    def resized(self, batch_size: int | None) -> FreshBatches:
+        """Return a supply of batches of another size, from the same streams."""
+        return FreshBatches(self.datasets, self.generators, self.source, batch_size, self.dtype, self.bias)
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        out_dim, in_dim = self.datasets[0].teacher.shape  # type: ignore[union-attr]
+        return max(1, LARGE // (len(self.datasets) * self.batch_size * (in_dim + out_dim)))
+
+
+def make_supply(
+    datasets: Sequence[Dataset],
+    dataset: Int[np.ndarray, " R"],
+    batch_seeds: Sequence[int],
+    batch_size: int | None,
+    dtype: np.dtype,
+    bias: bool,
+) -> tuple[Supply, Data | None]:
+    """Return the supply of an ensemble's batches, and its training data if there are any.
+
+    Args:
+        datasets: The datasets that members train on, all of one shape.
+        dataset: Each member's dataset.
+        batch_seeds: Each member's batch seed; members of equal seed and data see the same batches.
+        batch_size: Samples a step; None is the full batch.
+        dtype: Precision of the samples.
+        bias: Whether the networks have biases.
+    """
+    if datasets[0].online:
+        pairs, source = np.unique(np.stack([dataset, np.asarray(batch_seeds)], 1), axis=0, return_inverse=True)
+        generators = [(stream(int(s), "online inputs"), stream(int(s), "online noise")) for _, s in pairs]
+        return FreshBatches([datasets[d] for d, _ in pairs], generators, source, batch_size, dtype, bias), None
+    inputs, targets = (np.stack([getattr(d, f"train_{k}").numpy() for d in datasets]) for k in ("inputs", "targets"))
+    data = Data(inputs, targets, dtype, bias)
+    seeds, stream_of = np.unique(np.asarray(batch_seeds), return_inverse=True)
+    orders = Orders([stream(int(seed), "batch order") for seed in seeds])
+    return FullBatches(data, dataset, inputs.shape[1], stream_of, orders).resized(batch_size), data
+
+
+def _copies(
+    generators: tuple[np.random.Generator, np.random.Generator],
+) -> tuple[np.random.Generator, np.random.Generator]:
+    import copy
+
+    inputs, noise = (copy.deepcopy(g) for g in generators)
+    return inputs, noise

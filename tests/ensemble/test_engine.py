@@ -1,0 +1,403 @@
+"""The compiled engine against the autograd engine, run by run, and against itself in other company."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dln import (
+    Dataset,
+    DeepLinearNetwork,
+    Trainer,
+    factory,
+    register_callback,
+    run_experiment,
+    run_experiments,
+    train_ensemble,
+)
+from dln.compose import resolve
+from dln.config import ComparativeConfig, SingleConfig
+from dln.errors import ConfigError
+from dln.metrics import comparative_metric, model_metric
+from dln.timeline import acting_at
+
+METRICS = ["weight_norm", "gradient_norm", "layer_norms", "end_to_end_norm", "singular_values"]
+BASE = {
+    "model": {"in_dim": 5, "out_dim": 4, "hidden_dim": 12, "num_hidden": 2},
+    "data": {"params": {"matrix": "random_normal", "scale": 2.0}, "train_samples": 40, "test_samples": 30},
+    "training": {"lr": 0.01},
+    "dtype": "float64",
+    "max_steps": 2000,
+    "evaluate_every": 37,
+}
+
+
+def merged(base, change):
+    if not isinstance(change, dict) or not isinstance(base, dict):
+        return change
+    return {**base, **{k: merged(base.get(k), v) for k, v in change.items()}}
+
+
+def config(change, engine, schema=SingleConfig):
+    return resolve(merged(BASE, {**change, "engine": engine}), schema)
+
+
+def both(change, schema=SingleConfig):
+    """The same run on the two engines: (history, weights) of each."""
+    if schema is ComparativeConfig:
+        change = merged({"shared": {"model": BASE["model"], "training": BASE["training"]}}, change)
+        base = {k: v for k, v in BASE.items() if k not in ("model", "training")}
+        configs = [resolve(merged(base, {**change, "engine": e}), schema) for e in ("compiled", "autograd")]
+    else:
+        configs = [config(change, e) for e in ("compiled", "autograd")]
+    compiled, autograd = (factory.build(c) for c in configs)
+    return (compiled.run(), compiled), (autograd.run(), autograd)
+
+
+def weights_of(runner):
+    if hasattr(runner, "ensemble"):
+        ws, bs = next(iter(runner.ensemble.lanes.values())).weights()
+        return [w[0] for w in (*ws, *(bs or ()))]
+    return [p.detach().numpy() for p in (*runner.model.weights, *runner.model.biases)]
+
+
+def assert_same(ours, theirs, rtol=1e-10):
+    (history, runner), (expected, reference) = ours, theirs
+    assert history["step"].tolist() == expected["step"].tolist()
+    assert history.events == expected.events
+    assert history.names == expected.names
+    for w, e in zip(weights_of(runner), weights_of(reference), strict=True):
+        assert np.linalg.norm(w - e) <= rtol * np.linalg.norm(e)
+    for name in expected.names:
+        scale = np.nanmax(np.abs(expected[name]))
+        np.testing.assert_allclose(history[name], expected[name], rtol=1e-7, atol=1e-11 * scale, err_msg=name)
+
+
+SETTINGS = {
+    "full batch": {},
+    "one sample": {"training": {"batch_size": 1}},
+    "seven samples": {"training": {"batch_size": 7, "batch_seed": 3}},
+    "ten samples": {"training": {"batch_size": 10}, "data": {"noise_std": 0.3}},
+    "batch of all": {"training": {"batch_size": 40}},
+    "online": {"data": {"online": True, "noise_std": 0.2}, "training": {"batch_size": 3}},
+    "online, larger": {"data": {"online": True}, "training": {"batch_size": 9}},
+    "one layer": {"model": {"num_hidden": 0}},
+    "five layers, narrow and wide": {
+        "model": {"num_hidden": 4, "hidden_dim": [3, 64, 1, 20]},
+        "training": {"lr": 0.003},
+    },
+    "wide": {"model": {"hidden_dim": 64, "num_hidden": 3}, "training": {"batch_size": 7, "lr": 0.003}},
+    "bias": {"model": {"bias": True}, "training": {"batch_size": 7}},
+    "bias, full batch": {"model": {"bias": True}},
+    "momentum": {"training": {"optimizer_params": {"momentum": 0.9}, "lr": 0.002, "batch_size": 10}},
+    "nesterov": {
+        "training": {"optimizer_params": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01}, "lr": 0.003}
+    },
+    "dampening": {"training": {"optimizer_params": {"momentum": 0.5, "dampening": 0.3}}, "model": {"bias": True}},
+    "adam": {"training": {"optimizer": "Adam", "lr": 0.003, "batch_size": 7}},
+    "adamw": {"training": {"optimizer": "AdamW", "lr": 0.003, "optimizer_params": {"betas": [0.8, 0.99], "eps": 0.01}}},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_whole_run_agrees_with_autograd(name):
+    assert_same(*both({**SETTINGS[name], "metrics": METRICS}))
+
+
+@pytest.mark.parametrize("name", ["full batch", "seven samples", "online", "bias", "adam"])
+def test_losses_recorded_without_metrics_are_those_recorded_with(name):
+    change = merged(SETTINGS[name], {"max_steps": 200, "evaluate_every": 1})
+    (bare, _), reference = both(change)
+    assert_same((bare, _), reference)
+    (measured, _), _ = both({**change, "metrics": ["weight_norm"]})
+    assert all(np.array_equal(bare[n], measured[n]) for n in bare.names)
+
+
+CALLBACKS = {
+    "switch": [{"name": "switch_batch_size", "params": {"step": 50, "batch_size": 7}}],
+    "to full": [{"name": "multi_switch_batch_size", "params": {"schedule": {20: 7, 33: None, 100: 1}}}],
+    "decay": [{"name": "lr_decay", "params": {"factor": 0.5, "interval": 60}}],
+    "stop": [{"name": "stop_at_loss", "params": {"target": 2.0, "loss": "test", "interval": 3}}],
+    "stop early": [{"name": "stop_at_loss", "params": {"target": 1e9}}],
+    "all": [
+        {"name": "switch_batch_size", "params": {"step": 20, "batch_size": 3}},
+        {"name": "lr_decay", "params": {"factor": 0.9, "interval": 7}},
+        {"name": "stop_at_loss", "params": {"target": 0.01, "interval": 10}},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_built_in_callbacks_act_as_on_autograd(name, batch_size):
+    change = {"callbacks": CALLBACKS[name], "training": {"batch_size": batch_size}, "max_steps": 300}
+    assert_same(*both(change))
+
+
+def test_a_users_callback_that_declares_its_steps_may_change_the_weights():
+    @register_callback("test_engine_shrinks")
+    def shrinks(step: int):
+        def callback(s, trainer):
+            with torch.no_grad():
+                for w in trainer.model.weights:
+                    w.mul_(0.5)
+            trainer.lr *= 1 + trainer.evaluate("train")
+
+        return acting_at([step, step + 1], callback)
+
+    assert_same(*both({"callbacks": [{"name": "test_engine_shrinks", "params": {"step": 40}}], "max_steps": 100}))
+
+
+def test_users_metrics_see_the_model_its_gradients_and_the_data():
+    @model_metric("test_engine_user")
+    def user(model, data):
+        residual = model(data.inputs) - data.targets
+        return {
+            "residual": residual.square().mean().item(),
+            "gradient": sum(p.grad.abs().sum().item() for p in model.parameters()),
+            "samples": len(data.inputs),
+            "train": data.criterion(model(data.train_inputs), data.train_targets).item(),
+        }
+
+    for training in ({"batch_size": 7}, {}):
+        assert_same(*both({"metrics": ["test_engine_user"], "training": training, "max_steps": 100}))
+
+
+@pytest.mark.parametrize("lr_b", [0.01, 0.005, 1e3])
+def test_comparisons_agree_with_autograd(lr_b):
+    @comparative_metric("test_engine_pair")
+    def pair(model_a, model_b):
+        return (model_a.weights[0] - model_b.weights[0]).abs().max()
+
+    change = {
+        "training_b": {"lr": lr_b, "batch_size": 10},
+        "comparative_metrics": ["param_distance", "param_cosine_sim", "end_to_end_distance", "test_engine_pair"],
+        "model_metrics": ["weight_norm"],
+        "callbacks_a": [{"name": "stop_at_loss", "params": {"target": 1.0, "interval": 11}}],
+        "max_steps": 200,
+        "evaluate_every": 5,
+    }
+    (ours, _), (theirs, _) = both(change, ComparativeConfig)
+    assert ours["step"].tolist() == theirs["step"].tolist()
+    assert ours.events == theirs.events
+    for name in theirs.names:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-7, atol=1e-12, err_msg=name)
+
+
+def test_a_model_against_itself_is_at_distance_exactly_zero():
+    (history, _), _ = both({"comparative_metrics": ["param_distance", "param_cosine_sim"]}, ComparativeConfig)
+    assert (history["param_distance"] == 0).all()
+    assert (history["param_cosine_sim"] == 1).all()
+
+
+@pytest.mark.parametrize("lr", [0.9, 3.0, 50.0, 1e4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_divergence_is_found_at_the_same_step(lr, dtype, batch_size):
+    training = {"lr": lr, "batch_size": batch_size}
+    (ours, _), (theirs, _) = both({"training": training, "dtype": dtype, "max_steps": 300, "evaluate_every": 2})
+    assert theirs.diverged_at is not None
+    assert ours.diverged_at == theirs.diverged_at
+    assert ours["step"].tolist() == theirs["step"].tolist()
+
+
+@pytest.mark.parametrize("name", ["full batch", "seven samples", "one sample", "bias", "adam"])
+def test_float32_is_as_close_to_float64_as_autograds_is(name):
+    """Rounding is chance: over ten seeds, the mean distance of the weights from those of a float64 run."""
+    errors = []
+    for seed in range(10):
+        change = merged(SETTINGS[name], {"max_steps": 200, "training": {"model_seed": seed}})
+        exact = factory.build(config(change, "compiled"))
+        runs = [exact, *(factory.build(config({**change, "dtype": "float32"}, e)) for e in ("compiled", "autograd"))]
+        for run in runs:
+            run.run()
+        truth, *rounded = [np.concatenate([w.ravel() for w in weights_of(run)]) for run in runs]
+        errors.append([np.linalg.norm(w - truth) for w in rounded])
+    ours, theirs = np.mean(errors, 0)
+    assert 0 < ours < 1.5 * theirs
+
+
+def test_losses_are_right_where_they_are_tiny():
+    """Full batch and noise-free: the loss falls to rounding, and both engines' losses with it."""
+    (ours, _), (theirs, _) = both({"training": {"lr": 0.05}, "max_steps": 6000, "evaluate_every": 100})
+    small = theirs["train_loss"] > 1e-25 * theirs["train_loss"][0]
+    assert theirs["train_loss"][-1] < 1e-25 * theirs["train_loss"][0]
+    for name in ("train_loss", "test_loss"):
+        np.testing.assert_allclose(ours[name][small], theirs[name][small], rtol=1e-2)
+        assert ours[name][-1] < 1e-24 * ours[name][0]
+
+
+# --- company
+
+
+def members(count, **change):
+    """Configs of runs that differ in all that is batchable."""
+    return [
+        resolve(
+            merged(
+                merged(BASE, {"max_steps": 60, "evaluate_every": 7, "metrics": METRICS, **change}),
+                {
+                    "training": {"lr": 0.005 * (1 + m % 3), "model_seed": m, "batch_seed": m % 2},
+                    "data": {"data_seed": m % 4, "noise_std": 0.1 * (m % 2)},
+                    "model": {"gamma": 0.8 + 0.1 * (m % 5)},
+                },
+            ),
+            SingleConfig,
+        )
+        for m in range(count)
+    ]
+
+
+def run_all(configs):
+    ensemble = factory.build_ensemble(configs).run()
+    weights, _ = ensemble.lanes[""].weights()
+    return [ensemble.history(m).records for m in range(len(configs))], weights
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_member_is_the_same_bit_for_bit_in_any_company(data, dtype, batch_size):
+    everyone = members(20, dtype=dtype, training={"batch_size": batch_size})
+    chosen = data.draw(st.lists(st.sampled_from(range(20)), min_size=1, max_size=20, unique=True))
+    records, weights = run_all([everyone[m] for m in chosen])
+    place = data.draw(st.sampled_from(range(len(chosen))))
+    alone, own = run_all([everyone[chosen[place]]])
+    assert records[place] == alone[0]
+    assert all(np.array_equal(w[place], o[0]) for w, o in zip(weights, own, strict=True))
+
+
+@pytest.mark.parametrize("width", [12, 70])
+def test_a_diverging_member_leaves_the_others_untouched(width):
+    configs = members(9, model={"hidden_dim": width}, training={"batch_size": 7}, metrics=["singular_values"])
+    calm, _ = run_all(configs)
+    configs[4].training.lr = 1e5
+    wild, _ = run_all(configs)
+    assert wild[:4] == calm[:4]
+    assert wild[5:] == calm[5:]
+    assert len(wild[4]) < len(calm[4])
+
+
+def test_members_whose_callbacks_part_them_go_as_they_would_alone():
+    configs = members(6, training={"batch_size": 10})
+    for m, c in enumerate(configs):
+        params = {"step": 10 * m + 5, "batch_size": None if m % 2 else 3}
+        c.callbacks = resolve({"callbacks": [{"name": "switch_batch_size", "params": params}]}, SingleConfig).callbacks
+    records, _ = run_all(configs)
+    for m, c in enumerate(configs):
+        assert records[m] == run_all([c])[0][0]
+
+
+def test_curves_are_the_records_as_arrays():
+    configs = members(5)
+    configs[2].training.lr = 1e5
+    ensemble = factory.build_ensemble(configs).run()
+    curves = ensemble.curves()
+    for m in range(5):
+        history = ensemble.history(m)
+        for name in history.names:
+            expected = history[name]
+            if name != "step":
+                np.testing.assert_array_equal(curves[name][m, : len(expected)], expected)
+                assert np.isnan(curves[name][m, len(expected) :]).all()
+
+
+def test_runs_that_go_the_same_way_are_computed_once():
+    """Full-batch runs do not depend on batch_seed; lane a is the same whatever lane b does."""
+    seeds = [{"max_steps": 20, "training": {"batch_seed": s}} for s in range(5)]
+    configs = [config(change, "compiled") for change in seeds]
+    ensemble = factory.build_ensemble(configs).run()
+    assert (len(ensemble), ensemble.trajectories) == (5, 1)
+    assert all(ensemble.history(m).records == factory.build(c).run().records for m, c in enumerate(configs))
+
+    base = {k: v for k, v in BASE.items() if k not in ("model", "training")} | {"max_steps": 20}
+    pair = {"comparative_metrics": ["param_distance"], "model_metrics": ["weight_norm"]}
+    lrs = (0.001, 0.01, 0.02, 1e4)
+    configs = [resolve({**base, **pair, "training_b": {"lr": lr, "batch_size": 4}}, ComparativeConfig) for lr in lrs]
+    ensemble = factory.build_ensemble(configs).run()
+    assert ensemble.trajectories == 1 + len(lrs)
+    assert all(ensemble.history(m).records == factory.build(c).run().records for m, c in enumerate(configs))
+
+
+def test_many_experiments_are_each_what_it_would_be_alone():
+    seeds = [{"max_steps": 10, "training": {"model_seed": s, "batch_size": 5}} for s in range(4)]
+    others = [
+        {"max_steps": 12, "training": {"lr": 0.01}},
+        {"max_steps": 10, "training": {"optimizer": "RMSprop"}},
+        {"max_steps": 10, "training_b": {"lr": 0.1}},
+        ["max_steps=10", "training.batch_size=5"],
+    ]
+    everything = [*seeds, *others]
+    histories = run_experiments(everything)
+    assert all(h.records == run_experiment(c).records for h, c in zip(histories, everything, strict=True))
+
+
+def test_weights_and_data_of_ones_own():
+    rng = np.random.default_rng(0)
+    start = [0.4 * rng.standard_normal((6, *shape)) for shape in ((7, 3), (2, 7))]
+    x = rng.standard_normal((2, 25, 3))
+    sets = [Dataset.from_arrays(a, a @ rng.standard_normal((3, 2)), dtype=torch.float64) for a in x]
+    lr, of, seeds = [0.01 * (m + 1) for m in range(6)], [m % 2 for m in range(6)], list(range(6))
+    settings = {"lr": lr, "dataset": of, "batch_size": 4, "batch_seeds": seeds, "max_steps": 50, "evaluate_every": 10}
+    ensemble = train_ensemble(start, sets, **settings, metrics=["weight_norm"])
+    weights, _ = ensemble.weights()
+    for m in range(6):
+        model = DeepLinearNetwork.from_weights([w[m] for w in start])
+        alone = Trainer(model, sets[of[m]], lr=lr[m], batch_size=4, batch_seed=m, max_steps=50, metrics=["weight_norm"])
+        expected = alone.run()
+        for name in ("train_loss", "weight_norm"):
+            np.testing.assert_allclose(ensemble.curves()[name][m], expected[name][::10], rtol=1e-10)
+        for w, e in zip(weights, model.weights, strict=True):
+            np.testing.assert_allclose(w[m], e.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"weights": [np.ones((2, 3, 4)), np.ones((2, 2, 5))]}, "W2"),
+        ({"weights": [np.ones((2, 3, 4)), np.ones((3, 2, 3))]}, "members"),
+        ({"weights": [np.ones((2, 3, 4))]}, "map 4 to 3"),
+        ({"optimizer": "RMSprop"}, "RMSprop"),
+        ({"optimizer_params": {"momentun": 1}}, "momentum"),
+        ({"batch_size": 26}, "only 25"),
+    ],
+)
+def test_an_ensemble_that_cannot_be_trained_is_refused(change, named):
+    data = Dataset.from_arrays(np.ones((25, 3)), np.ones((25, 2)))
+    with pytest.raises(ConfigError, match=named):
+        train_ensemble(**{"weights": [np.ones((2, 4, 3)), np.ones((2, 2, 4))], "datasets": data, **change})
+
+
+# --- which engine
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"training": {"optimizer": "RMSprop"}}, "RMSprop"),
+        ({"training": {"optimizer_params": {"maximize": True}}}, "maximize"),
+        ({"training": {"criterion": "L1Loss"}}, "L1Loss"),
+        ({"training": {"criterion_params": {"reduction": "sum"}}}, "reduction"),
+        ({"callbacks": [{"name": "test_engine_everywhere"}]}, "does not declare its steps"),
+    ],
+)
+def test_what_is_not_covered_runs_on_autograd_and_says_why(change, reason, caplog):
+    register_callback("test_engine_everywhere")(everywhere)
+    with caplog.at_level("INFO", "dln"):
+        runner = factory.build(config({**change, "max_steps": 2}, "auto"))
+    assert type(runner).__name__ == "Trainer"
+    assert reason in caplog.text
+    with pytest.raises(ConfigError, match="engine=compiled does not cover"):
+        factory.build(config(change, "compiled"))
+
+
+def everywhere():
+    return lambda step, trainer: None
+
+
+def test_auto_takes_the_compiled_engine_where_it_can(caplog):
+    with caplog.at_level("INFO", "dln"):
+        assert type(factory.build(config({}, "auto"))).__name__ == "SoloRun"
+    assert caplog.text == ""
