@@ -264,27 +264,47 @@ def _emit_pull(e: Emitter, p: Any, w: Any, g: Any, n_out: Any, ld: Any, n: Any, 
 def _emit_outer(
     e: Emitter, w: Any, g: Any, h: Any, scale: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any
 ) -> None:
-    """Emit w[i, k] += scale * sum_s g[s, i] h[s, k]; scale is one unit."""
+    """Emit w[i, k] += scale * sum_s g[s, i] h[s, k]; scale is one unit.
+
+    The sum is taken first, so that a weight is rounded once an update, as by torch.
+    """
     factor = e.coefficient(scale)
 
-    def chunk(columns: list[Any]) -> None:
+    def add(total: Any, row: Any, k: Any) -> None:
+        where = e.at(w, row, ld, k)
+        e.store(e.muladd(factor, total, e.load(where)), where)
+
+    def few(columns: list[Any]) -> None:  # their g stay in registers
         def block(start: Any, stop: Any) -> None:
             def tile(rows: list[Any]) -> None:
-                gs = [[e.b.fmul(factor, e.coefficient(e.at(g, c, ldo, r))) for c in columns] for r in rows]
+                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
                 with e.units(start, stop) as (k, _):
                     inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
                     for r, row in enumerate(rows):
-                        where = e.at(w, row, ld, k)
-                        x = e.load(where)
-                        for c in range(len(columns)):
-                            x = e.muladd(gs[r][c], inputs[c], x)
-                        e.store(x, where)
+                        total = e.b.fmul(gs[r][0], inputs[0])
+                        for c in range(1, len(columns)):
+                            total = e.muladd(gs[r][c], inputs[c], total)
+                        add(total, row, k)
 
             _tiles(e, n_out, tile)
 
         _blocks(e, n, block)
 
-    _chunks(e, samples, chunk)
+    def many(rows: list[Any]) -> None:
+        with e.units(e.int(0), n) as (k, _):
+            totals = [e.variable(e.zero) for _ in rows]
+            with e.range(e.int(0), samples) as (s, _):
+                x = e.load(e.at(h, s, ld, k))
+                for row, slot in zip(rows, totals, strict=True):
+                    e.b.store(e.muladd(e.coefficient(e.at(g, s, ldo, row)), x, e.b.load(slot)), slot)
+            for row, slot in zip(rows, totals, strict=True):
+                add(e.b.load(slot), row, k)
+
+    with e.b.if_else(e.b.icmp_signed(">", samples, e.int(COLUMNS))) as (then, otherwise):
+        with then:
+            _tiles(e, n_out, many)
+        with otherwise:
+            _chunks(e, samples, few)
 
 
 def _emit_update(

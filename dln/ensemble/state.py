@@ -56,7 +56,8 @@ class Rule:
             beta1, beta2 = self.betas
             table[NEW], table[KEEP], table[SHARE] = 1 - beta1, beta2, 1 - beta2
             table[SHRINK] = 1 - lr * self.weight_decay
-        return table.astype(dtype)
+        with np.errstate(over="ignore"):  # a rate too large for float32 is infinite: the member diverges
+            return table.astype(dtype)
 
     def corrections(self, done: int, updates: int) -> np.ndarray:
         """Return Adam's 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), [updates, 2], of the updates after `done`."""
@@ -91,8 +92,9 @@ class Data:
         """X'X / N and X'Y / N, [D, n, n + out], summed in float64: all that a full-batch step needs."""
         joint = self._joint
         n = self.inputs.shape[2]
-        moments = np.swapaxes(joint[:, :, :n], 1, 2) @ joint / joint.shape[1]
-        return _plain(moments, self.inputs.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            moments = np.swapaxes(joint[:, :, :n], 1, 2) @ joint / joint.shape[1]
+            return _plain(moments, self.inputs.dtype)
 
     @cached_property
     def samples(self) -> np.ndarray:
@@ -331,7 +333,7 @@ class State:
 
 
 def _plain(array: Any, dtype: Any) -> np.ndarray:
-    """Return an array of the one kind that kernels are compiled for: contiguous, aligned, writable. Copies if it must."""
+    """Return an array of the kind that kernels are compiled for: contiguous, aligned, writable; a copy if need be."""
     return np.require(array, dtype, ["C", "A", "W"])
 
 
