@@ -76,7 +76,7 @@ def peak_gflops() -> float:
 
 
 def in_turn(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """Return the medians of several measurements taken in turn, A B C A B C ..., after one round that does not count."""
+    """Return the medians of several measurements taken in turn, A B C A B C ...; the first round does not count."""
     results = [[measure() for measure in measures] for _ in range(rounds + 1)][1:]
     return [statistics.median(column) for column in zip(*results, strict=True)]
 
@@ -96,7 +96,8 @@ def ratios(path: Path, rounds: int) -> list[tuple]:
         weights = 10 * width + 2 * width**2
         flops = 6 * weights * min(batch or 5, 5)
         label = f"width {width}, {'full batch' if batch is None else f'B={batch}'}"
-        table.append((label, torch_us, us, torch_us / us, torch_us / with_metrics, flops / us / 1e3 / peak, least, aim))
+        share = flops / us / 1e3 / peak
+        table.append((label, torch_us, us, torch_us / us, torch_us / with_metrics, share, least, aim))
         print(row(table[-1]), flush=True)
     return table
 

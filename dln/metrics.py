@@ -137,7 +137,7 @@ def param_distance(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Fl
 def param_cosine_sim(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """Cosine of the angle between the parameters of the two models, seen as vectors."""
     pairs = _paired_parameters(model_a, model_b)
-    inner = reduce(torch.add, [(a.double() * b.double()).flatten(-dims).sum(-1) for a, b, dims in pairs])
+    inner = reduce(torch.add, [_inner(a, b, dims) for a, b, dims in pairs])
     # One square root of the product, so that the cosine of a model with itself is exactly 1.
     squares = _sum_of_squares(_parameters(model_a)) * _sum_of_squares(_parameters(model_b))
     return inner / squares.sqrt()
@@ -166,7 +166,11 @@ def _paired_parameters(a: DeepLinearNetwork, b: DeepLinearNetwork) -> list[tuple
 
 
 def _squares(tensor: Tensor, dims: int) -> Tensor:
-    return tensor.double().square().flatten(-dims).sum(-1)
+    return _inner(tensor, tensor, dims)
+
+
+def _inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
+    return torch.linalg.vecdot(a.double().flatten(-dims), b.double().flatten(-dims))
 
 
 def _sum_of_squares(tensors: Sequence[tuple[Tensor, int]]) -> Tensor:

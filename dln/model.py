@@ -100,10 +100,8 @@ class DeepLinearNetwork(nn.Module):
         super().__init__()
         self.layers = nn.Sequential()
         for i, w in enumerate(weights):
-            # skip_init: torch's own initialisation would draw from its global generator.
             n_out, n_in = w.shape
-            bias = biases is not None
-            layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=dtype, device=device))
+            layer = _Layer(n_in, n_out, bias=biases is not None, dtype=dtype, device=device)
             with torch.no_grad():
                 layer.weight.copy_(w)
                 if biases is not None:
@@ -133,6 +131,13 @@ class DeepLinearNetwork(nn.Module):
     def end_to_end(self) -> Float[Tensor, "out in"]:
         """Return the product W_L ... W_1."""
         return product(self.weights)
+
+
+class _Layer(nn.Linear):
+    """A linear layer without torch's own initialisation, which draws from its global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the parameters as they are: the network sets them."""
 
 
 def product(weights: Sequence[Float[Tensor, "*R out in"]]) -> Float[Tensor, "*R out in"]:

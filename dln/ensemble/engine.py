@@ -183,46 +183,62 @@ class Ensemble:
         self.columns += [{name: values[t] for name, values in columns.items()} for t in range(len(due))]
 
     def _measure(self, draws: Mapping[str, Sequence[Draw]]) -> dict[str, dict[str, np.ndarray]]:
-        views, measured = {}, {}
+        measured: dict[str, dict[str, np.ndarray]] = {}
+        present = {}
         for key, lane in self.lanes.items():
-            weights, biases = lane.weights()
+            weights, biases = present[key] = lane.weights()
             _blank(weights, biases)
-            gradients = None
-            members = [(group.members, draw) for group, draw in zip(lane.groups, draws[key], strict=True)]
-            if self.probes[key].wants_gradients:
-                gradients = self._gradients(weights, biases, members)
-            views[key] = View.of(weights, biases, gradients)
-            measured[key] = self.probes[key].measure(views[key], members, key, self.step)
-        measured["pair"] = {}
-        pairs = [view.select(self.members[key]) for key, view in views.items()] if self.pair_metrics else []
-        for metric in self.pair_metrics:
-            with naming(f"comparative metric {metric.label!r}", self.step):
-                if metric.batched:
-                    measured["pair"] |= metric.batched_columns(metric(*pairs))
-                else:
-                    finite = np.all([view.finite() for view in pairs], 0)
-                    rows = {
-                        int(m): metric.columns(metric(*(solo_model(v, int(m)) for v in pairs)))
-                        for m in np.flatnonzero(finite)
-                    }
-                    measured["pair"] |= stacked(rows, len(self))
+            probe, columns = self.probes[key], measured.setdefault(key, {})
+            for group, draw in zip(lane.groups, draws[key], strict=True):
+                for block in _blocks(len(group.members), weights):
+                    members, batches = group.members[block], draw.part(block)
+                    own = [w[members] for w in weights]
+                    shifts = None if biases is None else [b[members] for b in biases]
+                    gradients = batch_gradients(own, shifts, batches) if probe.wants_gradients else None
+                    values = probe.measure(View.of(own, shifts, gradients), batches, members, key, self.step)
+                    for name, v in values.items():
+                        columns.setdefault(name, np.full((len(lane), *v.shape[1:]), np.nan))[members] = v
+        measured["pair"] = self._compare(present) if self.pair_metrics else {}
         return measured
 
-    @staticmethod
-    def _gradients(
-        weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None, members: Sequence[tuple[np.ndarray, Draw]]
-    ) -> list[np.ndarray]:
-        parts = []
-        for of, draw in members:
-            own = None if biases is None else [b[of] for b in biases]
-            parts.append(batch_gradients([w[of] for w in weights], own, draw))
-        places = np.argsort(np.concatenate([of for of, _ in members]))
-        return [np.concatenate(layer)[places] for layer in zip(*parts, strict=True)]
+    def _compare(self, present: Mapping[str, tuple]) -> dict[str, np.ndarray]:
+        """Return the values [R, ...] of the comparative metrics."""
+        columns: dict[str, np.ndarray] = {}
+        for block in _blocks(len(self), next(iter(present.values()))[0]):
+            views = []
+            for key, (weights, biases) in present.items():
+                of = self.members[key][block]
+                views.append(View.of([w[of] for w in weights], None if biases is None else [b[of] for b in biases]))
+            runs = np.arange(len(self))[block]
+            for metric in self.pair_metrics:
+                with naming(f"comparative metric {metric.label!r}", self.step):
+                    if metric.batched:
+                        values = metric.batched_columns(metric(*views))
+                    else:
+                        finite = np.flatnonzero(np.all([view.finite() for view in views], 0))
+                        rows = {int(m): metric.columns(metric(*(solo_model(v, int(m)) for v in views))) for m in finite}
+                        values = stacked(rows, len(runs))
+                for name, v in values.items():
+                    columns.setdefault(name, np.full((len(self), *v.shape[1:]), np.nan))[runs] = v
+        return columns
+
+
+CACHED = 2**20
+"""Bytes of float64 weights that metrics are evaluated on at a time, so that they stay in a core's cache."""
+
+
+def _blocks(members: int, weights: Sequence[np.ndarray]) -> list[slice]:
+    """Cut members into blocks whose weights fit the cache."""
+    size = max(1, CACHED // (8 * sum(w[0].size for w in weights)))
+    return [slice(first, first + size) for first in range(0, members, size)]
 
 
 def _blank(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None) -> None:
     """Zero the members that have left the finite numbers: nothing of them is recorded, and SVDs of NaN are errors."""
     arrays = (*weights, *(biases or ()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if all(np.isfinite(array.sum()) for array in arrays):
+            return  # the usual case, at a glance
     lost = ~np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in arrays], 0)
     for array in arrays:
         array[lost] = 0

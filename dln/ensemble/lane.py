@@ -231,7 +231,7 @@ class Lane:
             group.state.restore(after)
         looks = range(min(updates, len(draw.size) - 1) + 1)
         few = Group(group.members[places], again, group.supply, group.batch_size)
-        chosen = Draw(draw.data, draw.dataset[places], draw.stream[places], draw.order, draw.size)
+        chosen = draw.part(places)
         watched, _ = self._train(few, again, chosen, updates, lr, looks)
         with np.errstate(over="ignore"):
             lost = ~np.isfinite(watched.astype(self.dtype))

@@ -45,11 +45,6 @@ class View:
                 tensor.grad = torch.from_numpy(gradient)
         return cls(tensors[: len(weights)], tensors[len(weights) :], dtype)
 
-    def select(self, members: Int[np.ndarray, " r"]) -> View:
-        """View some of the members, in this order."""
-        index = torch.from_numpy(members)
-        return View([w[index] for w in self.weights], [b[index] for b in self.biases], self.dtype)
-
     def parameters(self) -> list[Tensor]:
         """All tensors, weights first."""
         return [*self.weights, *self.biases]
@@ -113,34 +108,34 @@ class Probe:
         self._criterion = build_criterion("MSELoss", {})
 
     def measure(
-        self, view: View, draws: Sequence[tuple[Int[np.ndarray, " r"], Draw]], suffix: str, step: int
-    ) -> dict[str, Any]:
-        """Return {column: values [R, ...]}.
+        self, view: View, draw: Draw, members: Int[np.ndarray, " r"], suffix: str, step: int
+    ) -> dict[str, np.ndarray]:
+        """Return {column: values [r, ...]} of some members.
 
         Args:
-            view: The members' weights, with gradients if any metric wants them.
-            draws: For each group of members, their indices and their batches.
+            view: Their weights, with gradients if any metric wants them.
+            draw: Their batches.
+            members: Their numbers.
             suffix: Added to column names.
             step: The present step, for messages.
         """
-        columns: dict[str, Any] = {}
+        columns: dict[str, np.ndarray] = {}
         for metric in self.metrics:
             with naming(f"metric {metric.label!r}", step):
                 if metric.batched:
                     columns |= metric.batched_columns(metric(view), suffix)
                 else:
-                    columns |= self._one_by_one(metric, view, draws, suffix)
+                    rows = {
+                        int(place): metric.columns(
+                            metric(
+                                solo_model(view, int(place)), data=self._data(int(members[place]), int(place), draw)
+                            ),
+                            suffix,
+                        )
+                        for place in np.flatnonzero(view.finite())  # of a member that has diverged nothing is recorded
+                    }
+                    columns |= stacked(rows, len(members))
         return columns
-
-    def _one_by_one(self, metric: Metric, view: View, draws: Sequence, suffix: str) -> dict[str, np.ndarray]:
-        rows: dict[int, dict[str, Any]] = {}
-        finite = view.finite()
-        for members, draw in draws:
-            for place, m in enumerate(members):
-                if finite[m]:  # of a member that has diverged nothing is recorded
-                    model, data = solo_model(view, int(m)), self._data(int(m), place, draw)
-                    rows[int(m)] = metric.columns(metric(model, data=data), suffix)
-        return stacked(rows, len(finite))
 
     def _data(self, member: int, place: int, draw: Draw) -> MetricData:
         sets = self.datasets[self.dataset[member]]

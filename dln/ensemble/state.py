@@ -23,7 +23,10 @@ Biases = list[np.ndarray] | None
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule of torch.optim, the same for all members: SGD, Adam or AdamW."""
+    """An update rule of torch.optim, the same for all members: SGD, Adam or AdamW, with the parameters named as there.
+
+    All are off by default, also AdamW's weight decay.
+    """
 
     name: str = "SGD"
     momentum: float = 0.0
@@ -171,7 +174,7 @@ class State:
             data: What members train on.
             dataset: Row of `data` of each member [R].
             stream: Row of `order` of each member [R].
-            order: Sample numbers [K, drawn, B], int32; drawn >= updates and > every record.
+            order: Sample numbers [K, drawn, B], int32, which are not checked; drawn >= updates and > every record.
             size: Samples in each batch [drawn]; 0 is the full batch.
             updates: How many to make.
             lr: Learning rate of each member [R].
@@ -183,14 +186,16 @@ class State:
             The float64 losses [len(records), R] on the batch at each record and on the test set (NaN if there is none).
         """
         size, records, order = _plain(size, np.int64), _plain(records, np.int64), _plain(order, np.int32)
+        needed = max(updates, records[-1] + 1 if len(records) else 0)
+        if min(len(size), order.shape[1]) < needed or size.max(initial=0) > order.shape[2]:
+            raise ValueError(f"{needed} batches are needed; order is {order.shape} and size {size.shape}")
         n, d_out, ld0, ld_top = self._used[0], self._units[-1], self._ld[0], self._ld[-1]
         nothing = np.zeros((0, 0, n + d_out))
         full, recorded = bool((size == 0).any()), len(records) > 0
         moments = data.moments if full else np.zeros((0, 0, 0), self.dtype)
         samples = data.samples if full and recorded else nothing
         tests = test.samples if test is not None and recorded else nothing
-        columns = max(n, min(n, order.shape[2]))
-        at_h = np.concatenate([[0], np.cumsum(columns * self._ld)])
+        at_h = np.concatenate([[0], np.cumsum(n * self._ld)])  # never more than n columns: larger batches are condensed
         shape = np.stack([self._ld, self._used, self._units, self._starts, at_h[:-1]]).astype(np.int64)
         losses = np.full((2, len(records), self._groups, self._lanes), np.nan)
         lr = self._padded(lr, np.float64)
@@ -269,6 +274,9 @@ class State:
 
     def finite(self) -> np.ndarray:
         """Return which members [R] have only finite weights."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(self._arrays[0].sum()):
+                return np.ones(self.members, bool)  # the usual case, at a glance
         finite = np.isfinite(self._arrays[0]).all(axis=1)
         return finite.reshape(-1)[: self.members]
 
@@ -356,8 +364,8 @@ def thread_count() -> int:
         return os.cpu_count() or 1
 
 
-def run_blocks(work: Callable[[int, int], Any], count: int) -> None:
-    """Call work(first, last) on blocks of range(count), in threads; a single block runs in the calling thread.
+def run_blocks(work: Callable[[int, int], Any], count: int) -> list:
+    """Return work(first, last) of blocks of range(count), run in threads; a single block runs in the calling thread.
 
     There are several blocks a thread, so that a slow one does not keep the others waiting.
     """
@@ -365,10 +373,7 @@ def run_blocks(work: Callable[[int, int], Any], count: int) -> None:
     block = max(1, count // (8 * threads))
     blocks = [(first, min(first + block, count)) for first in range(0, count, block)]
     if threads == 1 or len(blocks) == 1:
-        for first, last in blocks:
-            work(first, last)
-        return
+        return [work(first, last) for first, last in blocks]
     if threads not in _pools:
         _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="dln")
-    for _ in _pools[threads].map(lambda block: work(*block), blocks):
-        pass  # raises what a block raised
+    return list(_pools[threads].map(lambda block: work(*block), blocks))  # raises what a block raised

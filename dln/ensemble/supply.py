@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -30,6 +30,10 @@ class Draw:
     order: Int[np.ndarray, "K steps B"]
     size: Int[np.ndarray, " steps"]
     """Samples in each batch; 0 is the full batch."""
+
+    def part(self, members: slice | Int[np.ndarray, " r"]) -> Draw:
+        """Return the batches of some of the members."""
+        return replace(self, dataset=self.dataset[members], stream=self.stream[members])
 
 
 class Supply(Protocol):
@@ -98,7 +102,7 @@ class FullBatches:
 
 
 class MiniBatches:
-    """Permutations of the training set cut into batches; the last of an epoch is short where the size does not divide N.
+    """Permutations of the training set cut into batches; the last of an epoch is short where need be.
 
     An epoch is drawn when its first batch is wanted, not before: a change of batch size finds the streams where
     `OfflineBatches` has them.

@@ -390,3 +390,13 @@ def test_kernels_compile_where_nothing_can_be_written(monkeypatch):
         return x + y
 
     assert kernels.compiled(add)(1, 2) == 3
+
+
+def test_too_few_batches_are_an_error():
+    problem = make_problem(SMALL, 4, 3)
+    state = State(problem.weights, None, "float64", Rule())
+    data = Data(problem.inputs, problem.targets, "float64", False)
+    who = np.arange(2)
+    for updates, records in [(5, ()), (4, (4,))]:
+        with pytest.raises(ValueError, match="batches are needed"):
+            state.train(data, 0 * who, who, problem.order, problem.size, updates, problem.lr, records)
