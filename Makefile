@@ -1,4 +1,4 @@
-.PHONY: check format test
+.PHONY: bench check format test
 
 check:  ## formatting, lint, types, layers
 	ruff format --check .
@@ -12,3 +12,6 @@ format:  ## what check can mend by itself
 
 test:  ## the whole test-suite, on all cores
 	python -m pytest
+
+bench:  ## ratios against a plain PyTorch loop (three minutes)
+	python benchmarks/engine.py
