@@ -80,6 +80,11 @@ def build_callbacks(configs: Sequence[CallbackConfig], key: str = "callbacks") -
     return [_build(config, f"{key}[{i}]") for i, config in enumerate(configs)]
 
 
+def callback_name(callback: Callback) -> str:
+    """Return what a callback is known by: the factory it was made in."""
+    return getattr(callback, "__qualname__", type(callback).__name__).split(".<locals>.")[-2:][0]
+
+
 def _build(config: CallbackConfig, where: str) -> Callback:
     entry = CALLBACKS.get(config.name, where)
     entry.check(config.params, f"{where}.params")

@@ -67,6 +67,11 @@ class DataConfig:
     online: bool = setting(False, "draw fresh samples for every batch; needs training.batch_size")
     data_seed: int = setting(0, "seed of teacher, inputs and noise", batchable=True, least=0)
 
+    @property
+    def samples(self) -> int | None:
+        """Size of the training set; None if data are online."""
+        return None if self.online else self.train_samples
+
 
 @dataclass
 class TrainingConfig:
@@ -220,7 +225,7 @@ def _check_lane(config: Any, suffix: str) -> None:
     model: ModelConfig = getattr(config, f"model{suffix}")
     training: TrainingConfig = getattr(config, f"training{suffix}")
     hidden_widths(model.hidden_dim, model.num_hidden, f"model{suffix}.")
-    check_batch_size(training.batch_size, config.data, f"training{suffix}.batch_size")
+    check_batch_size(training.batch_size, config.data.samples, f"training{suffix}.batch_size")
 
 
 def named(kind: type[CallbackConfig] | type[MetricConfig], entry: Any, where: str) -> Any:
@@ -249,13 +254,19 @@ def named(kind: type[CallbackConfig] | type[MetricConfig], entry: Any, where: st
     return kind(**entry)
 
 
-def check_batch_size(batch_size: int | None, data: DataConfig, key: str) -> None:
-    """Raise ConfigError where batches of this size cannot be drawn; `key` is where it stands."""
-    if data.online and batch_size is None:
+def check_batch_size(batch_size: int | None, samples: int | None, key: str = "batch_size") -> None:
+    """Raise ConfigError where batches of this size cannot be drawn.
+
+    Args:
+        batch_size: Samples a step; None is the full batch.
+        samples: Size of the training set; None if data are online.
+        key: Where the size stands, for messages.
+    """
+    if samples is None and batch_size is None:
         raise ConfigError(f"{key} must be a number when data.online is true: there is no full batch")
-    if not data.online and batch_size is not None and batch_size > data.train_samples:
+    if samples is not None and batch_size is not None and batch_size > samples:
         raise ConfigError(
-            f"{key} is {batch_size} but there are only {data.train_samples} training samples; "
+            f"{key} is {batch_size} but there are only {samples} training samples; "
             "take fewer, or null for the full batch"
         )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dln.config import check_batch_size
 from dln.errors import ConfigError, ExtensionError
 from dln.registry import Registry
 from dln.streams import seeded_torch, stream
@@ -276,11 +277,7 @@ class OfflineBatches:
 
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
-        if size is not None and size > len(self._inputs):
-            raise ConfigError(
-                f"batch_size is {size} but there are only {len(self._inputs)} training samples; "
-                "take fewer, or null for the full batch"
-            )
+        check_batch_size(size, len(self._inputs))
         self._batch_size = size
         self._order = torch.empty(0, dtype=torch.int64)
 
@@ -322,9 +319,8 @@ class OnlineBatches:
 
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
-        if size is None:
-            raise ConfigError("batch_size must be a number when data is online: there is no full batch")
-        self._batch_size: int = size
+        check_batch_size(size, None)
+        self._batch_size = cast(int, size)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Return the next batch: inputs and targets."""

@@ -218,7 +218,7 @@ def check_names(config: ExperimentConfig) -> None:
         key = f"training{suffix}"
         for i, callback in enumerate(build_callbacks(getattr(config, f"callbacks{suffix}"), f"callbacks{suffix}")):
             for size in getattr(callback, "batch_sizes", ()):
-                check_batch_size(size, config.data, f"callbacks{suffix}[{i}].params: batch_size")
+                check_batch_size(size, config.data.samples, f"callbacks{suffix}[{i}].params: batch_size")
         build_criterion(training.criterion, training.criterion_params, key)
         check_optimizer(training.optimizer, training.optimizer_params, key)
         if training.optimizer_params:  # torch checks their values; importing what that needs takes a second

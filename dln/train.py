@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from dln.callbacks import Callback
+from dln.callbacks import Callback, callback_name
 from dln.config import MetricConfig
 from dln.data import Dataset, make_batches
 from dln.errors import ConfigError, DlnError, ExtensionError
@@ -179,9 +179,7 @@ class Trainer:
         return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
 
     def _call(self, callback: Callback) -> None:
-        # A callback is known by the factory it was made in: my_callback.<locals>.callback
-        name = getattr(callback, "__qualname__", type(callback).__name__).split(".<locals>.")[-2:][0]
-        with naming(f"callback {name!r}", self.step):
+        with naming(f"callback {callback_name(callback)!r}", self.step):
             callback(self.step, self)
 
     def _metric_data(self) -> MetricData:

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from dln.callbacks import Callback
-from dln.ensemble.lane import callback_name
+from dln.callbacks import Callback, callback_name
 from dln.ensemble.state import Rule
 
 COVERED = {

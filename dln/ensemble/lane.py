@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dln.callbacks import Callback
+from dln.callbacks import Callback, callback_name
+from dln.config import check_batch_size
 from dln.data import Dataset
 from dln.ensemble.state import Data, Rule, Snapshot, State
 from dln.ensemble.supply import Draw, Supply, make_supply
@@ -310,13 +311,8 @@ class Member:
 
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
-        if self.dataset.online and size is None:
-            raise ConfigError("batch_size must be a number when data is online: there is no full batch")
-        if self.dataset.train_inputs is not None and size is not None and size > len(self.dataset.train_inputs):
-            raise ConfigError(
-                f"batch_size is {size} but there are only {len(self.dataset.train_inputs)} training samples; "
-                "take fewer, or null for the full batch"
-            )
+        inputs = self.dataset.train_inputs
+        check_batch_size(size, None if inputs is None else len(inputs))
         self.wanted_size = size
 
     @property
@@ -374,8 +370,3 @@ def warm_up(state: State) -> None:
         state.train(nothing, members, members, *one, 0, np.zeros(state.members))
     finally:
         notice.cancel()
-
-
-def callback_name(callback: Callback) -> str:
-    """Return the name of the factory that a callback was made in."""
-    return getattr(callback, "__qualname__", type(callback).__name__).split(".<locals>.")[-2:][0]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
+from dln.config import check_batch_size
 from dln.data import Dataset, teacher_outputs
 from dln.ensemble.order import Orders
 from dln.ensemble.state import Data
-from dln.errors import ConfigError
 from dln.streams import stream
 
 if TYPE_CHECKING:
@@ -89,11 +90,7 @@ class FullBatches:
         """Return a supply of batches of another size: a new epoch from the same streams."""
         if batch_size is None or batch_size == self.samples:
             return FullBatches(self.data, self.dataset, self.samples, self.stream_of, self.orders)
-        if batch_size > self.samples:
-            raise ConfigError(
-                f"batch_size is {batch_size} but there are only {self.samples} training samples; "
-                "take fewer, or null for the full batch"
-            )
+        check_batch_size(batch_size, self.samples)
         return MiniBatches(self, batch_size)
 
     def longest_draw(self) -> int:
@@ -161,10 +158,9 @@ class FreshBatches:
         bias: bool,
     ) -> None:
         """Take, source by source, a dataset and the generators of inputs and noise; and each member's source."""
-        if batch_size is None:
-            raise ConfigError("batch_size must be a number when data is online: there is no full batch")
+        check_batch_size(batch_size, None)
         self.datasets, self.generators, self.source = datasets, generators, source
-        self.batch_size, self.dtype, self.bias = batch_size, dtype, bias
+        self.batch_size, self.dtype, self.bias = cast(int, batch_size), dtype, bias
 
     def draw(self, steps: int) -> Draw:
         """Return the batches of the next `steps` steps."""
@@ -230,7 +226,6 @@ def make_supply(
 def _copies(
     generators: tuple[np.random.Generator, np.random.Generator],
 ) -> tuple[np.random.Generator, np.random.Generator]:
-    import copy
 
     inputs, noise = (copy.deepcopy(g) for g in generators)
     return inputs, noise
