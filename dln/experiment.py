@@ -55,15 +55,7 @@ def run_experiment(
     >>> history["step"]
     array([ 0, 10, 20])
     """
-    schema = _schema(config, comparative, config_name)
-    if isinstance(config, ExperimentConfig):
-        resolved = config
-    elif isinstance(config, Mapping):
-        resolved = resolve(_described(dataset, schema, config), schema)
-    elif isinstance(config, str):
-        raise ConfigError(f"overrides are a list of strings: [{config!r}]")
-    else:
-        resolved = load_config([*_flat(_described(dataset, schema, {})), *config], schema, config_name)
+    resolved = _resolved(config, config_name, comparative, dataset)
     return run_resolved(resolved, dataset=dataset, directory=directory, progress=progress)
 
 
@@ -97,13 +89,6 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
             ensemble = factory.build_ensemble([resolved[i] for i in some]).run()
             histories |= {i: ensemble.history(run) for run, i in enumerate(some)}
     return [histories[i] for i in range(len(resolved))]
-
-
-def _resolved(config: Config, config_name: str) -> ExperimentConfig:
-    schema = _schema(config, None, config_name)
-    if isinstance(config, ExperimentConfig):
-        return config
-    return resolve(config, schema) if isinstance(config, Mapping) else load_config(config, schema, config_name)
 
 
 def run_resolved(
@@ -152,6 +137,20 @@ def _run(trainer: Any, directory: str | Path | None) -> History:
         writer.finish(summary("finished" if history.diverged_at is None else "diverged"))
     history.directory = str(directory)
     return history
+
+
+def _resolved(
+    config: Any, config_name: str, comparative: bool | None = None, dataset: Dataset | None = None
+) -> ExperimentConfig:
+    """Return what any form of a config comes to."""
+    schema = _schema(config, comparative, config_name)
+    if isinstance(config, ExperimentConfig):
+        return config
+    if isinstance(config, Mapping):
+        return resolve(_described(dataset, schema, config), schema)
+    if isinstance(config, str):
+        raise ConfigError(f"overrides are a list of strings: [{config!r}]")
+    return load_config([*_flat(_described(dataset, schema, {})), *config], schema, config_name)
 
 
 def _schema(config: Any, comparative: bool | None, config_name: str) -> Schema:

@@ -98,7 +98,8 @@ def test_a_diverged_run_is_a_result(tmp_path):
     history = run_experiment({"max_steps": 50, "training": {"lr": 100.0}}, directory=tmp_path)
     assert 0 < history.diverged_at < 50
     assert load_run(tmp_path).events == {"diverged_at": history.diverged_at}
-    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "diverged"
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("diverged", history.diverged_at)
 
 
 def test_checkpoints_continue_a_run_where_it_was(tmp_path):

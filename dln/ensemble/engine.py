@@ -102,7 +102,7 @@ class Ensemble:
 
     def records(self, run: int, start: int = 0) -> Iterator[Record]:
         """Yield the records of one run from the `start`-th recorded step on."""
-        ends = {name: self._end_of(name)[run] for name in (self.columns[0] if self.columns else ())}
+        ends = {name: self._end_of(name)[run] for name in {n for c in self.columns[start:] for n in c}}
         for step, columns in zip(self.steps[start:], self.columns[start:], strict=True):
             if self.present(step)[run]:
                 yield {"step": step, **{name: v[run].tolist() for name, v in columns.items() if ends[name] > step}}
@@ -332,8 +332,9 @@ class SoloRun:
 
     @property
     def step(self) -> int:
-        """The present step."""
-        return self.ensemble.step
+        """The present step; of a run that ended early, the step it ended at."""
+        over = int(self.ensemble.over_at[0])
+        return self.ensemble.step if over == NEVER else over
 
     @property
     def events(self) -> dict[str, int]:
