@@ -35,9 +35,8 @@ class ComparativeTrainer:
         self.lanes = {"_a": trainer_a, "_b": trainer_b}
         self.max_steps = trainer_a.max_steps
         self.evaluate_every = trainer_a.evaluate_every
-        self.metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics")
-        for metric in self.metrics:
-            metric.check_fit(trainer_a.model.shapes, trainer_b.model.shapes)
+        shapes = [trainer_a.model.shapes, trainer_b.model.shapes]
+        self.metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
         self.history = History()
         self.step = 0
 

@@ -188,6 +188,12 @@ class Dataset:
             x, y = tensors[f"{split}_inputs"], tensors[f"{split}_targets"]
             if x is not None and y is not None and len(x) != len(y):
                 raise ConfigError(f"dataset: {len(x)} {split}_inputs but {len(y)} {split}_targets")
+        for kind in ("inputs", "targets"):
+            train, test = tensors[f"train_{kind}"], tensors[f"test_{kind}"]
+            if train is not None and test is not None and train.shape[1] != test.shape[1]:
+                raise ConfigError(
+                    f"dataset: train_{kind} have {train.shape[1]} dimensions, test_{kind} {test.shape[1]}"
+                )
         return cls(tensors["train_inputs"], tensors["train_targets"], tensors["test_inputs"], tensors["test_targets"])
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dataset:

@@ -209,8 +209,8 @@ def check_names(config: ExperimentConfig) -> None:
     """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
     import_extensions(config.extensions)
     select_device(config.device)
-    comparative = isinstance(config, ComparativeConfig)
-    metrics = build_metrics(_metrics(config), MODEL_METRICS, "model_metrics" if comparative else "metrics")
+    key = "model_metrics" if isinstance(config, ComparativeConfig) else "metrics"
+    build_metrics(_metrics(config), MODEL_METRICS, key)
     shapes = []
     for suffix in suffixes(config):
         model: ModelConfig = getattr(config, f"model{suffix}")
@@ -227,11 +227,9 @@ def check_names(config: ExperimentConfig) -> None:
         make_teacher(model.in_dim, model.out_dim, config.data.params, config.data.data_seed)
         built = build_model(model, training.model_seed, torch.float32, torch.device("cpu"), f"model{suffix}")
         shapes.append(built.shapes)
-        for metric in metrics:
-            metric.check_fit(built.shapes)
+        build_metrics(_metrics(config), MODEL_METRICS, shapes=[built.shapes])
     if isinstance(config, ComparativeConfig):
-        for metric in build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics"):
-            metric.check_fit(*shapes)
+        build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
     autograd_reason(config)
 
 

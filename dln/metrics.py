@@ -230,9 +230,19 @@ class Metric:
 
 
 def build_metrics(
-    metrics: Sequence[str | MetricConfig], registry: Registry = MODEL_METRICS, key: str = "metrics"
+    metrics: Sequence[str | MetricConfig],
+    registry: Registry = MODEL_METRICS,
+    key: str = "metrics",
+    shapes: Sequence[Shapes] = (),
 ) -> list[Metric]:
-    """Return the metrics that a config lists; two that would fill the same column are an error."""
+    """Return the metrics that a config lists; two that would fill the same column are an error.
+
+    Args:
+        metrics: Names, or MetricConfigs.
+        registry: Where they are registered.
+        key: The config key to name in an error.
+        shapes: Parameter shapes of the models, one or a pair, that each metric must have a value for.
+    """
     configs = [MetricConfig(name=m) if isinstance(m, str) else m for m in metrics]
     built = [Metric(registry, config, f"{key}[{i}]") for i, config in enumerate(configs)]
     labels = [metric.label for metric in built]
@@ -241,6 +251,8 @@ def build_metrics(
             raise ConfigError(f"{key}: two metrics are called {label!r}; give one a label of its own")
         if label in ("step", "train_loss", "test_loss"):
             raise ConfigError(f"{key}: every record has a column {label!r} already; choose another label")
+    for metric in built if shapes else ():
+        metric.check_fit(*shapes)
     return built
 
 

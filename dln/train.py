@@ -79,9 +79,7 @@ class Trainer:
         self.max_steps = max_steps
         self.evaluate_every = evaluate_every
         self.callbacks = list(callbacks)
-        self.metrics = build_metrics(metrics, MODEL_METRICS)
-        for metric in self.metrics:
-            metric.check_fit(model.shapes)
+        self.metrics = build_metrics(metrics, MODEL_METRICS, shapes=[model.shapes])
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
@@ -108,9 +106,8 @@ class Trainer:
     def begin(self, step: int) -> None:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""
         self.step = step
-        for callback in self.callbacks if self.stopped_at is None else ():
-            if acts_at(callback, step, ending=self.stopped_at == step):
-                self._call(callback)
+        if self.stopped_at is None:
+            fire(self.callbacks, step, self)
         self.inputs, self.targets = self.batches.draw()
         self.optimizer.zero_grad()
         loss = self.criterion(self.model(self.inputs), self.targets)
@@ -178,10 +175,6 @@ class Trainer:
             raise ConfigError(f"there is no {split} set to evaluate a loss on")
         return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
 
-    def _call(self, callback: Callback) -> None:
-        with naming(f"callback {callback_name(callback)!r}", self.step):
-            callback(self.step, self)
-
     def _metric_data(self) -> MetricData:
         sets = self.dataset
         return MetricData(
@@ -193,6 +186,14 @@ class Trainer:
             sets.test_inputs,
             sets.test_targets,
         )
+
+
+def fire(callbacks: Sequence[Callback], step: int, trainer: Any) -> None:
+    """Call, in their order, the callbacks that act at `step`; `trainer` is a Trainer, or has what they use of one."""
+    for callback in callbacks:
+        if acts_at(callback, step, ending=trainer.stopped_at == step):
+            with naming(f"callback {callback_name(callback)!r}", step):
+                callback(step, trainer)
 
 
 @contextlib.contextmanager

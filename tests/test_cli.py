@@ -29,6 +29,7 @@ LONG = "max_steps=200000"  # minutes
 
 EXTENSION = '''
 from dln import model_metric, register_callback, register_matrix, comparative_metric
+from dln.timeline import acting_at
 import os
 import signal
 import torch
@@ -50,6 +51,13 @@ def faulty(at: int):
         if step == at:
             return {}["missing"]  # callback
     return callback
+
+@register_callback("declared")
+def declared(at: int):
+    """Fails at step `at`, the only one it acts on: the compiled engine calls it."""
+    def callback(step, trainer):
+        return [][step]  # declared
+    return acting_at([at], callback)
 
 @comparative_metric("gap")
 def gap(model_a, model_b):
@@ -115,6 +123,7 @@ def line_with(marker: str) -> int:
     [
         (["metrics=[fragile]"], "metric 'fragile'", "# metric", "ValueError: out of luck"),
         (["callbacks=[{name: faulty, params: {at: 3}}]"], "callback 'faulty'", "# callback", "KeyError: 'missing'"),
+        (["callbacks=[{name: declared, params: {at: 3}}]"], "callback 'declared'", "# declared", "IndexError"),
     ],
 )
 def test_a_users_code_that_raises_is_named_with_its_step(overrides, named, marker, raised, door, lab):

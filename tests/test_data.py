@@ -143,6 +143,7 @@ def test_float32_data_are_the_float64_data_rounded():
         ((np.full((3, 2), np.inf), np.ones((3, 1))), "train_inputs contains NaN"),
         ((np.ones((3, 2)), None), "train_targets is missing"),
         ((np.ones((3, 2)), np.ones((3, 1)), np.ones((2, 2))), "test_targets is missing"),
+        ((np.ones((3, 2)), np.ones((3, 1)), np.ones((2, 4)), np.ones((2, 1))), "train_inputs have 2 .* test_inputs 4"),
     ],
 )
 def test_arrays_that_make_no_dataset_are_refused(arrays, named):

@@ -142,6 +142,21 @@ def test_data_of_ones_own_set_the_dimensions():
     assert np.array_equal(lanes["train_loss_a"][:1], run_experiment(["max_steps=1"], dataset=own)["train_loss"][:1])
 
 
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"model": {"in_dim": 4}}, "maps 4 to 2 but the train set has 3 to 2"),
+        ({"model": {"num_hidden": 0}, "metrics": ["balancedness"]}, "'balancedness': it needs at least two layers"),
+        ({"model_b": {"hidden_dim": 3}, "comparative_metrics": ["param_distance"]}, "'param_distance': .* no distance"),
+    ],
+)
+def test_both_engines_refuse_what_does_not_fit(engine, config, named):
+    own = Dataset.from_arrays(np.ones((9, 3)), np.ones((9, 2)))
+    with pytest.raises(ConfigError, match=named):
+        run_experiment({"engine": engine, "max_steps": 2, **config}, dataset=own)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_online_runs_learn_the_teacher(dtype):
     config = {"data": {"online": True}, "training": {"batch_size": 20, "lr": 0.01}, "dtype": dtype, "max_steps": 600}

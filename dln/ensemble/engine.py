@@ -56,10 +56,13 @@ class Ensemble:
         self.members = dict(members or {key: np.arange(len(lane)) for key, lane in self.lanes.items()})
         first = next(iter(self.lanes.values()))
         self.max_steps, self.evaluate_every = first.max_steps, evaluate_every
-        built = build_metrics(metrics, MODEL_METRICS)
-        self.probes = {key: Probe(built, lane.datasets, lane.dataset) for key, lane in self.lanes.items()}
-        self.pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics")
-        self.python_records = bool(built or self.pair_metrics)
+        self.probes = {
+            key: Probe(build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes]), lane.datasets, lane.dataset)
+            for key, lane in self.lanes.items()
+        }
+        shapes = [lane.shapes for lane in self.lanes.values()]
+        self.pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
+        self.python_records = bool(metrics or comparative_metrics)
         self.steps: list[int] = []
         self.columns: list[dict[str, np.ndarray]] = []
         self.step = 0
@@ -301,10 +304,6 @@ def train_ensemble(
     check_chain([w.shape[1:] for w in layers], None if shifts is None else [b.shape[1:] for b in shifts])
     if len({len(a) for a in (*layers, *(shifts or ()))}) != 1:
         raise ConfigError(f"layers of {[len(w) for w in layers]} members do not make an ensemble")
-    dims = (layers[0].shape[2], layers[-1].shape[1])
-    for data in datasets:
-        if data.dims != dims:
-            raise ConfigError(f"the networks map {dims[0]} to {dims[1]} dimensions but a dataset {data.dims}")
     lane = Lane(
         layers,
         shifts,

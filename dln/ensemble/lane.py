@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dln.callbacks import Callback, callback_name
+from dln.callbacks import Callback
 from dln.config import check_batch_size
 from dln.data import Dataset
 from dln.ensemble.state import Data, Rule, Snapshot, State
 from dln.ensemble.supply import Draw, Supply, make_supply
 from dln.errors import ConfigError
 from dln.model import DeepLinearNetwork
-from dln.timeline import acts_at, next_step
-from dln.train import naming
+from dln.timeline import next_step
+from dln.train import fire
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int
@@ -77,6 +77,12 @@ class Lane:
             callbacks: Each member's callbacks; every one must declare its steps.
         """
         members = len(weights[0])
+        dims = (weights[0].shape[2], weights[-1].shape[1])
+        for data in datasets:
+            if data.dims != dims:
+                raise ConfigError("the model maps {} to {} but the train set has {} to {}".format(*dims, *data.dims))
+        layers = zip(weights, strict=True) if biases is None else zip(weights, biases, strict=True)
+        self.shapes = [list(p.shape[1:]) for layer in layers for p in layer]
         self.dtype = weights[0].dtype
         self.bias = biases is not None
         self.max_steps = max_steps
@@ -113,10 +119,7 @@ class Lane:
         sizes: dict[int, int | None] = {}
         for m in np.flatnonzero(self.moving) if self.members else ():
             member = self.members[m]
-            for callback in self.callbacks[m]:
-                if acts_at(callback, step, ending=self.stopped_at[m] == step):
-                    with naming(f"callback {callback_name(callback)!r}", step):
-                        callback(step, member)  # type: ignore[arg-type]  # a Member is what a callback needs of a Trainer
+            fire(self.callbacks[m], step, member)
             member.write_back()
             if member.wanted_size is not _UNCHANGED:
                 sizes[int(m)] = member.wanted_size  # type: ignore[assignment]

@@ -358,7 +358,7 @@ def test_weights_and_data_of_ones_own():
     [
         ({"weights": [np.ones((2, 3, 4)), np.ones((2, 2, 5))]}, "W2"),
         ({"weights": [np.ones((2, 3, 4)), np.ones((3, 2, 3))]}, "members"),
-        ({"weights": [np.ones((2, 3, 4))]}, "map 4 to 3"),
+        ({"weights": [np.ones((2, 3, 4))]}, "maps 4 to 3"),
         ({"optimizer": "RMSprop"}, "RMSprop"),
         ({"optimizer_params": {"momentun": 1}}, "momentum"),
         ({"batch_size": 26}, "only 25"),
