@@ -96,19 +96,25 @@ class Ensemble:
         """The step [R] at which the last lane of each run ended early, or NEVER."""
         return np.max([np.minimum(self._at("stopped_at", key), self._at("diverged_at", key)) for key in self.lanes], 0)
 
-    def present(self, step: int) -> np.ndarray:
-        """Which runs [R] have a record at `step`."""
-        alive = np.any([self._at("diverged_at", key) > step for key in self.lanes], 0)
-        stopped = np.any([self._at("stopped_at", key) == step for key in self.lanes], 0)
-        due = is_recorded(step, self.max_steps, self.evaluate_every)
-        return alive & (step <= self.over_at) & (due | (stopped & (self.over_at == step)))
+    def present(self, runs: slice, start: int = 0) -> np.ndarray:
+        """Which of some runs have a record at which of the recorded steps from the `start`-th on [R, T]."""
+        steps = np.array(self.steps[start:], dtype=np.int64)
+        diverged, stopped = (
+            [self._at(event, key)[runs, None] for key in self.lanes] for event in ("diverged_at", "stopped_at")
+        )
+        over = self.over_at[runs, None]
+        alive = np.any([at > steps for at in diverged], 0)
+        ended = np.any([at == steps for at in stopped], 0) & (over == steps)
+        due = [is_recorded(step, self.max_steps, self.evaluate_every) for step in steps]
+        return alive & (steps <= over) & (np.array(due, dtype=bool) | ended)
 
     def records(self, run: int, start: int = 0) -> Iterator[Record]:
         """Yield the records of one run from the `start`-th recorded step on."""
         ends = {name: self._end_of(name)[run] for name in {n for c in self.columns[start:] for n in c}}
-        for step, columns in zip(self.steps[start:], self.columns[start:], strict=True):
-            if self.present(step)[run]:
-                yield {"step": step, **{name: v[run].tolist() for name, v in columns.items() if ends[name] > step}}
+        (present,) = self.present(slice(run, run + 1), start)
+        for i in np.flatnonzero(present) + start:
+            step, columns = self.steps[i], self.columns[i]
+            yield {"step": step, **{name: v[run].tolist() for name, v in columns.items() if ends[name] > step}}
 
     def history(self, run: int) -> History:
         """Return one run as a history."""
@@ -132,7 +138,7 @@ class Ensemble:
 
     def curves(self) -> dict[str, np.ndarray]:
         """Return all columns as arrays [R, T, ...], NaN where a run has no record; `step` is [T]."""
-        present = np.array([self.present(step) for step in self.steps]).T  # [R, T]
+        present = self.present(slice(None))
         curves: dict[str, np.ndarray] = {"step": np.array(self.steps)}
         for name in self.columns[0] if self.columns else ():
             curves[name] = np.stack([c[name] for c in self.columns], 1).astype(np.float64)
