@@ -25,6 +25,7 @@ from dln.registry import Registry
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
 
+    from dln.data import Dataset
     from dln.model import DeepLinearNetwork
 
 Value = float | list
@@ -63,6 +64,13 @@ class MetricData:
     train_targets: Float[Tensor, "N out"] | None
     test_inputs: Float[Tensor, "M in"] | None
     test_targets: Float[Tensor, "M out"] | None
+
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor, criterion: nn.Module, sets: Dataset) -> MetricData:
+        """Put a batch and its loss beside the sets it is from."""
+        return cls(
+            inputs, targets, criterion, sets.train_inputs, sets.train_targets, sets.test_inputs, sets.test_targets
+        )
 
 
 Shapes = list[list[int]]

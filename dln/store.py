@@ -1,7 +1,7 @@
 """One run's directory: what is written there, when, and how it is read back.
 
 history.jsonl    the records, one a line, written as they are taken
-summary.json     how the run ended: steps, events, seconds, final values; written last
+summary.json     how the run ended: status, engine, steps, seconds, events; written last
 checkpoints/     weights, if asked for
 .hydra/          the resolved config (written by Hydra)
 """

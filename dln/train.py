@@ -123,7 +123,8 @@ class Trainer:
             values[f"test_loss{suffix}"] = self.evaluate("test")
         for metric in self.metrics:
             with naming(f"metric {metric.label!r}", self.step):
-                values |= metric.columns(metric(self.model, data=self._metric_data()), suffix)
+                data = MetricData.of(self.inputs, self.targets, self.criterion, self.dataset)
+                values |= metric.columns(metric(self.model, data=data), suffix)
         return values
 
     def add_callback(self, callback: Callback) -> None:
@@ -174,18 +175,6 @@ class Trainer:
         if inputs is None:
             raise ConfigError(f"there is no {split} set to evaluate a loss on")
         return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
-
-    def _metric_data(self) -> MetricData:
-        sets = self.dataset
-        return MetricData(
-            self.inputs,
-            self.targets,
-            self.criterion,
-            sets.train_inputs,
-            sets.train_targets,
-            sets.test_inputs,
-            sets.test_targets,
-        )
 
 
 def fire(callbacks: Sequence[Callback], step: int, trainer: Any) -> None:

@@ -13,7 +13,7 @@ from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.ensemble.coverage import make_rule, why_not
 from dln.ensemble.lane import NEVER, Lane
-from dln.ensemble.measure import Probe, View, batch_gradients, solo_model, stacked
+from dln.ensemble.measure import Probe, View, add_gradients, solo_model, stacked
 from dln.ensemble.supply import Draw
 from dln.errors import ConfigError
 from dln.history import History, Record
@@ -201,23 +201,22 @@ class Ensemble:
             for group, draw in zip(lane.groups, draws[key], strict=True):
                 for block in _blocks(len(group.members), weights):
                     members, batches = group.members[block], draw.part(block)
-                    own = [w[members] for w in weights]
-                    shifts = None if biases is None else [b[members] for b in biases]
-                    gradients = batch_gradients(own, shifts, batches) if probe.wants_gradients else None
-                    values = probe.measure(View.of(own, shifts, gradients), batches, members, key, self.step)
+                    view = View.of(weights, biases, members)
+                    if probe.wants_gradients:
+                        add_gradients(view, batches)
+                    values = probe.measure(view, batches, members, key, self.step)
                     for name, v in values.items():
                         columns.setdefault(name, np.full((len(lane), *v.shape[1:]), np.nan))[members] = v
         measured["pair"] = self._compare(present) if self.pair_metrics else {}
         return measured
 
-    def _compare(self, present: Mapping[str, tuple]) -> dict[str, np.ndarray]:
+    def _compare(
+        self, present: Mapping[str, tuple[list[np.ndarray], list[np.ndarray] | None]]
+    ) -> dict[str, np.ndarray]:
         """Return the values [R, ...] of the comparative metrics."""
         columns: dict[str, np.ndarray] = {}
         for block in _blocks(len(self), next(iter(present.values()))[0]):
-            views = []
-            for key, (weights, biases) in present.items():
-                of = self.members[key][block]
-                views.append(View.of([w[of] for w in weights], None if biases is None else [b[of] for b in biases]))
+            views = [View.of(w, b, self.members[key][block]) for key, (w, b) in present.items()]
             runs = np.arange(len(self))[block]
             for metric in self.pair_metrics:
                 with naming(f"comparative metric {metric.label!r}", self.step):

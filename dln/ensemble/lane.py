@@ -14,7 +14,7 @@ from dln.callbacks import Callback
 from dln.config import check_batch_size
 from dln.data import Dataset
 from dln.ensemble.state import Data, Rule, Snapshot, State
-from dln.ensemble.supply import Draw, Supply, make_supply
+from dln.ensemble.supply import Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
 from dln.model import DeepLinearNetwork
 from dln.timeline import next_step
@@ -97,7 +97,7 @@ class Lane:
         state = State(list(weights), None if biases is None else list(biases), self.dtype, rule or Rule())
         warm_up(state)
         self.groups = [Group(np.arange(members), state, supply, batch_size)]
-        self.test_data = self._data("test")
+        self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.members: list[Member] = []
         self.step = 0
@@ -129,10 +129,8 @@ class Lane:
 
     def next_callback(self, step: int) -> int:
         """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""
-        distinct = {
-            id(c): c for m in np.flatnonzero(self.moving) for c in self.callbacks[m]
-        }  # members mostly share theirs
-        steps = [next_step(c.steps, step) for c in distinct.values()]  # type: ignore[attr-defined]
+        acting = [callback for m in np.flatnonzero(self.moving) for callback in self.callbacks[m]]
+        steps = [next_step(callback.steps, step) for callback in acting]  # type: ignore[attr-defined]
         return min((s for s in steps if s is not None), default=NEVER)
 
     def draw(self, steps: int) -> list[Draw]:
@@ -153,7 +151,7 @@ class Lane:
         lr = np.where(self.moving, self.lr, 0.0)  # a stopped member keeps its weights
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.snapshot() if updates else None
-            found = self._train(group, group.state, draw, updates, lr, records)
+            found = self._train(group.state, group.members, draw, updates, lr, records)
             losses[:, group.members], tests[:, group.members] = found
             if before is not None or len(records):
                 self._find_divergence(group, before, draw, updates, lr, found[0])
@@ -201,12 +199,11 @@ class Lane:
         self._losses = {}
 
     def _train(
-        self, group: Group, state: State, draw: Draw, updates: int, lr: np.ndarray, records: Sequence[int]
+        self, state: State, members: np.ndarray, draw: Draw, updates: int, lr: np.ndarray, records: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        of = self.dataset[group.members]
         return state.train(
-            draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[group.members], records,
-            self.test_data, of,
+            draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[members], records,
+            self.test_data, self.dataset[members],
         )  # fmt: skip
 
     def _find_divergence(
@@ -227,16 +224,13 @@ class Lane:
         if not suspects.any():
             return
         places = np.flatnonzero(suspects)
-        again = group.state.select(places)
+        after = group.state.snapshot()
         if before is not None:
-            after = group.state.snapshot()
             group.state.restore(before)
-            again = group.state.select(places)
-            group.state.restore(after)
+        again = group.state.select(places)
+        group.state.restore(after)
         looks = range(min(updates, len(draw.size) - 1) + 1)
-        few = Group(group.members[places], again, group.supply, group.batch_size)
-        chosen = draw.part(places)
-        watched, _ = self._train(few, again, chosen, updates, lr, looks)
+        watched, _ = self._train(again, group.members[places], draw.part(places), updates, lr, looks)
         with np.errstate(over="ignore"):
             lost = ~np.isfinite(watched.astype(self.dtype))
         for place, column in zip(places, lost.T, strict=True):
@@ -258,12 +252,6 @@ class Lane:
                 else:
                     groups.append(Group(group.members[places], state, supply.resized(size), size))  # type: ignore[arg-type]
         self.groups = groups
-
-    def _data(self, split: str) -> Data | None:
-        if getattr(self.datasets[0], f"{split}_inputs") is None:
-            return None
-        arrays = [[getattr(d, f"{split}_{kind}").numpy() for d in self.datasets] for kind in ("inputs", "targets")]
-        return Data(np.stack(arrays[0]), np.stack(arrays[1]), self.dtype, self.bias)
 
 
 _UNCHANGED = object()

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dln.data import Dataset
 from dln.ensemble.supply import Draw
 from dln.metrics import Metric, MetricData
 from dln.model import DeepLinearNetwork
-from dln.optim import build_criterion
 from dln.train import naming
 
 if TYPE_CHECKING:
@@ -35,15 +34,12 @@ class View:
         cls,
         weights: Sequence[Float[np.ndarray, "R out in"]],
         biases: Sequence[Float[np.ndarray, "R out"]] | None,
-        gradients: Sequence[Float64[np.ndarray, "R ..."]] | None = None,
+        members: Int[np.ndarray, " r"],
     ) -> View:
-        """View arrays of weights, biases and, for metrics that want them, gradients (weights' first, then biases')."""
-        dtype = torch.from_numpy(weights[0]).dtype
-        tensors = [torch.from_numpy(a.astype(np.float64)) for a in (*weights, *(biases or ()))]
-        if gradients is not None:
-            for tensor, gradient in zip(tensors, gradients, strict=True):
-                tensor.grad = torch.from_numpy(gradient)
-        return cls(tensors[: len(weights)], tensors[len(weights) :], dtype)
+        """View some of the members, in this order."""
+        arrays = [a[members].astype(np.float64, copy=False) for a in (*weights, *(biases or ()))]
+        tensors = [torch.from_numpy(a) for a in arrays]
+        return cls(tensors[: len(weights)], tensors[len(weights) :], torch.from_numpy(weights[0]).dtype)
 
     def parameters(self) -> list[Tensor]:
         """All tensors, weights first."""
@@ -54,33 +50,28 @@ class View:
         return np.all([np.isfinite(p.numpy()).all(axis=tuple(range(1, p.ndim))) for p in self.parameters()], 0)
 
 
-def batch_gradients(
-    weights: Sequence[Float[np.ndarray, "R out in"]],
-    biases: Sequence[Float[np.ndarray, "R out"]] | None,
-    draw: Draw,
-) -> list[Float64[np.ndarray, "R ..."]]:
-    """Return the gradients of the mean squared error on the first batch of `draw`, weights' first, then biases'.
+def add_gradients(view: View, draw: Draw) -> None:
+    """Give the tensors of `view` the gradients of the mean squared error on the first batch of `draw`.
 
     With E the end-to-end map of the inputs and a constant one, r = E x - y and G = 2/(B d_out) sum r x', layer l has
     gradient A_l' G H_{l-1}', where H_{l-1} maps the inputs to the layer's inputs and A_l its outputs to the net's.
     """
-    weights = [w.astype(np.float64) for w in weights]
+    weights, biases = ([t.numpy() for t in tensors] for tensors in (view.weights, view.biases))
     inputs, targets = batch_samples(draw)
     members, n = len(weights[0]), inputs.shape[2]
     below = [np.broadcast_to(np.eye(weights[0].shape[2], n), (members, weights[0].shape[2], n))]
     for layer, w in enumerate(weights):
         h = w @ below[-1]
-        if biases is not None:
+        if biases:
             h[:, :, -1] += biases[layer]
         below.append(h)
     residuals = inputs @ below[-1].mT - targets  # [R, B, d_out]
     above = 2 * (residuals.mT @ inputs)  # G at the top, then A_l' G
-    of_weights, of_biases = [], []
-    for w, h in zip(weights[::-1], below[-2::-1], strict=True):
-        of_weights.append(above @ h.mT)
-        of_biases.append(above[:, :, -1].copy())
-        above = w.mT @ above
-    return of_weights[::-1] + (of_biases[::-1] if biases is not None else [])
+    for layer in reversed(range(len(weights))):
+        view.weights[layer].grad = torch.from_numpy(above @ below[layer].mT)
+        if biases:
+            view.biases[layer].grad = torch.from_numpy(above[:, :, -1].copy())
+        above = weights[layer].mT @ above
 
 
 def batch_samples(draw: Draw) -> tuple[Float64[np.ndarray, "R B n"], Float64[np.ndarray, "R B out"]]:
@@ -105,7 +96,7 @@ class Probe:
         """Take the metrics, and what a user's metric may want to know of the data."""
         self.metrics, self.datasets, self.dataset = metrics, datasets, dataset
         self.wants_gradients = any(m.wants_gradients for m in metrics)
-        self._criterion = build_criterion("MSELoss", {})
+        self._criterion = nn.MSELoss()  # the only loss that is compiled
 
     def measure(
         self, view: View, draw: Draw, members: Int[np.ndarray, " r"], suffix: str, step: int
@@ -147,15 +138,7 @@ class Probe:
             inputs, targets = torch.from_numpy(x[:, : sets.dims[0]].copy()), torch.from_numpy(y)
         assert inputs is not None
         assert targets is not None
-        return MetricData(
-            inputs,
-            targets,
-            self._criterion,
-            sets.train_inputs,
-            sets.train_targets,
-            sets.test_inputs,
-            sets.test_targets,
-        )
+        return MetricData.of(inputs, targets, self._criterion, sets)
 
 
 def stacked(rows: Mapping[int, Mapping[str, Any]], members: int) -> dict[str, np.ndarray]:

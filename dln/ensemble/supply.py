@@ -181,7 +181,7 @@ class FreshBatches:
     def select(self, members: Int[np.ndarray, " r"]) -> FreshBatches:
         """Return a supply that goes on for some of the members only."""
         sources, source = np.unique(self.source[members], return_inverse=True)
-        datasets, generators = [self.datasets[s] for s in sources], [_copies(self.generators[s]) for s in sources]
+        datasets, generators = [self.datasets[s] for s in sources], [copy.deepcopy(self.generators[s]) for s in sources]
         return FreshBatches(datasets, generators, source, self.batch_size, self.dtype, self.bias)
 
     def resized(self, batch_size: int | None) -> FreshBatches:
@@ -216,16 +216,16 @@ def make_supply(
         pairs, source = np.unique(np.stack([dataset, np.asarray(batch_seeds)], 1), axis=0, return_inverse=True)
         generators = [(stream(int(s), "online inputs"), stream(int(s), "online noise")) for _, s in pairs]
         return FreshBatches([datasets[d] for d, _ in pairs], generators, source, batch_size, dtype, bias), None
-    inputs, targets = (np.stack([getattr(d, f"train_{k}").numpy() for d in datasets]) for k in ("inputs", "targets"))
-    data = Data(inputs, targets, dtype, bias)
+    data = split_data(datasets, "train", dtype, bias)
+    assert data is not None
     seeds, stream_of = np.unique(np.asarray(batch_seeds), return_inverse=True)
     orders = Orders([stream(int(seed), "batch order") for seed in seeds])
-    return FullBatches(data, dataset, inputs.shape[1], stream_of, orders).resized(batch_size), data
+    return FullBatches(data, dataset, data.inputs.shape[1], stream_of, orders).resized(batch_size), data
 
 
-def _copies(
-    generators: tuple[np.random.Generator, np.random.Generator],
-) -> tuple[np.random.Generator, np.random.Generator]:
-
-    inputs, noise = (copy.deepcopy(g) for g in generators)
-    return inputs, noise
+def split_data(datasets: Sequence[Dataset], split: str, dtype: np.dtype, bias: bool) -> Data | None:
+    """Return the training or test sets of several datasets of one shape, or None if they have none."""
+    if getattr(datasets[0], f"{split}_inputs") is None:
+        return None
+    inputs, targets = (np.stack([getattr(d, f"{split}_{k}").numpy() for d in datasets]) for k in ("inputs", "targets"))
+    return Data(inputs, targets, dtype, bias)
