@@ -1,7 +1,8 @@
 """What can be measured: metrics of one model, and of a pair.
 
-The built-in ones are written on weight tensors [*R, out, in] whose leading dimensions, if any, are members of an
-ensemble, and accumulate in float64 whatever the weights' own precision.
+A metric is a function of what its arguments name: `model`, `data`, or quantities that metrics share
+(`dln.quantities`). The built-in ones are written once for tensors whose leading dimensions, if any, are records and
+members of an ensemble, and accumulate in float64 whatever the weights' own precision.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from dln.config import MetricConfig
 from dln.errors import ConfigError, ExtensionError
-from dln.model import product
+from dln.quantities import MODEL_QUANTITIES, PAIR_QUANTITIES, inner
 from dln.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,25 +32,33 @@ if TYPE_CHECKING:
 Value = float | list
 """What one column holds at one step: a number, or a (nested) list of them."""
 
-MODEL_METRICS = Registry("metric", supplied=("model", "data"))
-COMPARATIVE_METRICS = Registry("comparative metric", supplied=("model_a", "model_b"))
+LANES = ("_a", "_b")
+
+MODEL_METRICS = Registry("metric", supplied=("model", "data", *MODEL_QUANTITIES))
+COMPARATIVE_METRICS = Registry(
+    "comparative metric",
+    supplied=(*PAIR_QUANTITIES, *(name + lane for name in ("model", *MODEL_QUANTITIES) for lane in LANES)),
+)
 
 
 def model_metric(name: str, **marks: Any):
-    """Register `f(model) -> value`, or `f(model, data)`; further arguments are parameters a config can set.
+    """Register `f(model) -> value`, or of any of `model`, `data` and the names in `dln.quantities.MODEL_QUANTITIES`.
 
-    `p.grad` of the model's parameters holds the gradient on the step's batch; `data` is a `MetricData`. The value is a
-    number, a list or array (one column of vectors), or a dict of them (one column `name.key` each). A metric must only
-    read: one that changes weights or gradients is an error.
+    Further arguments are parameters a config can set. `p.grad` of the model's parameters holds the gradient on the
+    step's batch; `data` is a `MetricData`. The value is a number, a list or array (one column of vectors), or a dict of
+    them (one column `name.key` each). A metric must only read: one that changes weights or gradients is an error.
 
-    Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes weights
-    with a leading member dimension and returns a value for each; such a one says `gradient=True` if it reads gradients.
+    Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes tensors
+    with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad`.
     """
     return MODEL_METRICS.register(name, **marks)
 
 
 def comparative_metric(name: str, **marks: Any):
-    """Register `f(model_a, model_b) -> value`; further arguments are parameters a config can set."""
+    """Register `f(model_a, model_b) -> value`; further arguments are parameters a config can set.
+
+    It may also name `dln.quantities.PAIR_QUANTITIES`, and either lane's quantities: `end_to_end_a`, `end_to_end_b`, ...
+    """
     return COMPARATIVE_METRICS.register(name, **marks)
 
 
@@ -94,95 +103,77 @@ def _equal_shapes(a: Shapes, b: Shapes) -> None:
 
 
 @model_metric("weight_norm", batched=True)
-def weight_norm(model: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
+def weight_norm(
+    weight_squares: Float64[Tensor, "*R L"], bias_squares: Float64[Tensor, "*R L"]
+) -> Float64[Tensor, "*R"]:
     """Euclidean norm of all parameters, sqrt(sum_l ||W_l||_F^2), biases included."""
-    return _sum_of_squares(_parameters(model)).sqrt()
+    return _total(weight_squares + bias_squares).sqrt()
 
 
-@model_metric("gradient_norm", batched=True, gradient=True)
-def gradient_norm(model: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
+@model_metric("gradient_norm", batched=True)
+def gradient_norm(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
     """Euclidean norm of the gradient of the batch loss over all parameters."""
-    return _sum_of_squares(_parameters(model, gradient=True)).sqrt()
+    return _total(gradient_squares).sqrt()
 
 
 @model_metric("layer_norms", batched=True)
-def layer_norms(model: DeepLinearNetwork) -> Float64[Tensor, "*R L"]:
+def layer_norms(weight_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R L"]:
     """Frobenius norms ||W_1||, ..., ||W_L||."""
-    return torch.stack([_squares(w, 2).sqrt() for w in model.weights], -1)
+    return weight_squares.sqrt()
 
 
 @model_metric("end_to_end_norm", batched=True)
-def end_to_end_norm(model: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
+def end_to_end_norm(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
     """Frobenius norm of the end-to-end map W = W_L ... W_1."""
-    return _squares(_end_to_end(model), 2).sqrt()
+    return _frobenius(end_to_end)
 
 
 @model_metric("singular_values", batched=True)
-def singular_values(model: DeepLinearNetwork, top: int | None = None) -> Float64[Tensor, "*R k"]:
+def singular_values(end_to_end: Float64[Tensor, "*R out in"], top: int | None = None) -> Float64[Tensor, "*R k"]:
     """Singular values of the end-to-end map, largest first; only the first `top` if that is given."""
-    return torch.linalg.svdvals(_end_to_end(model))[..., :top]
+    return torch.linalg.svdvals(end_to_end)[..., :top]
 
 
 @model_metric("balancedness", batched=True, needs=_two_layers)
 def balancedness(model: DeepLinearNetwork) -> Float64[Tensor, "*R L-1"]:
     """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow."""
     weights = [w.double() for w in model.weights]
-    gaps = [after.mT @ after - before @ before.mT for before, after in pairwise(weights)]
-    return torch.stack([_squares(gap, 2).sqrt() for gap in gaps], -1)
+    return torch.stack([_frobenius(after.mT @ after - before @ before.mT) for before, after in pairwise(weights)], -1)
 
 
 # --- metrics of a pair ------------------------------------------------------------------------------------------------
 
 
 @comparative_metric("param_distance", batched=True, needs=_equal_shapes)
-def param_distance(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
+def param_distance(difference_squares: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
     """Euclidean distance between the parameters of the two models."""
-    pairs = _paired_parameters(model_a, model_b)
-    return _sum_of_squares([(a.double() - b.double(), dims) for a, b, dims in pairs]).sqrt()
+    return difference_squares.sqrt()
 
 
 @comparative_metric("param_cosine_sim", batched=True, needs=_equal_shapes)
-def param_cosine_sim(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
+def param_cosine_sim(inner_products: Float64[Tensor, "*R 3"]) -> Float64[Tensor, "*R"]:
     """Cosine of the angle between the parameters of the two models, seen as vectors."""
-    pairs = _paired_parameters(model_a, model_b)
-    inner = reduce(torch.add, [_inner(a, b, dims) for a, b, dims in pairs])
-    # One square root of the product, so that the cosine of a model with itself is exactly 1.
-    squares = _sum_of_squares(_parameters(model_a)) * _sum_of_squares(_parameters(model_b))
-    return inner / squares.sqrt()
+    inner, a, b = inner_products.unbind(-1)
+    return inner / (a * b).sqrt()  # one root of the product: the cosine of a model with itself is exactly 1
 
 
 @comparative_metric("end_to_end_distance", batched=True)
-def end_to_end_distance(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
+def end_to_end_distance(
+    end_to_end_a: Float64[Tensor, "*R out in"], end_to_end_b: Float64[Tensor, "*R out in"]
+) -> Float64[Tensor, "*R"]:
     """Frobenius distance between the end-to-end maps of the two models, whatever their depths and widths."""
-    return _squares(_end_to_end(model_a) - _end_to_end(model_b), 2).sqrt()
+    return _frobenius(end_to_end_a - end_to_end_b)
 
 
-def _end_to_end(model: DeepLinearNetwork) -> Tensor:
-    return product([w.double() for w in model.weights])
+# Sums of one order: those of torch.sum depend on how many members there are, and a member's digits must not.
 
 
-def _parameters(model: DeepLinearNetwork, gradient: bool = False) -> list[tuple[Tensor, int]]:
-    """Return each parameter (or its gradient) with the number of its own, trailing dimensions."""
-    tensors = [(w, 2) for w in model.weights] + [(b, 1) for b in model.biases]
-    if gradient:
-        return [(t.grad, dims) for t, dims in tensors if t.grad is not None]
-    return tensors
+def _total(layers: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
+    return reduce(torch.add, layers.unbind(-1))
 
 
-def _paired_parameters(a: DeepLinearNetwork, b: DeepLinearNetwork) -> list[tuple[Tensor, Tensor, int]]:
-    return [(p, q, dims) for (p, dims), (q, _) in zip(_parameters(a), _parameters(b), strict=True)]
-
-
-def _squares(tensor: Tensor, dims: int) -> Tensor:
-    return _inner(tensor, tensor, dims)
-
-
-def _inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
-    return torch.linalg.vecdot(a.double().flatten(-dims), b.double().flatten(-dims))
-
-
-def _sum_of_squares(tensors: Sequence[tuple[Tensor, int]]) -> Tensor:
-    return reduce(torch.add, [_squares(t, dims) for t, dims in tensors])
+def _frobenius(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
+    return inner(matrix, matrix, 2).sqrt()
 
 
 # --- from names in a config to values in a record ---------------------------------------------------------------------
@@ -196,10 +187,16 @@ class Metric:
         self._entry = registry.get(config.name, where)
         self._entry.check(config.params, f"{where}.params")
         self._params = dict(config.params)
-        self._wants_data = "data" in inspect.signature(self._entry.function).parameters
         self.label = config.label or config.name
-        self.batched: bool = self._entry.marks.get("batched", False)
-        self.wants_gradients: bool = self._entry.marks.get("gradient", not self.batched)
+        arguments = inspect.signature(self._entry.function).parameters
+        self.wants = [name for name in registry.supplied if name in arguments]
+        """What it is a function of: `model`, `data`, quantities; of a pair, with the lane's suffix."""
+        self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.wants
+
+    @property
+    def of_quantities(self) -> bool:
+        """Whether it is a function of quantities alone, of all records and members at once."""
+        return self.batched and all(quantity(name)[0] != "model" for name in self.wants)
 
     def check_fit(self, *shapes: Shapes) -> None:
         """Raise ConfigError if the metric has no value for models with parameters of these shapes."""
@@ -211,17 +208,20 @@ class Metric:
                 raise ConfigError(f"{self._entry.kind} {self._entry.name!r}: {error}") from None
 
     def __call__(self, *models: Any, data: MetricData | None = None) -> Any:
-        """Return the value for these models; a metric that differentiates asks for it with `torch.enable_grad()`."""
-        arguments = {**self._params, "data": data} if self._wants_data else self._params
+        """Return the value for one model or a pair; one that differentiates asks for it with `torch.enable_grad()`."""
         before = _versions(models)
         with torch.no_grad():
-            value = self._entry(*models, **arguments)
+            value = self.value({name: _supply(name, models, data) for name in self.wants})
         if _versions(models) != before:
             raise ExtensionError(
                 "it changed the model's weights or gradients, and recording must not change the trajectory: "
                 "work on copy.deepcopy(model), or use torch.autograd.grad"
             )
         return value
+
+    def value(self, supply: Mapping[str, Any]) -> Any:
+        """Return the value for what `wants` names."""
+        return self._entry(**{name: supply[name] for name in self.wants}, **self._params)
 
     def columns(self, value: Any, suffix: str = "") -> dict[str, Value]:
         """Return the columns a value fills, e.g. {"norms_a.first": 1.0, "norms_a.last": 2.0} for a dict."""
@@ -235,6 +235,26 @@ class Metric:
         name = self.label + suffix
         parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
         return {column: part.detach().numpy() for column, part in parts.items()}
+
+
+def quantity(name: str) -> tuple[str, str]:
+    """Split what a metric wants into the quantity and the lane it is of.
+
+    >>> quantity("end_to_end_a"), quantity("end_to_end"), quantity("difference_squares")
+    (('end_to_end', '_a'), ('end_to_end', ''), ('difference_squares', ''))
+    """
+    lane = name[-2:] if name[-2:] in LANES else ""
+    return name.removesuffix(lane), lane
+
+
+def _supply(name: str, models: Sequence[Any], data: MetricData | None) -> Any:
+    if name == "data":
+        return data
+    if name in PAIR_QUANTITIES:
+        return PAIR_QUANTITIES[name](*models)
+    kind, lane = quantity(name)
+    model = models[LANES.index(lane) if lane else 0]
+    return model if kind == "model" else MODEL_QUANTITIES[kind](model)
 
 
 def build_metrics(

@@ -88,7 +88,7 @@ class Registry:
             supplied: Names of arguments that the caller supplies and a config therefore cannot set.
         """
         self.kind = kind
-        self._supplied = frozenset(supplied)
+        self.supplied = tuple(supplied)
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str, defaults: Mapping[str, Any] | None = None, **marks: Any) -> Callable:
@@ -144,7 +144,7 @@ class Registry:
         parameters = inspect.signature(function).parameters
         if "params" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             return None
-        return {name: p for name, p in parameters.items() if name not in self._supplied}
+        return {name: p for name, p in parameters.items() if name not in self.supplied}
 
 
 def import_extensions(modules: Iterable[str]) -> None:

@@ -96,9 +96,17 @@ class Emitter:
         """Store a vector."""
         self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=self.bytes)
 
-    def splat(self, x: Any) -> Any:
-        """Return a vector of equal numbers."""
-        one = self.b.insert_element(ir.Constant(self.vector, ir.Undefined), x, ir.Constant(ir.IntType(32), 0))
+    def store_sum(self, value: Any, pointer: Any) -> None:
+        """Store a unit's sum: of each lane (lanes), or over the elements of the vector (rows)."""
+        if self.lanes:
+            self.store(value, pointer)
+        else:
+            self.b.store(self.sums([value])[0], pointer, align=self.bytes)
+
+    def splat(self, x: Any, vector: Any = None) -> Any:
+        """Return a vector of equal numbers, of another type than usual if one is given."""
+        one = ir.Constant(vector or self.vector, ir.Undefined)
+        one = self.b.insert_element(one, x, ir.Constant(ir.IntType(32), 0))
         return self.shuffle(one, one, [0] * self.n)
 
     def coefficient(self, pointer: Any) -> Any:
@@ -156,7 +164,7 @@ def _element(kind: types.Float) -> ir.Type:
     return ir.FloatType() if kind == types.float32 else ir.DoubleType()
 
 
-def _tiles(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
+def tiles(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
     """Loop over rows in tiles of ROWS, then one by one; `body` gets the numbers of the rows."""
     start = e.int(0)
     for size in (ROWS, 1):
@@ -192,7 +200,8 @@ def _blocks(e: Emitter, n: Any, body: Callable[[Any, Any], None]) -> None:
         body(start, e.b.select(e.b.icmp_signed("<", end, n), end, n))
 
 
-def _clear(e: Emitter, p: Any, columns: list[Any], ld: Any, start: Any, stop: Any) -> None:
+def clear(e: Emitter, p: Any, columns: list[Any], ld: Any, start: Any, stop: Any) -> None:
+    """Zero units start..stop of some rows of p."""
     for c in columns:
         with e.units(start, stop) as (k, _):
             e.store(e.zero, e.at(p, c, ld, k))
@@ -229,7 +238,7 @@ def _emit_forward(e: Emitter, o: Any, w: Any, h: Any, n_out: Any, ld: Any, n: An
                         for r, x in enumerate(e.sums(done)):
                             e.b.store(x, target[r][c], align=e.bytes)
 
-            _tiles(e, n_out, tile)
+            tiles(e, n_out, tile)
 
         _blocks(e, n, block)
 
@@ -241,7 +250,7 @@ def _emit_pull(e: Emitter, p: Any, w: Any, g: Any, n_out: Any, ld: Any, n: Any, 
 
     def chunk(columns: list[Any]) -> None:
         def block(start: Any, stop: Any) -> None:
-            _clear(e, p, columns, ld, start, stop)
+            clear(e, p, columns, ld, start, stop)
 
             def tile(rows: list[Any]) -> None:
                 gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
@@ -254,7 +263,7 @@ def _emit_pull(e: Emitter, p: Any, w: Any, g: Any, n_out: Any, ld: Any, n: Any, 
                             x = e.muladd(gs[r][c], weights[r], x)
                         e.store(x, where)
 
-            _tiles(e, n_out, tile)
+            tiles(e, n_out, tile)
 
         _blocks(e, n, block)
 
@@ -286,7 +295,7 @@ def _emit_outer(
                             total = e.muladd(gs[r][c], inputs[c], total)
                         add(total, row, k)
 
-            _tiles(e, n_out, tile)
+            tiles(e, n_out, tile)
 
         _blocks(e, n, block)
 
@@ -302,7 +311,7 @@ def _emit_outer(
 
     with e.b.if_else(e.b.icmp_signed(">", samples, e.int(COLUMNS))) as (then, otherwise):
         with then:
-            _tiles(e, n_out, many)
+            tiles(e, n_out, many)
         with otherwise:
             _chunks(e, samples, few)
 
@@ -315,7 +324,7 @@ def _emit_update(
 
     def whole(columns: list[Any]) -> None:
         def block(start: Any, stop: Any) -> None:
-            _clear(e, p, columns, ld, start, stop)
+            clear(e, p, columns, ld, start, stop)
 
             def tile(rows: list[Any]) -> None:
                 gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
@@ -334,7 +343,7 @@ def _emit_update(
                     for r, row in enumerate(rows):
                         e.store(e.muladd(factor, changes[r], weights[r]), e.at(w, row, ld, k))
 
-            _tiles(e, n_out, tile)
+            tiles(e, n_out, tile)
 
         _blocks(e, n, block)
 
@@ -458,8 +467,8 @@ def shared(
 
 @intrinsic
 def forward(typingctx, o, at_o, w, at_w, h, at_h, n_out, ld, n, ldo, samples):
-    """Compute o = h w' for `samples` samples."""
-    return types.void(o, at_o, w, at_w, h, at_h, n_out, ld, n, ldo, samples), shared(_emit_forward)
+    """Compute o = h w' for `samples` samples, in the precision of o."""
+    return types.void(o, at_o, w, at_w, h, at_h, n_out, ld, n, ldo, samples), shared(_emit_forward, stored=2)
 
 
 @intrinsic

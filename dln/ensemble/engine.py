@@ -12,16 +12,15 @@ from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.ensemble.coverage import make_rule, why_not
-from dln.ensemble.lane import NEVER, Lane
-from dln.ensemble.measure import Probe, View, add_gradients, solo_model, stacked
-from dln.ensemble.supply import Draw
-from dln.errors import ConfigError
+from dln.ensemble.lane import NEVER, Kept, Lane
+from dln.ensemble.measure import Probe
+from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
 from dln.model import check_chain
 from dln.optim import check_optimizer
 from dln.timeline import is_recorded
-from dln.train import OnRecord, naming
+from dln.train import OnRecord
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -56,13 +55,10 @@ class Ensemble:
         self.members = dict(members or {key: np.arange(len(lane)) for key, lane in self.lanes.items()})
         first = next(iter(self.lanes.values()))
         self.max_steps, self.evaluate_every = first.max_steps, evaluate_every
-        self.probes = {
-            key: Probe(build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes]), lane.datasets, lane.dataset)
-            for key, lane in self.lanes.items()
-        }
+        built = [build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes]) for lane in self.lanes.values()]
         shapes = [lane.shapes for lane in self.lanes.values()]
-        self.pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
-        self.python_records = bool(metrics or comparative_metrics)
+        pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
+        self.probe = Probe(self.lanes, built[0], pair_metrics)
         self.steps: list[int] = []
         self.columns: list[dict[str, np.ndarray]] = []
         self.step = 0
@@ -82,9 +78,11 @@ class Ensemble:
                 lane.begin(self.step)
             stop = self._stop()
             due = list(self._due(self.step, stop))
-            self._advance(stop, due)
+            error = self._advance(stop, due)
             if due and on_records is not None:
                 on_records(len(self.steps))
+            if error is not None:
+                raise error
             if (self.over_at < stop).all():
                 break
             self.step = stop
@@ -162,9 +160,12 @@ class Ensemble:
         last = self.max_steps + 1
         stop = min(last, *(lane.next_callback(self.step) for lane in self.lanes.values()))
         stop = min(stop, *(self.step + lane.longest_draw() for lane in self.lanes.values()))
-        if self.python_records:  # the next step to record, and the last one, begin a stretch of their own
-            stop = min(stop, (self.step // self.evaluate_every + 1) * self.evaluate_every)
-            stop = min(stop, self.max_steps if self.step < self.max_steps else last)
+        if self.probe.needed:
+            at_once = max(1, KEPT // sum(lane.record_bytes() for lane in self.lanes.values()))
+            at_once = 1 if self.probe.one_by_one else at_once
+            stop = min(stop, (self.step // self.evaluate_every + at_once) * self.evaluate_every)
+        if self.probe.one_by_one and self.step < self.max_steps:  # the last step begins a stretch of its own
+            stop = min(stop, self.max_steps)
         return stop
 
     def _due(self, start: int, stop: int) -> Iterator[int]:
@@ -174,82 +175,48 @@ class Ensemble:
             if is_recorded(step, self.max_steps, self.evaluate_every) or (step == start and stopped):
                 yield step
 
-    def _advance(self, stop: int, due: Sequence[int]) -> None:
+    def _advance(self, stop: int, due: Sequence[int]) -> DlnError | None:
+        """Go on to `stop` and record; return the error of a metric that fails, the records before it being kept."""
         updates = min(stop, self.max_steps) - self.step
         draws = {key: lane.draw(stop - self.step) for key, lane in self.lanes.items()}
-        measured = self._measure(draws) if self.python_records and due else {}
         offsets = [step - self.step for step in due]
         columns: dict[str, np.ndarray] = {}
+        kept: dict[str, list[Kept]] = {}
+        keep = self.probe.needed and bool(due)
         for key, lane in self.lanes.items():
-            losses, tests = lane.advance(draws[key], updates, offsets)
+            losses, tests, kept[key] = lane.advance(draws[key], updates, offsets, keep)
             of = self.members[key]
             columns[f"train_loss{key}"] = losses[:, of]
             if lane.test_data is not None:
                 columns[f"test_loss{key}"] = tests[:, of]
-            columns |= {name: values[None, of] for name, values in measured.get(key, {}).items()}
-        columns |= {name: values[None] for name, values in measured.get("pair", {}).items()}
-        self.steps += due
-        self.columns += [{name: values[t] for name, values in columns.items()} for t in range(len(due))]
+        count, measured, error = self._measure(kept, due) if keep else (len(due), {}, None)
+        columns |= measured
+        self.steps += due[:count]
+        self.columns += [{name: values[t] for name, values in columns.items()} for t in range(count)]
+        return error
 
-    def _measure(self, draws: Mapping[str, Sequence[Draw]]) -> dict[str, dict[str, np.ndarray]]:
-        measured: dict[str, dict[str, np.ndarray]] = {}
-        present = {}
-        for key, lane in self.lanes.items():
-            weights, biases = present[key] = lane.weights()
-            _blank(weights, biases)
-            probe, columns = self.probes[key], measured.setdefault(key, {})
-            for group, draw in zip(lane.groups, draws[key], strict=True):
-                for block in _blocks(len(group.members), weights):
-                    members, batches = group.members[block], draw.part(block)
-                    view = View.of(weights, biases, members)
-                    if probe.wants_gradients:
-                        add_gradients(view, batches)
-                    values = probe.measure(view, batches, members, key, self.step)
-                    for name, v in values.items():
-                        columns.setdefault(name, np.full((len(lane), *v.shape[1:]), np.nan))[members] = v
-        measured["pair"] = self._compare(present) if self.pair_metrics else {}
-        return measured
+    def _measure(
+        self, kept: Mapping[str, Sequence[Kept]], due: Sequence[int]
+    ) -> tuple[int, dict[str, np.ndarray], DlnError | None]:
+        """Return the metrics' columns [T, R, ...] at the first T records: all, or those before a metric's error."""
 
-    def _compare(
-        self, present: Mapping[str, tuple[list[np.ndarray], list[np.ndarray] | None]]
-    ) -> dict[str, np.ndarray]:
-        """Return the values [R, ...] of the comparative metrics."""
-        columns: dict[str, np.ndarray] = {}
-        for block in _blocks(len(self), next(iter(present.values()))[0]):
-            views = [View.of(w, b, self.members[key][block]) for key, (w, b) in present.items()]
-            runs = np.arange(len(self))[block]
-            for metric in self.pair_metrics:
-                with naming(f"comparative metric {metric.label!r}", self.step):
-                    if metric.batched:
-                        values = metric.batched_columns(metric(*views))
-                    else:
-                        finite = np.flatnonzero(np.all([view.finite() for view in views], 0))
-                        rows = {int(m): metric.columns(metric(*(solo_model(v, int(m)) for v in views))) for m in finite}
-                        values = stacked(rows, len(runs))
-                for name, v in values.items():
-                    columns.setdefault(name, np.full((len(self), *v.shape[1:]), np.nan))[runs] = v
-        return columns
+        def measure(records: slice) -> dict[str, np.ndarray]:
+            parts = {key: [k.part(records) for k in parts] for key, parts in kept.items()}
+            return self.probe.measure(parts, self.members, due[records.start])
+
+        try:
+            return len(due), measure(slice(0, len(due))), None
+        except DlnError:
+            for t in range(len(due)):
+                try:
+                    measure(slice(t, t + 1))
+                except DlnError as error:
+                    return t, measure(slice(0, t)) if t else {}, error
+            raise
 
 
-CACHED = 2**20
-"""Bytes of float64 weights that metrics are evaluated on at a time, so that they stay in a core's cache."""
-
-
-def _blocks(members: int, weights: Sequence[np.ndarray]) -> list[slice]:
-    """Cut members into blocks whose weights fit the cache."""
-    size = max(1, CACHED // (8 * sum(w[0].size for w in weights)))
-    return [slice(first, first + size) for first in range(0, members, size)]
-
-
-def _blank(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None) -> None:
-    """Zero the members that have left the finite numbers: nothing of them is recorded, and SVDs of NaN are errors."""
-    arrays = (*weights, *(biases or ()))
-    with np.errstate(over="ignore", invalid="ignore"):
-        if all(np.isfinite(array.sum()) for array in arrays):
-            return  # the usual case, at a glance
-    lost = ~np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in arrays], 0)
-    for array in arrays:
-        array[lost] = 0
+KEPT = 2**23
+"""Bytes of weights that are kept before metrics are evaluated on them."""
 
 
 def train_ensemble(

@@ -8,10 +8,13 @@ cancel to nothing when they are small.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
+import logging
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,14 +39,17 @@ from dln.ensemble.emit import (
     update,
     vector_length,
 )
+from dln.ensemble.layout import Layout
+
+log = logging.getLogger("dln")
 
 PLAIN, SGD, NESTEROV, ADAM, ADAMW = range(5)
 """Update rules. PLAIN has no momentum and no weight decay, and is fused into the backward pass."""
 
-LD, USED, UNITS, AT_W, AT_H = range(5)
-"""Rows of `shape` [5, L + 1], with a column for each layer of units: stride of a sample (USED, padded in the rows
-layout); units with the constant one; units without; offset of the weights that leave them; and of their samples in
-scratch."""
+LD, USED, UNITS, AT_W, AT_H, AT_A = range(6)
+"""Rows of `shape` [6, L + 1], with a column for each layer of units: stride of a sample (USED, padded in the rows
+layout); units with the constant one; units without; offset of the weights that leave them; of their samples in
+scratch; and, in float64 scratch, of the map from them to the outputs."""
 
 HEAD = 16
 """Units of scratch kept for single coefficients: a whole vector in the rows layout."""
@@ -68,15 +74,48 @@ def compiled(function: Callable) -> Any:
         return njit(**options)(function)
 
 
+_loaded: set[tuple] = set()
+
+
+@contextlib.contextmanager
+def announced(*key: Any) -> Iterator[None]:
+    """Say so where the block, the first of its `key` in this process, takes long: it compiles its kernels."""
+    if key in _loaded:
+        yield
+        return
+    notice = threading.Timer(1.0, log.warning, ["compiling the kernels for this machine, once: some seconds"])
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+        _loaded.add(key)
+    finally:
+        notice.cancel()
+
+
 _FINGERPRINT = hashlib.sha256("".join(map(inspect.getsource, (emit, sys.modules[__name__]))).encode()).hexdigest()[:12]
 
 
-def _lanes(w):
+def shape_of(layout: Layout, keep: bool = False) -> np.ndarray:
+    """Return what the kernels know of a layout; columns for samples are as many as there are inputs.
+
+    With `keep`, `compose` leaves the maps from all layers to the outputs behind; else each but the last two is written
+    over.
+    """
+    d_out = layout.units[-1]
+    at_h = np.cumsum([0, *layout.used[0] * layout.ld[:-1]])
+    at_a = np.cumsum([0, *d_out * layout.ld[:-1]])
+    if not keep:
+        at_a = (layout.depth - 1 - np.arange(layout.depth + 1)) % 2 * d_out * layout.ld.max()
+    return np.stack([layout.ld, layout.used, layout.units, layout.starts, at_h, at_a]).astype(np.int64)
+
+
+def lanes_of(w):
     """Members in one array: 1 (rows) or a vector's worth (lanes), known at compile time."""
     return vector_length(w.dtype) if w.ndim == 2 else 1
 
 
-@overload(_lanes)
+@overload(lanes_of)
 def _lanes_overload(w):
     count = vector_length(w.dtype.name) if w.ndim == 2 else 1
     return lambda w: count
@@ -153,7 +192,7 @@ def _emit_gather(
 
 
 @intrinsic
-def _peek(typingctx, array, at):
+def peek(typingctx, array, at):
     """Return number `at` of an array of any shape."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -164,13 +203,13 @@ def _peek(typingctx, array, at):
 
 
 @intrinsic
-def _fill(typingctx, target, at, count, value):
+def fill(typingctx, target, at, count, value):
     """target[at : at + count] = value. Here and below, offsets and counts are of numbers."""
     return types.void(target, at, count, types.float64), shared(_emit_fill, flat=True)
 
 
 @intrinsic
-def _widen(typingctx, target, at, source, at_source, count):
+def widen(typingctx, target, at, source, at_source, count):
     """target[...] = source[...] in the precision of target."""
     return types.void(target, at, source, at_source, count), shared(_emit_widen, stored=2, flat=True)
 
@@ -188,49 +227,47 @@ def _subtract(typingctx, target, at, source, at_source, count, scale):
 
 
 @intrinsic
-def _take(typingctx, target, at, ld, v, source, dataset, first, n):
+def take(typingctx, target, at, ld, v, source, dataset, first, n):
     """target[j, k, lane] = source[dataset[lane], j, first + k] for k < n."""
     kinds = (target, at, ld, v, source, dataset, first, n)
     return types.void(*kinds), shared(_emit_take, stored=4, flat=True, whole=(4, 5))
 
 
 @intrinsic
-def _gather(typingctx, target, at, ld, v, source, dataset, stream, order, step, count):
+def gather(typingctx, target, at, ld, v, source, dataset, stream, order, step, count):
     """target[j, k, lane] = source[dataset[lane], order[stream[lane], step, j], k]: the batch of every lane."""
     kinds = (target, at, ld, v, source, dataset, stream, order, step, count)
     return types.void(*kinds), shared(_emit_gather, stored=4, flat=True, whole=(4, 5, 6, 7))
 
 
 @njit(error_model="numpy")
-def _layer(shape, i):
+def layer_of(shape, i):
     """Outputs, inputs, stride of inputs, stride of outputs and offset of the weights of layer i."""
     return shape[UNITS, i + 1], shape[USED, i], shape[LD, i], shape[LD, i + 1], shape[AT_W, i]
 
 
 @njit(error_model="numpy")
-def _compose(f, spare, w, shape):
-    """Write the end-to-end map [d_out, n] to f, in float64, and return its offset: 0 or `spare`.
+def compose(f, w, shape):
+    """Write the maps W_L ... W_{i+1} [d_out, units] from layers of units to the outputs, in float64, to f.
 
-    The product is taken from the top layer down, so that vectors run along rows of W.
+    The product is taken from the top layer down, so that vectors run along rows of W; the last is the end-to-end map.
     """
     depth = shape.shape[1] - 1
-    v, d_out, bias = _lanes(w), shape[UNITS, depth], shape[USED, 0] - shape[UNITS, 0]
-    a, b = 0, spare
-    _widen(f, 0, w, shape[AT_W, depth - 1] * v, d_out * shape[LD, depth - 1] * v)
+    v, d_out, bias = lanes_of(w), shape[UNITS, depth], shape[USED, 0] - shape[UNITS, 0]
+    widen(f, shape[AT_A, depth - 1] * v, w, shape[AT_W, depth - 1] * v, d_out * shape[LD, depth - 1] * v)
     for i in range(depth - 2, -1, -1):
-        a, b = b, a
+        a, b = shape[AT_A, i], shape[AT_A, i + 1]
         ld, ldo = shape[LD, i], shape[LD, i + 1]
         pull(f, a, w, shape[AT_W, i], f, b, shape[UNITS, i + 1], ld, shape[USED, i], ldo, d_out)
         if bias:  # the constant unit feeds the next constant unit
             for j in range(d_out):
                 _add(f, (a + j * ld + shape[UNITS, i]) * v, f, (b + j * ldo + shape[UNITS, i + 1]) * v, v)
-    return a
 
 
 @compiled
 def train(
     rule, done, weights, momenta, second, hyper, lr, correction, shape, inputs, targets, moments, samples, tests,
-    dataset, stream, test_of, order, size, updates, records, losses, d, z, h, g, f, first, last,
+    dataset, stream, test_of, order, size, updates, records, losses, kept, d, z, h, g, f, first, last,
 ):  # fmt: skip
     """Train members (rows) or groups of members (lanes) first..last, in place, after `done` earlier updates.
 
@@ -243,7 +280,7 @@ def train(
         hyper: [G, HYPER, V]; see emit.
         lr: Float64 learning rates [G, V].
         correction: Float64 [updates, 2], 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); Adam only.
-        shape: [5, L + 1]; see LD.
+        shape: [6, L + 1]; see LD.
         inputs: [D, N, n], with the constant one if there are biases.
         targets: [D, N, d_out].
         moments: [D, n, n + d_out], X'X / N and X'Y / N, for batches of size 0 (full batch).
@@ -257,6 +294,7 @@ def train(
         updates: How many to make.
         records: Sorted offsets at which losses are measured, before the update.
         losses: Float64 [2, T, G, V]: written with batch and test losses.
+        kept: [T, G, P] or [T, G, P, V]: written with the weights at each record; nothing is if T is 0.
         d: Scratch for the gradient of GRADIENT_ROWS rows of a layer, or None.
         z: Scratch for the batch and its moments.
         h: Scratch for the units' values.
@@ -265,19 +303,18 @@ def train(
         first: First member or group.
         last: One past the last.
     """
-    depth = shape.shape[1] - 1
+    depth, a = shape.shape[1] - 1, shape[AT_A, 0]
     n, d_out, ld0, ld_top, top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth], shape[AT_H, depth]
     bias = n - shape[UNITS, 0]
     capacity, pseudo, tested = order.shape[2], samples.shape[1], tests.shape[1]
-    v = _lanes(weights[0])
+    v = lanes_of(weights[0])
     # Offsets in z: 1 / B; step length and root of Adam; X'X / B; X'Y / B; inputs and targets of the batch.
     share, step, sigma = 0, 1, HEAD
     cross = sigma + n * ld0
     x = cross + n * ld_top
     y = x + capacity * ld0
     # Offsets in f: the end-to-end map, twice; a sum; inputs and targets of the batch, the training set, the test set.
-    spare = d_out * shape[LD].max()
-    total = 2 * spare
+    total = 2 * d_out * shape[LD].max()
     batch_x = total + HEAD
     batch_y = batch_x + capacity * ld0
     train_x = batch_y + capacity * ld_top
@@ -287,35 +324,37 @@ def train(
     for m in range(first, last):
         w, own, data, draws = weights[m], hyper[m], dataset[m], stream[m]
         # A diverged member may have left NaN in the padding.
-        _fill(z, 0, z.size, 0.0)
-        _fill(h, 0, h.size, 0.0)
-        _fill(g, 0, g.size, 0.0)
+        fill(z, 0, z.size, 0.0)
+        fill(h, 0, h.size, 0.0)
+        fill(g, 0, g.size, 0.0)
         if len(records) > 0:
-            _fill(f, 0, f.size, 0.0)
+            fill(f, 0, f.size, 0.0)
         if len(samples) > 0:
-            _take(f, train_x * v, ld0, v, samples, data, 0, n)
-            _take(f, train_y * v, ld_top, v, samples, data, n, d_out)
+            take(f, train_x * v, ld0, v, samples, data, 0, n)
+            take(f, train_y * v, ld_top, v, samples, data, n, d_out)
         if len(tests) > 0:
-            _take(f, test_x * v, ld0, v, tests, test_of[m], 0, n)
-            _take(f, test_y * v, ld_top, v, tests, test_of[m], n, d_out)
+            take(f, test_x * v, ld0, v, tests, test_of[m], 0, n)
+            take(f, test_y * v, ld_top, v, tests, test_of[m], n, d_out)
         record = 0
         for s in range(updates + 1):
             # Losses
             while record < len(records) and records[record] == s:
-                a = _compose(f, spare, w, shape)
+                if len(kept) > 0:
+                    widen(kept[record, m], 0, w, 0, w.size)
+                compose(f, w, shape)
                 count = np.int64(size[s])
                 if count > 0:
-                    _gather(f, batch_x * v, ld0, v, inputs, data, draws, order, s, count)
-                    _gather(f, batch_y * v, ld_top, v, targets, data, draws, order, s, count)
+                    gather(f, batch_x * v, ld0, v, inputs, data, draws, order, s, count)
+                    gather(f, batch_y * v, ld_top, v, targets, data, draws, order, s, count)
                     squares(f, total, f, a, f, batch_x, f, batch_y, d_out, ld0, n, ld_top, count, w)
                 else:
                     squares(f, total, f, a, f, train_x, f, train_y, d_out, ld0, n, ld_top, pseudo, w)
                 for lane in range(v):
-                    losses[0, record, m, lane] = _peek(f, total * v + lane) / (max(count * d_out, 1))
+                    losses[0, record, m, lane] = peek(f, total * v + lane) / (max(count * d_out, 1))
                 if len(tests) > 0:
                     squares(f, total, f, a, f, test_x, f, test_y, d_out, ld0, n, ld_top, tested, w)
                     for lane in range(v):
-                        losses[1, record, m, lane] = _peek(f, total * v + lane)
+                        losses[1, record, m, lane] = peek(f, total * v + lane)
                 record += 1
             if s == updates:
                 break
@@ -325,44 +364,44 @@ def train(
             identity = count == 0 or count > n
             columns = n if identity else count
             if not identity:
-                _gather(h, 0, ld0, v, inputs, data, draws, order, s, count)
-                _gather(z, y * v, ld_top, v, targets, data, draws, order, s, count)
+                gather(h, 0, ld0, v, inputs, data, draws, order, s, count)
+                gather(z, y * v, ld_top, v, targets, data, draws, order, s, count)
             elif changed:
-                _fill(h, 0, n * ld0 * v, 0.0)
+                fill(h, 0, n * ld0 * v, 0.0)
                 for j in range(n):
-                    _fill(h, (j * ld0 + j) * v, v, 1.0)
+                    fill(h, (j * ld0 + j) * v, v, 1.0)
             if identity and count > 0:
-                _gather(z, x * v, ld0, v, inputs, data, draws, order, s, count)
-                _gather(z, y * v, ld_top, v, targets, data, draws, order, s, count)
-                _fill(z, share * v, v, 1 / count)
-                _fill(z, sigma * v, (x - sigma) * v, 0.0)
+                gather(z, x * v, ld0, v, inputs, data, draws, order, s, count)
+                gather(z, y * v, ld_top, v, targets, data, draws, order, s, count)
+                fill(z, share * v, v, 1 / count)
+                fill(z, sigma * v, (x - sigma) * v, 0.0)
                 outer(z, sigma, z, x, z, x, z, share, n, ld0, n, ld0, count)
                 outer(z, cross, z, x, z, y, z, share, n, ld_top, d_out, ld0, count)
             elif identity and changed:
-                _take(z, sigma * v, ld0, v, moments, data, 0, n)
-                _take(z, cross * v, ld_top, v, moments, data, n, d_out)
+                take(z, sigma * v, ld0, v, moments, data, 0, n)
+                take(z, cross * v, ld_top, v, moments, data, n, d_out)
             if bias and changed:  # of the identity's columns only the last, the constant's own, carries the constant
                 for i in range(1, depth):
                     for j in range(columns):
                         at = shape[AT_H, i] + j * shape[LD, i] + shape[UNITS, i]
-                        _fill(h, at * v, v, 0.0 if identity and j < n - 1 else 1.0)
+                        fill(h, at * v, v, 0.0 if identity and j < n - 1 else 1.0)
             # Outputs, and the gradient of the loss with respect to them
             for i in range(depth):
-                n_out, used, ld, ldo, at = _layer(shape, i)
+                n_out, used, ld, ldo, at = layer_of(shape, i)
                 forward(h, shape[AT_H, i + 1], w, at, h, shape[AT_H, i], n_out, ld, used, ldo, columns)
             if identity:
                 pull(g, top, h, top, z, sigma, n, ld_top, d_out, ld0, n)
                 _subtract(g, top * v, z, cross * v, n * ld_top * v, 2 / d_out)
             else:
-                _widen(g, top * v, h, top * v, count * ld_top * v)
+                widen(g, top * v, h, top * v, count * ld_top * v)
                 _subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
             if second is not None:
                 for lane in range(v):
-                    _fill(z, step * v + lane, 1, lr[m, lane] * correction[s, 0])
-                    _fill(z, (step + 1) * v + lane, 1, correction[s, 1])
+                    fill(z, step * v + lane, 1, lr[m, lane] * correction[s, 0])
+                    fill(z, (step + 1) * v + lane, 1, correction[s, 1])
             # Gradients and updates, from the top layer down
             for i in range(depth - 1, -1, -1):
-                n_out, used, ld, ldo, at = _layer(shape, i)
+                n_out, used, ld, ldo, at = layer_of(shape, i)
                 below, above = shape[AT_H, i], shape[AT_H, i + 1]
                 if momenta is None and i > 0 and columns <= COLUMNS:
                     update(g, below, w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
@@ -374,7 +413,7 @@ def train(
                     continue
                 for row in range(0, n_out, GRADIENT_ROWS):
                     rows, at_row = min(GRADIENT_ROWS, n_out - row), at + row * ld
-                    _fill(d, 0, rows * ld * v, 0.0)
+                    fill(d, 0, rows * ld * v, 0.0)
                     outer(d, 0, g, above + row, h, below, own, RATE, rows, ld, used, ldo, columns)
                     if second is None:
                         start, nesterov = np.int64(done + s == 0), np.int64(rule == NESTEROV)
@@ -386,4 +425,4 @@ def train(
                     )  # fmt: skip
                     if v == 1 and own[EPS, 0] == 0:  # the padding divided 0 by 0
                         for j in range(rows):
-                            _fill(w, at_row + j * ld + used, ld - used, 0.0)
+                            fill(w, at_row + j * ld + used, ld - used, 0.0)

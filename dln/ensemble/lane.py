@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,6 +11,8 @@ import numpy as np
 from dln.callbacks import Callback
 from dln.config import check_batch_size
 from dln.data import Dataset
+from dln.ensemble.kernels import announced
+from dln.ensemble.layout import Layout
 from dln.ensemble.state import Data, Rule, Snapshot, State
 from dln.ensemble.supply import Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
@@ -22,8 +22,6 @@ from dln.train import fire
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int
-
-log = logging.getLogger("dln")
 
 STRETCH = 4e9
 """Floating point operations, about, before Python is asked again: so that records appear and Ctrl-C is heard."""
@@ -40,6 +38,30 @@ class Group:
     state: State
     supply: Supply
     batch_size: int | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The weights of a group's members at several records, as they lie in memory."""
+
+    members: Int[np.ndarray, " r"]
+    layout: Layout
+    weights: np.ndarray
+    """[T, G, P] or [T, G, P, V]."""
+    draw: Draw
+    offsets: Sequence[int]
+    """Which batch of the draw is each record's [T]."""
+
+    def part(self, records: slice) -> Kept:
+        """Return some of the records."""
+        return replace(self, weights=self.weights[records], offsets=self.offsets[records])
+
+    def unpacked(self) -> list[np.ndarray]:
+        """Return the weights of all layers and then, if there are any, the biases, each [T, r, ...]."""
+        records, groups = self.weights.shape[:2]
+        flat = self.weights.reshape(records * groups, *self.weights.shape[2:])
+        weights, biases = self.layout.take(flat, len(flat) * self.layout.lanes)
+        return [a.reshape(records, -1, *a.shape[1:])[:, : len(self.members)] for a in (*weights, *(biases or ()))]
 
 
 class Lane:
@@ -142,23 +164,34 @@ class Lane:
         work = sum(group.state.updates_cost for group in self.groups)
         return min(max(1, int(STRETCH / work)), *(group.supply.longest_draw() for group in self.groups))
 
+    def record_bytes(self) -> int:
+        """How much the weights of all members are that a record keeps."""
+        return sum(group.state.nbytes for group in self.groups)
+
     def advance(
-        self, draws: Sequence[Draw], updates: int, records: Sequence[int]
-    ) -> tuple[Float64[np.ndarray, "t R"], Float64[np.ndarray, "t R"]]:
-        """Make `updates` updates from `step`; return batch losses and test losses at offsets `records` of it."""
+        self, draws: Sequence[Draw], updates: int, records: Sequence[int], keep: bool = False
+    ) -> tuple[Float64[np.ndarray, "t R"], Float64[np.ndarray, "t R"], list[Kept]]:
+        """Make `updates` updates from `step`; return what was recorded at offsets `records` of it.
+
+        That is batch losses, test losses and, if they are to be kept, the weights of every group.
+        """
         shape = (len(records), len(self))
+        everything = []
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
         lr = np.where(self.moving, self.lr, 0.0)  # a stopped member keeps its weights
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.snapshot() if updates else None
-            found = self._train(group.state, group.members, draw, updates, lr, records)
+            kept = group.state.blank(len(records)) if keep else None
+            found = self._train(group.state, group.members, draw, updates, lr, records, kept)
+            if kept is not None:
+                everything.append(Kept(group.members, group.state.layout, kept, draw, records))
             losses[:, group.members], tests[:, group.members] = found
             if before is not None or len(records):
                 self._find_divergence(group, before, draw, updates, lr, found[0])
         if len(records):
             self.last_loss = losses[-1]
         self._losses = {}
-        return losses, tests
+        return losses, tests, everything
 
     def losses(self, split: Literal["train", "test"]) -> Float64[np.ndarray, " R"]:
         """Return the loss of every member's present weights on the whole training or test set."""
@@ -199,11 +232,18 @@ class Lane:
         self._losses = {}
 
     def _train(
-        self, state: State, members: np.ndarray, draw: Draw, updates: int, lr: np.ndarray, records: Sequence[int]
+        self,
+        state: State,
+        members: np.ndarray,
+        draw: Draw,
+        updates: int,
+        lr: np.ndarray,
+        records: Sequence[int],
+        kept: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         return state.train(
             draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[members], records,
-            self.test_data, self.dataset[members],
+            self.test_data, self.dataset[members], kept,
         )  # fmt: skip
 
     def _find_divergence(
@@ -341,23 +381,12 @@ class Member:
             self._model = None
 
 
-_warm: set[tuple] = set()
-
-
 def warm_up(state: State) -> None:
     """Load the kernels that `state` needs, once a process; where they must be compiled first, say so."""
-    key = (state.dtype, state.rule.code, state.lanes)
-    if key in _warm:
-        return
-    _warm.add(key)
-    notice = threading.Timer(1.0, log.warning, ["compiling the kernels for this machine, once: some seconds"])
-    notice.daemon = True
-    notice.start()
-    try:
+    layout = state.layout
+    with announced("training", layout.dtype, state.rule.code, layout.lanes):
         n_in, n_out = state.dims
-        nothing = Data(np.zeros((1, 1, n_in)), np.zeros((1, 1, n_out)), state.dtype, state.bias)
+        nothing = Data(np.zeros((1, 1, n_in)), np.zeros((1, 1, n_out)), layout.dtype, layout.bias)
         members = np.zeros(state.members, np.int64)
         one = np.zeros((1, 1, 1), np.int32), np.ones(1, np.int64)
         state.train(nothing, members, members, *one, 0, np.zeros(state.members))
-    finally:
-        notice.cancel()

@@ -1,9 +1,11 @@
-"""Metrics of all members at once: the built-in ones in one call, a user's one member at a time."""
+"""Metrics of all members at many records: the built-in ones in one call, a user's one member at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,43 +13,36 @@ import torch
 from torch import Tensor, nn
 
 from dln.data import Dataset
+from dln.ensemble.lane import Kept, Lane
+from dln.ensemble.summary import pair_quantities, quantities
 from dln.ensemble.supply import Draw
-from dln.metrics import Metric, MetricData
+from dln.metrics import Metric, MetricData, quantity
 from dln.model import DeepLinearNetwork
+from dln.quantities import MODEL_QUANTITIES, PAIR_QUANTITIES
 from dln.train import naming
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float64, Int
+    from jaxtyping import Float64, Int
 
 
 @dataclass
 class View:
-    """All members of a lane as a built-in metric sees a model: weights [R, out, in] and biases [R, out]."""
+    """Members of a lane as a metric sees a model: weights [R, out, in] and biases [R, out], in float64."""
 
     weights: list[Tensor]
     biases: list[Tensor]
     dtype: torch.dtype
-    """The precision that members are trained in; the view itself is in float64, which metrics accumulate in."""
+    """The precision that members are trained in."""
 
     @classmethod
-    def of(
-        cls,
-        weights: Sequence[Float[np.ndarray, "R out in"]],
-        biases: Sequence[Float[np.ndarray, "R out"]] | None,
-        members: Int[np.ndarray, " r"],
-    ) -> View:
-        """View some of the members, in this order."""
-        arrays = [a[members].astype(np.float64, copy=False) for a in (*weights, *(biases or ()))]
-        tensors = [torch.from_numpy(a) for a in arrays]
-        return cls(tensors[: len(weights)], tensors[len(weights) :], torch.from_numpy(weights[0]).dtype)
+    def of(cls, arrays: Sequence[np.ndarray], depth: int) -> View:
+        """View arrays [R, ...] of weights, layer by layer, and then biases."""
+        tensors = [torch.from_numpy(a.astype(np.float64, copy=False)) for a in arrays]
+        return cls(tensors[:depth], tensors[depth:], torch.from_numpy(arrays[0][:0]).dtype)
 
     def parameters(self) -> list[Tensor]:
         """All tensors, weights first."""
         return [*self.weights, *self.biases]
-
-    def finite(self) -> np.ndarray:
-        """Which members [R] have finite weights only."""
-        return np.all([np.isfinite(p.numpy()).all(axis=tuple(range(1, p.ndim))) for p in self.parameters()], 0)
 
 
 def add_gradients(view: View, draw: Draw) -> None:
@@ -89,66 +84,182 @@ def batch_samples(draw: Draw) -> tuple[Float64[np.ndarray, "R B n"], Float64[np.
     return inputs * scale, targets * scale
 
 
-class Probe:
-    """Evaluates a lane's metrics."""
+class Sight:
+    """One lane at several records, as metrics look at it."""
 
-    def __init__(self, metrics: Sequence[Metric], datasets: Sequence[Dataset], dataset: Int[np.ndarray, " R"]) -> None:
-        """Take the metrics, and what a user's metric may want to know of the data."""
-        self.metrics, self.datasets, self.dataset = metrics, datasets, dataset
-        self.wants_gradients = any(m.wants_gradients for m in metrics)
-        self._criterion = nn.MSELoss()  # the only loss that is compiled
+    def __init__(self, lane: Lane, kept: Sequence[Kept], names: Collection[str]) -> None:
+        """Look at what a lane has kept, group by group, and find the quantities named."""
+        self.lane, self.kept, self.depth = lane, kept, kept[0].layout.depth
+        found = [quantities(names, k.layout, k.weights, len(k.members), k.draw, k.offsets) for k in kept]
+        self.quantities = {name: self._merged([f[name] for f in found]) for name in names}
+        """By name [T, R, ...]; a map that is not finite is zero: nothing of it is recorded, and it has no SVD."""
+        if "end_to_end" in names:
+            maps = self.quantities["end_to_end"]
+            maps[~np.isfinite(maps).all((2, 3))] = 0
+
+    @cached_property
+    def arrays(self) -> list[np.ndarray]:
+        """Weights of all layers, and then biases, each [T, R, ...]."""
+        return [self._merged(parts) for parts in zip(*(k.unpacked() for k in self.kept), strict=True)]
+
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """Which members have finite weights only at which records [T, R]."""
+        finite = [np.isfinite(a).all(axis=tuple(range(2, a.ndim))) for a in self.arrays]
+        return np.logical_and.reduce(finite)
+
+    def views(self, members: np.ndarray) -> Iterator[View]:
+        """Yield all records of some members, [block, ...], in blocks that fit the cache; those not finite are zeros."""
+        records, cut = len(self.arrays[0]), max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
+        lost = np.logical_not(self.finite[:, members]).reshape(-1)
+        flat = [a[:, members].reshape(records * len(members), *a.shape[2:]) for a in self.arrays]
+        for start in range(0, len(lost), cut):
+            block = [a[start : start + cut] for a in flat]
+            if lost[start : start + cut].any():
+                block = [np.where(lost[start : start + cut].reshape(-1, *[1] * (a.ndim - 1)), 0, a) for a in block]
+            yield View.of(block, self.depth)
+
+    @cached_property
+    def solos(self) -> list[tuple[int, DeepLinearNetwork, MetricData]]:
+        """Every finite member at the first record as a network of its own, with the gradients, and its data."""
+        networks = []
+        for k in self.kept:
+            view, draw = View.of([a[0] for a in k.unpacked()], self.depth), k.draw.at(k.offsets[0])
+            add_gradients(view, draw)
+            for place in np.flatnonzero(self.finite[0, k.members]).tolist():
+                sets = self.lane.datasets[int(self.lane.dataset[k.members[place]])]
+                networks.append((int(k.members[place]), solo_model(view, place), member_data(sets, draw, place)))
+        return networks
+
+    def _merged(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Put what was found of every group [T, r, ...] in the order of the members."""
+        if len(parts) == 1:
+            return parts[0]
+        merged = np.empty((len(parts[0]), len(self.lane), *parts[0].shape[2:]), parts[0].dtype)
+        for k, values in zip(self.kept, parts, strict=True):
+            merged[:, k.members] = values
+        return merged
+
+
+CACHED = 2**20
+"""Bytes of float64 weights that metrics are evaluated on at a time, so that they stay in a core's cache."""
+
+
+class Probe:
+    """Evaluates the metrics of lanes and of pairs of them."""
+
+    def __init__(self, lanes: Mapping[str, Lane], metrics: Sequence[Metric], pair_metrics: Sequence[Metric]) -> None:
+        """Take lanes by suffix, the metrics of each, and those of pairs."""
+        self.lanes, self.metrics, self.pair_metrics = lanes, metrics, pair_metrics
+        everyone = [*metrics, *pair_metrics]
+        self.needed = bool(everyone)
+        """Whether there is anything to measure."""
+        self.one_by_one = not all(metric.batched for metric in everyone)
+        """Whether a user's code is to be called for each member at each record."""
+        self.wanted = {quantity(name) for metric in everyone if metric.of_quantities for name in metric.wants}
 
     def measure(
-        self, view: View, draw: Draw, members: Int[np.ndarray, " r"], suffix: str, step: int
+        self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], step: int
     ) -> dict[str, np.ndarray]:
-        """Return {column: values [r, ...]} of some members.
+        """Return the columns of all runs [T, R, ...].
 
         Args:
-            view: Their weights, with gradients if any metric wants them.
-            draw: Their batches.
-            members: Their numbers.
-            suffix: Added to column names.
-            step: The present step, for messages.
+            kept: Every lane's weights at the records, group by group; at a single record if `one_by_one`.
+            members: Every run's member of each lane.
+            step: The first record's step, for messages.
         """
+        sights = {
+            key: Sight(self.lanes[key], parts, [n for n in MODEL_QUANTITIES if self.wanted & {(n, key), (n, "")}])
+            for key, parts in kept.items()
+        }
         columns: dict[str, np.ndarray] = {}
-        for metric in self.metrics:
-            with naming(f"metric {metric.label!r}", step):
+        for key, sight in sights.items():
+            everyone = np.arange(len(sight.lane))
+            supply = {name: torch.from_numpy(values) for name, values in sight.quantities.items()}
+            for metric in self.metrics:
+                with naming(f"metric {metric.label!r}", step):
+                    if metric.batched:
+                        found = _batched(metric, supply, [sight.views(everyone)], len(kept[key][0].offsets), key)
+                    else:
+                        rows = {m: metric.columns(metric(model, data=data), key) for m, model, data in sight.solos}
+                        found = stacked(rows, len(everyone))
+                    columns |= {name: values[:, members[key]] for name, values in found.items()}
+        return columns | (self._compare(sights, members, step) if self.pair_metrics else {})
+
+    def _compare(
+        self, sights: Mapping[str, Sight], members: Mapping[str, Int[np.ndarray, " R"]], step: int
+    ) -> dict[str, np.ndarray]:
+        columns: dict[str, np.ndarray] = {}
+        found = {n + key: q[:, members[key]] for key, sight in sights.items() for n, q in sight.quantities.items()}
+        if self.wanted & {(name, "") for name in PAIR_QUANTITIES}:
+            (a, b), (member_a, member_b) = sights.values(), members.values()
+            found |= _pair_quantities(a, b, member_a, member_b)
+        supply = {name: torch.from_numpy(values) for name, values in found.items()}
+        for metric in self.pair_metrics:
+            with naming(f"comparative metric {metric.label!r}", step):
                 if metric.batched:
-                    columns |= metric.batched_columns(metric(view), suffix)
+                    views = [sight.views(members[key]) for key, sight in sights.items()]
+                    records = len(next(iter(sights.values())).kept[0].offsets)
+                    columns |= _batched(metric, supply, views, records)
                 else:
-                    rows = {
-                        int(place): metric.columns(
-                            metric(
-                                solo_model(view, int(place)), data=self._data(int(members[place]), int(place), draw)
-                            ),
-                            suffix,
-                        )
-                        for place in np.flatnonzero(view.finite())  # of a member that has diverged nothing is recorded
-                    }
-                    columns |= stacked(rows, len(members))
+                    ours, theirs = ({m: model for m, model, _ in sight.solos} for sight in sights.values())
+                    pairs = enumerate(zip(*(members[key].tolist() for key in sights), strict=True))
+                    both = {r: (ours[i], theirs[j]) for r, (i, j) in pairs if i in ours and j in theirs}
+                    rows = {r: metric.columns(metric(*models)) for r, models in both.items()}
+                    columns |= stacked(rows, len(next(iter(members.values()))))
         return columns
 
-    def _data(self, member: int, place: int, draw: Draw) -> MetricData:
-        sets = self.datasets[self.dataset[member]]
-        if draw.size[0] == 0:
-            inputs, targets = sets.train_inputs, sets.train_targets
-        else:
-            rows = draw.order[draw.stream[place], 0, : draw.size[0]]
-            x, y = (a[draw.dataset[place], rows] for a in (draw.data.inputs, draw.data.targets))
-            inputs, targets = torch.from_numpy(x[:, : sets.dims[0]].copy()), torch.from_numpy(y)
-        assert inputs is not None
-        assert targets is not None
-        return MetricData.of(inputs, targets, self._criterion, sets)
+
+def _batched(
+    metric: Metric, supply: Mapping[str, Tensor], views: Sequence[Iterator[View]], records: int, suffix: str = ""
+) -> dict[str, np.ndarray]:
+    """Return the columns [T, R, ...] of a batched metric, from quantities [T, R, ...] or from views of models."""
+    if metric.of_quantities:
+        return metric.batched_columns(metric.value(supply), suffix)
+    parts = [metric.batched_columns(metric(*sides), suffix) for sides in zip(*views, strict=True)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: values.reshape(records, -1, *values.shape[1:]) for name, values in columns.items()}
+
+
+def _pair_quantities(a: Sight, b: Sight, member_a: np.ndarray, member_b: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the quantities of pairs [T, R, ...], group of a by group of b."""
+    columns: dict[str, np.ndarray] = {}
+    for k, j in itertools.product(a.kept, b.kept):
+        runs = np.flatnonzero(np.isin(member_a, k.members) & np.isin(member_b, j.members))
+        if len(runs):
+            places = (_places(of[runs], part.members) for of, part in ((member_a, k), (member_b, j)))
+            for name, values in pair_quantities(k.layout, k.weights, j.weights, *places).items():
+                columns.setdefault(name, np.empty((len(values), len(member_a), *values.shape[2:])))[:, runs] = values
+    return columns
+
+
+def _places(members: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Return where each of `members` stands in `among`."""
+    order = np.argsort(among)
+    return order[np.searchsorted(among, members, sorter=order)]
+
+
+def member_data(sets: Dataset, draw: Draw, place: int) -> MetricData:
+    """Return what a metric may want to know of the data of a member: the first batch of `draw`, the whole sets."""
+    if draw.size[0] == 0:
+        inputs, targets = sets.train_inputs, sets.train_targets
+    else:
+        rows = draw.order[draw.stream[place], 0, : draw.size[0]]
+        x, y = (a[draw.dataset[place], rows] for a in (draw.data.inputs, draw.data.targets))
+        inputs, targets = torch.from_numpy(x[:, : sets.dims[0]].copy()), torch.from_numpy(y)
+    assert inputs is not None
+    assert targets is not None
+    return MetricData.of(inputs, targets, nn.MSELoss(), sets)  # the only loss that is compiled
 
 
 def stacked(rows: Mapping[int, Mapping[str, Any]], members: int) -> dict[str, np.ndarray]:
-    """Return {column: [R, ...]} of values found member by member, NaN for members without."""
+    """Return {column: [1, R, ...]} of values found member by member at one record, NaN for members without."""
     columns: dict[str, np.ndarray] = {}
     for member, row in rows.items():
         for name, value in row.items():
             if name not in columns:
-                columns[name] = np.full((members, *np.shape(value)), np.nan)
-            columns[name][member] = value
+                columns[name] = np.full((1, members, *np.shape(value)), np.nan)
+            columns[name][0, member] = value
     return columns
 
 

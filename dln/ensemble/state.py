@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dln.ensemble import kernels
-from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, LR, NEW, RATE, SHARE, SHRINK, VECTOR_BYTES, vector_length
+from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, LR, NEW, RATE, SHARE, SHRINK
+from dln.ensemble.layout import Arrays, Layout
 from dln.errors import ConfigError
-
-LANES_UP_TO = 400 * 1024
-"""Bytes of a group of members that still go side by side in the lanes of vectors: more would fall out of the cache."""
-
-Biases = list[np.ndarray] | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Data:
         inputs, targets = (np.asarray(a, dtype) for a in (inputs, targets))
         if bias:
             inputs = np.concatenate([inputs, np.ones_like(inputs[:, :, :1])], axis=2)
-        self.inputs, self.targets = _plain(inputs, dtype), _plain(targets, dtype)
+        self.inputs, self.targets = plain(inputs, dtype), plain(targets, dtype)
 
     @cached_property
     def moments(self) -> np.ndarray:
@@ -97,7 +94,7 @@ class Data:
         n = self.inputs.shape[2]
         with np.errstate(over="ignore", invalid="ignore"):
             moments = np.swapaxes(joint[:, :, :n], 1, 2) @ joint / joint.shape[1]
-            return _plain(moments, self.inputs.dtype)
+            return plain(moments, self.inputs.dtype)
 
     @cached_property
     def samples(self) -> np.ndarray:
@@ -106,7 +103,7 @@ class Data:
         They are the R of a QR decomposition of [X | Y]: residuals are not squared before the data are compressed.
         """
         joint = self._joint
-        return _plain(np.linalg.qr(joint, mode="r") / np.sqrt(joint.shape[1] * self.targets.shape[2]), np.float64)
+        return plain(np.linalg.qr(joint, mode="r") / np.sqrt(joint.shape[1] * self.targets.shape[2]), np.float64)
 
     @property
     def _joint(self) -> np.ndarray:
@@ -121,11 +118,7 @@ class Snapshot(NamedTuple):
 
 
 class State:
-    """Weights and optimiser state of R members of equal shape.
-
-    Small nets lie side by side in the lanes of vectors ([G, P, V], V members a group), larger ones each for itself
-    ([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company.
-    """
+    """Weights and optimiser state of R members of equal shape."""
 
     def __init__(
         self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None, dtype: Any, rule: Rule
@@ -138,22 +131,18 @@ class State:
             dtype: float32 or float64, that members are trained in.
             rule: The update rule.
         """
-        self.dtype, self.rule, self.bias = np.dtype(dtype), rule, biases is not None
+        self.layout = Layout(weights, biases is not None, dtype)
+        self.rule = rule
         self.members = len(weights[0])
         self.done = 0
-        units = np.array([weights[0].shape[2], *(w.shape[1] for w in weights)])
-        used = units + self.bias
-        used[-1] = units[-1]
-        vector = vector_length(dtype)
-        self._lanes = vector if units[1:] @ used[:-1] * VECTOR_BYTES <= LANES_UP_TO else 1
-        pad = 1 if self._lanes > 1 else vector
-        self._units, self._used, self._ld = units, used, -(-used // pad) * pad
-        self._starts = np.concatenate([[0], np.cumsum(units[1:] * self._ld[:-1])])
-        self._groups = -(-self.members // self._lanes)
-        self._code = rule.code
-        self._arrays = [self._zeros() for _ in range(1 + (self._code != kernels.PLAIN) + (rule.name != "SGD"))]
-        for layer, w in enumerate(weights):
-            self._put(layer, w, None if biases is None else biases[layer])
+        count = 1 + (rule.code != kernels.PLAIN) + (rule.name != "SGD")
+        self._arrays = [self.layout.zeros(self.groups, self.layout.starts[-1]) for _ in range(count)]
+        self.layout.put(self._arrays[0], weights, biases)
+
+    @property
+    def groups(self) -> int:
+        """How many groups the members fill."""
+        return self.layout.groups(self.members)
 
     def train(
         self,
@@ -167,6 +156,7 @@ class State:
         records: Sequence[int] | np.ndarray = (),
         test: Data | None = None,
         test_of: np.ndarray | None = None,
+        kept: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Make `updates` updates and return the losses on the way.
 
@@ -181,86 +171,80 @@ class State:
             records: Sorted offsets from 0 to `updates` at which losses are measured, before the update is made.
             test: Test sets, or None.
             test_of: Row of `test` of each member [R].
+            kept: Array of the layout [len(records), G, P] to copy the weights to at each record, or None.
 
         Returns:
             The float64 losses [len(records), R] on the batch at each record and on the test set (NaN if there is none).
         """
-        size, records, order = _plain(size, np.int64), _plain(records, np.int64), _plain(order, np.int32)
+        size, records, order = plain(size, np.int64), plain(records, np.int64), plain(order, np.int32)
         needed = max(updates, records[-1] + 1 if len(records) else 0)
         if min(len(size), order.shape[1]) < needed or size.max(initial=0) > order.shape[2]:
             raise ValueError(f"{needed} batches are needed; order is {order.shape} and size {size.shape}")
-        n, d_out, ld0, ld_top = self._used[0], self._units[-1], self._ld[0], self._ld[-1]
+        at = self.layout
+        n, d_out, ld0, ld_top = at.used[0], at.units[-1], at.ld[0], at.ld[-1]
         nothing = np.zeros((0, 0, n + d_out))
         full, recorded = bool((size == 0).any()), len(records) > 0
-        moments = data.moments if full else np.zeros((0, 0, 0), self.dtype)
+        moments = data.moments if full else np.zeros((0, 0, 0), at.dtype)
         samples = data.samples if full and recorded else nothing
         tests = test.samples if test is not None and recorded else nothing
-        at_h = np.concatenate([[0], np.cumsum(n * self._ld)])  # never more than n columns: larger batches are condensed
-        shape = np.stack([self._ld, self._used, self._units, self._starts, at_h[:-1]]).astype(np.int64)
-        losses = np.full((2, len(records), self._groups, self._lanes), np.nan)
-        lr = self._padded(lr, np.float64)
-        hyper = self.rule.hyperparameters(lr.reshape(-1), self.dtype).reshape(HYPER, *lr.shape).swapaxes(0, 1)
+        losses = np.full((2, len(records), self.groups, at.lanes), np.nan)
+        lr = at.padded(lr, self.members, np.float64)
+        hyper = self.rule.hyperparameters(lr.reshape(-1), at.dtype).reshape(HYPER, *lr.shape).swapaxes(0, 1)
         weights, momenta, second = (*self._arrays, None, None)[:3]
+        rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
         arguments = (
-            self._code, self.done, weights, momenta, second, _plain(hyper, self.dtype), lr,
-            self.rule.corrections(self.done, updates), shape, data.inputs, data.targets, moments, samples, tests,
-            self._padded(dataset, np.int64), self._padded(stream, np.int64),
-            self._padded(0 if test_of is None else test_of, np.int64), order, size, int(updates), records, losses,
+            self.rule.code, self.done, weights, momenta, second, plain(hyper, at.dtype), lr,
+            self.rule.corrections(self.done, updates), kernels.shape_of(at), data.inputs, data.targets, moments,
+            samples, tests, *rows, order, size, int(updates), records, losses,
+            at.zeros(0, self.groups, 0) if kept is None else kept,
         )  # fmt: skip
         batch = order.shape[2] * (ld0 + ld_top)
         pseudo = (samples.shape[1] + tests.shape[1]) * (ld0 + ld_top)
         lengths = {
             "z": kernels.HEAD + n * (ld0 + ld_top) + batch,
-            "h": at_h[-1],
-            "g": at_h[-1],
-            "f": 2 * d_out * self._ld.max() + kernels.HEAD + batch + pseudo if recorded else 0,
+            "h": n * at.ld.sum(),  # never more than n columns: larger batches are condensed
+            "g": n * at.ld.sum(),
+            "f": 2 * d_out * at.ld.max() + kernels.HEAD + batch + pseudo if recorded else 0,
         }
 
         def work(first: int, last: int) -> None:
             z, h, g, f = (
-                self._scratch(length, np.float64 if name == "f" else self.dtype) for name, length in lengths.items()
+                at.zeros(length, dtype=np.float64 if name == "f" else at.dtype) for name, length in lengths.items()
             )
-            d = None if momenta is None else self._scratch(kernels.GRADIENT_ROWS * self._ld.max(), self.dtype)
+            d = None if momenta is None else at.zeros(kernels.GRADIENT_ROWS * at.ld.max())
             kernels.train(*arguments, d, z, h, g, f, first, last)
 
-        run_blocks(work, self._groups)
+        run_blocks(work, self.groups)
         self.done += int(updates)
-        on_batch, on_test = losses.reshape(2, len(records), self._groups * self._lanes)[:, :, : self.members]
+        on_batch, on_test = losses.reshape(2, len(records), self.groups * at.lanes)[:, :, : self.members]
         return on_batch, on_test
-
-    @property
-    def lanes(self) -> int:
-        """Members side by side in one vector: 1, or a vector's length."""
-        return self._lanes
 
     @property
     def dims(self) -> tuple[int, int]:
         """Input and output dimension."""
-        return int(self._units[0]), int(self._units[-1])
+        return int(self.layout.units[0]), int(self.layout.units[-1])
 
     @property
     def updates_cost(self) -> int:
         """Floating point operations of one update of all members, about: each weight meets each column three times."""
-        return 6 * self.members * int(self._starts[-1]) * int(self._used[0])
+        return 6 * self.members * int(self.layout.starts[-1]) * int(self.layout.used[0])
 
-    def weights(self) -> tuple[list[np.ndarray], Biases]:
+    def weights(self) -> tuple[Arrays, Arrays | None]:
         """Return copies of the weights, one [R, out, in] a layer, and of the biases, one [R, out] a layer, or None."""
-        weights, biases = [], []
-        for layer in range(len(self._units) - 1):
-            n_in = self._units[layer]
-            whole = self._get(layer)
-            weights.append(np.ascontiguousarray(whole[:, :, :n_in]))
-            biases.append(np.ascontiguousarray(whole[:, :, n_in]) if self.bias else None)
-        return weights, biases if self.bias else None
+        return self.layout.take(self._arrays[0], self.members)
 
     def replace(self, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None = None) -> None:
         """Overwrite one member's weights [out, in] and biases [out]; its optimiser state stays."""
-        group, lane = divmod(member, self._lanes)
-        for layer, w in enumerate(weights):
-            place = self._layer(self._arrays[0], layer)[group, :, :, lane]
-            place[:, : self._units[layer]] = w
-            if biases is not None:
-                place[:, self._units[layer]] = biases[layer]
+        self.layout.replace(self._arrays[0], member, weights, biases)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all members' weights."""
+        return self._arrays[0].nbytes
+
+    def blank(self, records: int) -> np.ndarray:
+        """Return an array to keep the weights of so many records in."""
+        return self.layout.zeros(records, self.groups, self.layout.starts[-1])
 
     def snapshot(self) -> Snapshot:
         """Return a copy of everything that training changes."""
@@ -285,62 +269,13 @@ class State:
         members = np.asarray(members)
         if members.dtype == bool:
             members = np.flatnonzero(members)
-        new = object.__new__(State)
-        new.__dict__.update(self.__dict__)
+        new = copy.copy(self)
         new.members = len(members)
-        new._groups = -(-new.members // new._lanes)
-        new._arrays = [new._zeros() for _ in self._arrays]
-        for old, array in zip(self._arrays, new._arrays, strict=True):
-            if self._lanes == 1:
-                array[...] = old[members]
-            else:
-                for place, member in enumerate(members.tolist()):
-                    (to, to_lane), (group, lane) = divmod(place, self._lanes), divmod(member, self._lanes)
-                    array[to, :, to_lane] = old[group, :, lane]
+        new._arrays = [self.layout.select(array, members) for array in self._arrays]
         return new
 
-    def _zeros(self) -> np.ndarray:
-        return self._aligned((self._groups, self._starts[-1]), self.dtype)
 
-    def _scratch(self, units: int, dtype: Any) -> np.ndarray:
-        return self._aligned((units,), dtype)
-
-    def _aligned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Zeros of so many units on a 64-byte boundary: a vector across two cache lines is loaded twice."""
-        shape = (*shape, self._lanes) if self._lanes > 1 else shape
-        length = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        raw = np.zeros(length + VECTOR_BYTES, np.uint8)
-        start = -raw.ctypes.data % VECTOR_BYTES
-        return raw[start : start + length].view(dtype).reshape(shape)
-
-    def _padded(self, values: Any, dtype: Any) -> np.ndarray:
-        """Values of each member [R], or one for all, as [G, V], with zeros for the unused lanes of the last group."""
-        padded = np.zeros(self._groups * self._lanes, dtype)
-        padded[: self.members] = values
-        return padded.reshape(self._groups, self._lanes)
-
-    def _layer(self, array: np.ndarray, layer: int) -> np.ndarray:
-        """View of a layer [G, out, ld, lanes]."""
-        start, stop = self._starts[layer : layer + 2]
-        return array[:, start:stop].reshape(self._groups, self._units[layer + 1], self._ld[layer], self._lanes)
-
-    def _put(self, layer: int, weights: np.ndarray, biases: np.ndarray | None) -> None:
-        n_in = self._units[layer]
-        place = self._layer(self._arrays[0], layer)
-        for lane in range(self._lanes):
-            count = len(weights[lane :: self._lanes])
-            place[:count, :, :n_in, lane] = weights[lane :: self._lanes]
-            if biases is not None:
-                place[:count, :, n_in, lane] = biases[lane :: self._lanes]
-
-    def _get(self, layer: int) -> np.ndarray:
-        """Copy of a layer with its bias column [R, out, used]."""
-        place = self._layer(self._arrays[0], layer)
-        whole = np.moveaxis(place, 3, 1)  # [G, lanes, out, ld]
-        return whole.reshape(-1, *place.shape[1:3])[: self.members, :, : self._used[layer]]
-
-
-def _plain(array: Any, dtype: Any) -> np.ndarray:
+def plain(array: Any, dtype: Any) -> np.ndarray:
     """Return an array of the kind that kernels are compiled for: contiguous, aligned, writable; a copy if need be."""
     return np.require(array, dtype, ["C", "A", "W"])
 

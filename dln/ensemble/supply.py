@@ -36,6 +36,10 @@ class Draw:
         """Return the batches of some of the members."""
         return replace(self, dataset=self.dataset[members], stream=self.stream[members])
 
+    def at(self, step: int) -> Draw:
+        """Return the batches of one step."""
+        return replace(self, order=self.order[:, step : step + 1], size=self.size[step : step + 1])
+
 
 class Supply(Protocol):
     """An endless supply of batches for some members."""

@@ -156,7 +156,10 @@ def naive_losses(state, problem, t):
     losses = np.empty((2, state.members))
     for m in range(state.members):
         _, _, inputs, targets, order = problem.member(m)
-        inputs, targets = inputs.astype(state.dtype).astype(float), targets.astype(state.dtype).astype(float)
+        inputs, targets = (
+            inputs.astype(state.layout.dtype).astype(float),
+            targets.astype(state.layout.dtype).astype(float),
+        )
         which = order[t, : problem.size[t]] if problem.size[t] else slice(None)
         a, b = np.eye(inputs.shape[1]), np.zeros(inputs.shape[1])
         for layer, w in enumerate(weights):
@@ -292,8 +295,8 @@ def test_any_company_leaves_the_same_digits(data, widths, batch, bias, rule):
     records = sorted(data.draw(st.sets(st.integers(0, 9))))
     alone, losses = problem.train(RULES[rule], records=records)
     together, others = problem.train(RULES[rule], members=some, cuts=cuts, records=records)
-    assert np.array_equal(everything(together), everything(alone)[some])
-    assert np.array_equal(others, losses[:, :, some])
+    assert np.array_equal(everything(together), everything(alone)[some], equal_nan=True)  # some diverge
+    assert np.array_equal(others, losses[:, :, some], equal_nan=True)
 
 
 @pytest.mark.parametrize(("rule", "dtype"), [("plain", "float32"), ("adam", "float64")])
