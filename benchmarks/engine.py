@@ -21,13 +21,13 @@ import numpy as np
 
 from dln import factory
 from dln.compose import resolve
-from dln.config import SingleConfig
+from dln.config import ComparativeConfig, SingleConfig
 from dln.ensemble.state import thread_count
+from dln.metrics import model_metric
 
 HERE = Path(__file__).resolve().parent
 YARDSTICK = HERE.parent.parent / "shared" / "yardstick" / "torch_loop.py"
-FIVE = ["weight_norm", "gradient_norm", "end_to_end_norm"]
-FIVE += [{"name": name, "label": f"{name} again"} for name in ("weight_norm", "end_to_end_norm")]
+FIVE = ["weight_norm", "gradient_norm", "end_to_end_norm", "top_layer_share", "trace"]
 ROWS = [  # width, batch (None: full batch of 500), steps, steps a record in the study, at least, aim
     (100, 1, 2080, 104, 30, 50),
     (100, 10, 1040, 104, 10, 30),
@@ -36,6 +36,18 @@ ROWS = [  # width, batch (None: full batch of 500), steps, steps a record in the
     (10, 1, 10000, 20, 500, 2500),
     (10, None, 10000, 20, 180, 1000),
 ]
+
+
+@model_metric("top_layer_share", batched=True)
+def top_layer_share(weight_squares):
+    """Share of the last layer in the squared norm of the weights: what a user might add."""
+    return weight_squares[..., -1] / weight_squares.sum(-1)
+
+
+@model_metric("trace", batched=True)
+def trace(end_to_end):
+    """Trace of the end-to-end map."""
+    return end_to_end.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def configs(width: int, batch: int | None, steps: int, every: int, members: int = 128, **change) -> list[SingleConfig]:
@@ -109,6 +121,26 @@ def row(values: tuple) -> str:
     return "| " + " | ".join([*cells, f"{least}x", f"{aim}x"]) + " |"
 
 
+def alone() -> None:
+    """Print what single runs and comparisons cost that record every step, against the autograd engine in turn."""
+    pair = {"model_metrics": ["weight_norm"], "comparative_metrics": ["param_distance", "param_cosine_sim"]}
+    cases = {
+        "a run": (SingleConfig, {}),
+        "a run, two metrics": (SingleConfig, {"metrics": ["weight_norm", "gradient_norm"]}),
+        "a comparison, three metrics": (ComparativeConfig, {**pair, "training_b": {"batch_size": 10}}),
+    }
+    for name, (schema, change) in cases.items():
+
+        def seconds(engine: str, schema=schema, change=change) -> float:
+            config = resolve({**change, "engine": engine}, schema)
+            start = time.perf_counter()
+            factory.build(config).run()
+            return time.perf_counter() - start
+
+        slow, fast = in_turn(2, partial(seconds, "autograd"), partial(seconds, "compiled"))
+        print(f"| {name}, default config | {slow:.2f} s | {fast:.2f} s | {slow / fast:.1f}x |", flush=True)
+
+
 def growth() -> None:
     """Print how the time of a step of a run grows with members, width, depth, batch and steps."""
     base = {"width": 50, "batch": 1, "steps": 2000, "every": 32}
@@ -152,13 +184,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--yardstick", type=Path, default=YARDSTICK, help="the plain PyTorch loop to compare with")
     parser.add_argument("--rounds", type=int, default=3, help="counted measurements of each cell")
-    parser.add_argument("--growth", action="store_true", help="also how the time grows with the size of the problem")
+    parser.add_argument(
+        "--growth", action="store_true", help="also single runs, and how the time grows with the problem"
+    )
     options = parser.parse_args()
     print(f"{thread_count()} threads; {peak_gflops():.0f} GFLOP/s sgemm")
     print("| in = out = 5, 3 hidden | torch us | dln us | ratio | with 5 metrics | of sgemm peak | at least | aim |")
     print("|---|---|---|---|---|---|---|---|")
     plot(ratios(options.yardstick, options.rounds), HERE / "ratios.png")
     if options.growth:
+        alone()
         growth()
 
 

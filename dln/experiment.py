@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from dln.data import Dataset
+
+log = logging.getLogger("dln")
 
 MEMBERS = 512
 """Runs trained together at most: enough to keep every core busy, few enough for memory."""
@@ -87,6 +90,8 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
         for start in range(0, len(indices), MEMBERS):
             some = indices[start : start + MEMBERS]
             ensemble = factory.build_ensemble([resolved[i] for i in some]).run()
+            if ensemble.trajectories < len(some) * len(ensemble.lanes):
+                log.info("%d runs shared %d trajectories", len(some), ensemble.trajectories)
             histories |= {i: ensemble.history(run) for run, i in enumerate(some)}
     return [histories[i] for i in range(len(resolved))]
 

@@ -144,6 +144,30 @@ def compose_file() -> Callable:
     return compose
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of its own, 64 kB until it is made larger; without the rights to mount one, the test is skipped."""
+    disk = SmallDisk(tmp_path / "disk")
+    disk.path.mkdir()
+    disk.mount("size=64k")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk.path)], check=True)
+
+
+@dataclass
+class SmallDisk:
+    """A tmpfs that tests fill, or make read-only."""
+
+    path: Path
+
+    def mount(self, options: str) -> None:
+        """Mount it, or mount it again with other options."""
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
+
+
 @pytest.fixture(scope="session")
 def waiting() -> Callable:
     """Return `wait_until`, for tests that watch a process."""

@@ -8,9 +8,9 @@ Three products are all that training needs. For one layer with weights W [out, i
     outer     W += c g' h     the update (c = -lr), or the gradient itself (c = 1, into a buffer of zeros)
 
 `update` is pull and outer in one pass over W. The nets are far too small for a BLAS, so the products are emitted here
-as vector instructions, with Python loops as the unroller: a tile of up to ROWS rows of W and COLUMNS samples stays in
-registers. There is no fast-math and every multiply-add is explicit, so a number's rounding never depends on what the
-optimiser found, nor on the width of the machine's vectors.
+as vector instructions, with Python loops as the unroller: a tile of some rows of W and samples stays in registers.
+There is no fast-math and every multiply-add is explicit, so a number's rounding never depends on what the optimiser
+found, nor on the size of the tile or the machine's vectors.
 
 Two layouts; the dimension of an array says which, and everything else is the same code. A *unit* of an array is
 
@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -34,7 +35,16 @@ from numba.extending import intrinsic as _intrinsic
 intrinsic: Any = _intrinsic  # callers leave out the first parameter, which type checkers cannot know
 
 ROWS, COLUMNS = 4, 5
-"""The register tile: 20 accumulators of the 32 vector registers."""
+"""The largest register tile: so many rows of W and samples."""
+
+
+def _accumulators() -> int:
+    """Units that stay in registers: 20 of 32 vectors where those are as long as a unit, else half as many.
+
+    A tile's rows and samples are independent, so this changes the speed and not the digits.
+    """
+    return 20 if llvm.get_host_cpu_features().get("avx512f") else 10
+
 
 VECTOR_BYTES = 64
 BLOCK = 32
@@ -64,6 +74,7 @@ class Emitter:
         self.scalar, self.stored = _element(scalar), _element(stored)
         self.vector = ir.VectorType(self.scalar, self.n)
         self.zero = ir.Constant(self.vector, None)
+        self.accumulators = _accumulators()
         self.columns = tuple(range(COLUMNS, 0, -1)) if scalar == stored else (COLUMNS, 1)
         self.fma = self._vector_function("fma", 3)
         self.sqrt = self._vector_function("sqrt", 1)
@@ -164,10 +175,12 @@ def _element(kind: types.Float) -> ir.Type:
     return ir.FloatType() if kind == types.float32 else ir.DoubleType()
 
 
-def tiles(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
-    """Loop over rows in tiles of ROWS, then one by one; `body` gets the numbers of the rows."""
-    start = e.int(0)
-    for size in (ROWS, 1):
+def tiles(e: Emitter, count: Any, body: Callable[[list[Any]], None], columns: int = 1) -> None:
+    """Loop over rows in tiles, as many as `columns` leaves registers for, then one by one; `body` gets their numbers."""
+    start, rows = e.int(0), ROWS
+    while rows > max(1, e.accumulators // columns):
+        rows //= 2
+    for size in (rows, 1):
         stop = e.b.sub(count, e.b.srem(e.b.sub(count, start), e.int(size)))
         with e.range(start, stop, size) as (i, _):
             body([e.b.add(i, e.int(r)) for r in range(size)])
@@ -238,7 +251,7 @@ def _emit_forward(e: Emitter, o: Any, w: Any, h: Any, n_out: Any, ld: Any, n: An
                         for r, x in enumerate(e.sums(done)):
                             e.b.store(x, target[r][c], align=e.bytes)
 
-            tiles(e, n_out, tile)
+            tiles(e, n_out, tile, len(columns))
 
         _blocks(e, n, block)
 
@@ -263,7 +276,7 @@ def _emit_pull(e: Emitter, p: Any, w: Any, g: Any, n_out: Any, ld: Any, n: Any, 
                             x = e.muladd(gs[r][c], weights[r], x)
                         e.store(x, where)
 
-            tiles(e, n_out, tile)
+            tiles(e, n_out, tile, len(columns))
 
         _blocks(e, n, block)
 
@@ -295,7 +308,7 @@ def _emit_outer(
                             total = e.muladd(gs[r][c], inputs[c], total)
                         add(total, row, k)
 
-            tiles(e, n_out, tile)
+            tiles(e, n_out, tile, len(columns))
 
         _blocks(e, n, block)
 
@@ -343,7 +356,7 @@ def _emit_update(
                     for r, row in enumerate(rows):
                         e.store(e.muladd(factor, changes[r], weights[r]), e.at(w, row, ld, k))
 
-            tiles(e, n_out, tile)
+            tiles(e, n_out, tile, len(columns))
 
         _blocks(e, n, block)
 

@@ -180,27 +180,28 @@ class Ensemble:
         updates = min(stop, self.max_steps) - self.step
         draws = {key: lane.draw(stop - self.step) for key, lane in self.lanes.items()}
         offsets = [step - self.step for step in due]
-        columns: dict[str, np.ndarray] = {}
         kept: dict[str, list[Kept]] = {}
+        losses: dict[str, dict[str, np.ndarray]] = {}
         keep = self.probe.needed and bool(due)
         for key, lane in self.lanes.items():
-            losses, tests, kept[key] = lane.advance(draws[key], updates, offsets, keep)
-            of = self.members[key]
-            columns[f"train_loss{key}"] = losses[:, of]
+            train, test, kept[key] = lane.advance(draws[key], updates, offsets, keep)
+            losses[key] = {f"train_loss{key}": train[:, self.members[key]]}
             if lane.test_data is not None:
-                columns[f"test_loss{key}"] = tests[:, of]
+                losses[key][f"test_loss{key}"] = test[:, self.members[key]]
         count, measured, error = self._measure(kept, due) if keep else (len(due), {}, None)
-        columns |= measured
+        columns: dict[str, np.ndarray] = {}
+        for key in [*self.lanes, "pairs"]:
+            columns |= losses.get(key, {}) | measured.get(key, {})
         self.steps += due[:count]
         self.columns += [{name: values[t] for name, values in columns.items()} for t in range(count)]
         return error
 
     def _measure(
         self, kept: Mapping[str, Sequence[Kept]], due: Sequence[int]
-    ) -> tuple[int, dict[str, np.ndarray], DlnError | None]:
-        """Return the metrics' columns [T, R, ...] at the first T records: all, or those before a metric's error."""
+    ) -> tuple[int, dict[str, dict[str, np.ndarray]], DlnError | None]:
+        """Return T, what `Probe.measure` finds at the first T records, and the error of a metric that fails at T."""
 
-        def measure(records: slice) -> dict[str, np.ndarray]:
+        def measure(records: slice) -> dict[str, dict[str, np.ndarray]]:
             parts = {key: [k.part(records) for k in parts] for key, parts in kept.items()}
             return self.probe.measure(parts, self.members, due[records.start])
 
@@ -215,7 +216,7 @@ class Ensemble:
             raise
 
 
-KEPT = 2**23
+KEPT = 2**25
 """Bytes of weights that are kept before metrics are evaluated on them."""
 
 

@@ -160,8 +160,8 @@ class Probe:
 
     def measure(
         self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], step: int
-    ) -> dict[str, np.ndarray]:
-        """Return the columns of all runs [T, R, ...].
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Return the columns of all runs [T, R, ...], lane by lane, and last those of "pairs".
 
         Args:
             kept: Every lane's weights at the records, group by group; at a single record if `one_by_one`.
@@ -172,8 +172,9 @@ class Probe:
             key: Sight(self.lanes[key], parts, [n for n in MODEL_QUANTITIES if self.wanted & {(n, key), (n, "")}])
             for key, parts in kept.items()
         }
-        columns: dict[str, np.ndarray] = {}
+        columns: dict[str, dict[str, np.ndarray]] = {}
         for key, sight in sights.items():
+            columns[key] = {}
             everyone = np.arange(len(sight.lane))
             supply = {name: torch.from_numpy(values) for name, values in sight.quantities.items()}
             for metric in self.metrics:
@@ -183,8 +184,8 @@ class Probe:
                     else:
                         rows = {m: metric.columns(metric(model, data=data), key) for m, model, data in sight.solos}
                         found = stacked(rows, len(everyone))
-                    columns |= {name: values[:, members[key]] for name, values in found.items()}
-        return columns | (self._compare(sights, members, step) if self.pair_metrics else {})
+                    columns[key] |= {name: values[:, members[key]] for name, values in found.items()}
+        return columns | {"pairs": self._compare(sights, members, step) if self.pair_metrics else {}}
 
     def _compare(
         self, sights: Mapping[str, Sight], members: Mapping[str, Int[np.ndarray, " R"]], step: int

@@ -18,7 +18,7 @@ from dln import (
 )
 from dln.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
-from dln.errors import ConfigError
+from dln.errors import ConfigError, ExtensionError
 from dln.metrics import comparative_metric, model_metric
 from dln.timeline import acting_at
 
@@ -56,10 +56,12 @@ def both(change, schema=SingleConfig):
 
 
 def weights_of(runner):
+    """The final weights and biases of a run, or of both lanes of a comparison."""
     if hasattr(runner, "ensemble"):
-        ws, bs = next(iter(runner.ensemble.lanes.values())).weights()
-        return [w[0] for w in (*ws, *(bs or ()))]
-    return [p.detach().numpy() for p in (*runner.model.weights, *runner.model.biases)]
+        lanes = [lane.weights() for lane in runner.ensemble.lanes.values()]
+        return [w[0] for ws, bs in lanes for w in (*ws, *(bs or ()))]
+    models = [lane.model for lane in getattr(runner, "lanes", {"": runner}).values()]
+    return [p.detach().numpy() for model in models for p in (*model.weights, *model.biases)]
 
 
 def assert_same(ours, theirs, rtol=1e-10):
@@ -162,6 +164,70 @@ def test_users_metrics_see_the_model_its_gradients_and_the_data():
 
     for training in ({"batch_size": 7}, {}):
         assert_same(*both({"metrics": ["test_engine_user"], "training": training, "max_steps": 100}))
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_metrics_of_quantities_agree_with_autograd(batched):
+    @model_metric(f"test_engine_quantities_{batched}", batched=batched)
+    def quantities(end_to_end, weight_squares, bias_squares, gradient_squares, power: int = 1):
+        trace = end_to_end[..., :4, :4].diagonal(dim1=-2, dim2=-1).sum(-1)
+        return {"trace": trace**power, "layers": weight_squares + bias_squares, "gradients": gradient_squares}
+
+    @comparative_metric(f"test_engine_pair_quantities_{batched}", batched=batched)
+    def pair(end_to_end_a, gradient_squares_b, difference_squares, inner_products):
+        return (
+            (end_to_end_a**2).sum((-2, -1)) + gradient_squares_b.sum(-1) + difference_squares + inner_products.sum(-1)
+        )
+
+    metric = {"name": f"test_engine_quantities_{batched}", "params": {"power": 2}}
+    change = {"model": {"bias": True}, "metrics": ["weight_norm", metric, "balancedness"], "max_steps": 60}
+    assert_same(*both({**change, "evaluate_every": 4, "training": {"batch_size": 7}}))
+    pairs = {
+        "model_metrics": [metric, "balancedness"],
+        "comparative_metrics": [f"test_engine_pair_quantities_{batched}"],
+    }
+    assert_same(*both({**pairs, "training_b": {"batch_size": 10}, "max_steps": 60}, ComparativeConfig))
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_metric_that_fails_is_named_with_its_step_and_the_records_before_are_kept(batched):
+    @model_metric(f"test_engine_fails_{batched}", batched=batched)
+    def fails(end_to_end):
+        if (end_to_end.square().sum((-2, -1)) > 2).any():
+            raise ValueError("too large")
+        return end_to_end.square().sum((-2, -1))
+
+    run = {"metrics": [f"test_engine_fails_{batched}"], "max_steps": 2000, "model": {"gamma": 1.5}}
+    kept = []
+    for engine in ("compiled", "autograd"):
+        kept.append([])
+        with pytest.raises(ExtensionError, match="too large") as caught:
+            factory.build(config(run, engine)).run(kept[-1].append)
+        assert f"at step {kept[-1][-1]['step'] + 37}: " in str(caught.value)
+    assert len(kept[0]) > 2
+    assert [r["step"] for r in kept[0]] == [r["step"] for r in kept[1]]
+
+
+def test_pairs_whose_lanes_are_parted_differently_agree_with_autograd():
+    """Runs share lane a; callbacks part lane b: whoever is compared is found wherever they are."""
+    base = {k: v for k, v in BASE.items() if k not in ("model", "training")}
+    base |= {"max_steps": 30, "evaluate_every": 3, "shared": {"model": BASE["model"], "training": BASE["training"]}}
+    names = ["param_distance", "param_cosine_sim", "end_to_end_distance"]
+    changes = [
+        {
+            "training_b": {"batch_size": 10, "model_seed": m},
+            "callbacks_b": [{"name": "switch_batch_size", "params": {"step": 5 + 3 * m, "batch_size": m + 1}}],
+        }
+        for m in (2, 0, 1)
+    ]
+    configs = [resolve({**base, "comparative_metrics": names, **c}, ComparativeConfig) for c in changes]
+    ensemble = factory.build_ensemble(configs).run()
+    assert len(ensemble.lanes["_b"].groups) == 3
+    for run, c in enumerate(changes):
+        alone = resolve({**base, "comparative_metrics": names, **c, "engine": "autograd"}, ComparativeConfig)
+        expected = factory.build(alone).run()
+        for name in names:
+            np.testing.assert_allclose(ensemble.history(run)[name], expected[name], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("lr_b", [0.01, 0.005, 1e3])
