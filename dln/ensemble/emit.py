@@ -176,7 +176,7 @@ def _element(kind: types.Float) -> ir.Type:
 
 
 def tiles(e: Emitter, count: Any, body: Callable[[list[Any]], None], columns: int = 1) -> None:
-    """Loop over rows in tiles, as many as `columns` leaves registers for, then one by one; `body` gets their numbers."""
+    """Loop over rows in tiles, as many as `columns` leaves registers for, then one by one; `body` gets the rows."""
     start, rows = e.int(0), ROWS
     while rows > max(1, e.accumulators // columns):
         rows //= 2
