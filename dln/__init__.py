@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dln.history import History
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
+    from dln.results import load_sweep
     from dln.store import load_run
     from dln.train import Trainer
 
@@ -33,6 +34,7 @@ _HOME = {
     "comparative_metric": "metrics",
     "linear_teacher": "data",
     "load_run": "store",
+    "load_sweep": "results",
     "model_metric": "metrics",
     "register_callback": "callbacks",
     "register_matrix": "data",
@@ -53,6 +55,7 @@ __all__ = [
     "comparative_metric",
     "linear_teacher",
     "load_run",
+    "load_sweep",
     "model_metric",
     "register_callback",
     "register_matrix",

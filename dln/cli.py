@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import sys
 import time
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra._internal.hydra as hydra_internal
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -28,11 +25,13 @@ from dln.compose import loader_class, resolve
 from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
 from dln.faults import translated
+from dln.grid import parse_grid, spelled_out
 
 if TYPE_CHECKING:
     from dln.history import History
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
 CHECKED_IN_FULL = 64
 """Runs of a sweep that are all checked before the first starts, at some 0.1 s each."""
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -50,6 +49,8 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
         with reported(schema):
             print(help_text(schema, sys.argv))
         sys.exit(0)
+    with reported(schema):
+        sys.argv[1:] = map(spelled_out, sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message is ours
     install(schema)
     with reported(schema):
@@ -151,17 +152,21 @@ class Gate(Callback):
             claim_output(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check every run of a small sweep; of a large one every value, each beside the first value of the others."""
+        """Check every run of a small sweep; of a large one every value, each beside the first value of the others.
+
+        Our own sweeper checks for itself; this is for Hydra's.
+        """
+        if config.hydra.sweeper._target_ == SWEEPER:
+            return
         with reported(self.schema):
             loader = GlobalHydra.instance().config_loader()
-            written = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-            parser = OverridesParser.create(config_loader=loader)
-            overrides = parser.parse_overrides([*written, *config.hydra.overrides.task])
-            axes = [[job[0] for job in BasicSweeper.split_arguments([o], None)[0]] for o in overrides]
-            jobs = [list(job) for job in itertools.islice(itertools.product(*axes), CHECKED_IN_FULL + 1)]
-            if len(jobs) > CHECKED_IN_FULL:
-                firsts = [axis[0] for axis in axes]
-                jobs = [[*firsts[:i], v, *firsts[i + 1 :]] for i, axis in enumerate(axes) for v in axis]
+            grid = parse_grid([*written_params(config), *config.hydra.overrides.task], (), loader)
+            if len(grid) <= CHECKED_IN_FULL:
+                jobs = [grid.overrides(cell) for cell in range(len(grid))]
+            else:
+                firsts = [axis.overrides(0) for axis in grid.axes]
+                values = [(i, axis.overrides(at)) for i, axis in enumerate(grid.axes) for at in range(len(axis))]
+                jobs = [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
             for job in jobs:
                 lines = [*config.hydra.overrides.hydra, *job]
                 self._check(loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN))
@@ -172,6 +177,11 @@ class Gate(Callback):
         from dln.factory import check_names  # imports torch: only once the schema is satisfied
 
         check_names(resolved)
+
+
+def written_params(config: DictConfig) -> list[str]:
+    """Return the overrides that a YAML file lists under `hydra.sweeper.params`."""
+    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
 
 
 def claim_output(config: DictConfig, mode: str) -> None:
@@ -198,6 +208,7 @@ def install(schema: Schema) -> None:
     """Give Hydra our loader, which knows the schema, and our defaults: the gate, and no empty log file in every run."""
     hydra_internal.ConfigLoaderImpl = loader_class(schema)  # type: ignore[attr-defined]
     node = HydraConf()
-    node.defaults = [{"job_logging": "stdout"} if "job_logging" in d else d for d in node.defaults]
+    ours = {"job_logging": "stdout", "sweeper": "dln"}
+    node.defaults = [{k: ours.get(k, v) for k, v in d.items()} if isinstance(d, dict) else d for d in node.defaults]
     node.callbacks = {"gate": {"_target_": "dln.cli.Gate", "comparative": schema is ComparativeConfig}}
     ConfigStore.instance().store(group="hydra", name="config", node=node, provider="dln")

@@ -4,11 +4,13 @@ The schema lies beneath every composed config, a user's own file without a defau
 leaves out has its default, a key that no run knows is an error wherever it stands.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError
@@ -149,6 +151,51 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
             shape = "a mapping" if isinstance(section, DictConfig) else "a list"
             raise ConfigError(f"{key} must be {shape}, not {given._value()!r}")
     return cast(DictConfig, OmegaConf.merge(base, config))
+
+
+def apply_override(config: DictConfig, override: str, schema: Schema) -> None:
+    """Change an unresolved config as Hydra would by an override that sets a value."""
+    with translated(schema):
+        parsed = OverridesParser.create().parse_override(override)
+        key = parsed.key_or_group
+        _refuse_writing_through(config, key)
+        force = parsed.is_add() or parsed.is_force_add()
+        OmegaConf.update(config, key, parsed.value(), merge=True, force_add=force)
+
+
+def affected_leaves(config: DictConfig, key: str) -> tuple[str, ...] | None:
+    """Return which keys of an unresolved config take the value of `key`, itself first.
+
+    Those are the keys whose interpolation is `${key}`, or leads there. None if something is computed from it.
+
+    >>> config = OmegaConf.create({"a": 1, "b": "${a}", "c": {"d": "${b}"}, "e": "x${c.d}"})
+    >>> affected_leaves(config, "e"), affected_leaves(config, "a")
+    (('e',), None)
+    >>> del config["e"]
+    >>> affected_leaves(config, "a")
+    ('a', 'b', 'c.d')
+    """
+    written = list(_interpolations(config))
+    found = [key]
+    for one in found:
+        for path, text in written:
+            pure = re.fullmatch(r"\$\{([^${}:]+)\}", text)
+            for target in re.findall(r"\$\{([^${}:]+)\}", text):
+                inside = f"{one}.".startswith(f"{target}.")
+                if (pure is None and inside) or target.startswith((".", f"{one}.")):
+                    return None
+                if inside and path + one[len(target) :] not in found:
+                    found.append(path + one[len(target) :])
+    return tuple(found)
+
+
+def _interpolations(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of everything in a config that holds a `${...}`."""
+    if node._is_interpolation():
+        yield path, node._value()
+    elif isinstance(node, Container) and not node._is_none() and not node._is_missing():
+        for name in node if isinstance(node, DictConfig) else range(len(cast(ListConfig, node))):
+            yield from _interpolations(node._get_node(name), f"{path}.{name}" if path else str(name))
 
 
 def is_only_comparative(config_name: str) -> bool:

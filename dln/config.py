@@ -198,7 +198,7 @@ def check(config: ExperimentConfig) -> None:
             value = getattr(value, part)
         if is_free_dict(item) and not isinstance(value, Mapping):
             raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
-        _check_bounds(key, value, item.metadata)
+        check_value(key, value, item.metadata)
     for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
         _check_lane(config, suffix)
     if isinstance(config, ComparativeConfig):
@@ -208,7 +208,8 @@ def check(config: ExperimentConfig) -> None:
                 raise ConfigError(f"model_b.{dim} is {b} but model_a.{dim} is {a}; both models see the same data")
 
 
-def _check_bounds(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
+def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    """Raise ConfigError where one value is not what its field's metadata allow."""
     if value is None:
         return
     if isinstance(value, float) and not math.isfinite(value):

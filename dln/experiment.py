@@ -123,14 +123,8 @@ def _run(trainer: Any, directory: str | Path | None) -> History:
     started = time.perf_counter()
 
     def summary(status: str) -> dict[str, Any]:
-        return {
-            "status": status,
-            "engine": trainer.engine,
-            "steps": trainer.step,
-            "max_steps": trainer.max_steps,
-            "seconds": round(time.perf_counter() - started, 3),
-            "events": trainer.events,
-        }
+        seconds = time.perf_counter() - started
+        return store.run_summary(status, trainer.engine, trainer.step, trainer.max_steps, seconds, trainer.events)
 
     with store.RunWriter(directory) as writer:
         try:

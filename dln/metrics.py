@@ -131,7 +131,8 @@ def end_to_end_norm(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tensor,
 @model_metric("singular_values", batched=True)
 def singular_values(end_to_end: Float64[Tensor, "*R out in"], top: int | None = None) -> Float64[Tensor, "*R k"]:
     """Singular values of the end-to-end map, largest first; only the first `top` if that is given."""
-    return torch.linalg.svdvals(end_to_end)[..., :top]
+    # numpy's, because the last digits of torch's depend on where in memory a matrix lies, so on a member's company.
+    return torch.from_numpy(np.linalg.svd(end_to_end.cpu().numpy(), compute_uv=False))[..., :top]
 
 
 @model_metric("balancedness", batched=True, needs=_two_layers)

@@ -71,6 +71,20 @@ class RunWriter:
             self._file.close()
 
 
+def run_summary(
+    status: str, engine: str, steps: int, max_steps: int, seconds: float, events: dict[str, int]
+) -> dict[str, Any]:
+    """Return what `summary.json` says of a run."""
+    return {
+        "status": status,
+        "engine": engine,
+        "steps": steps,
+        "max_steps": max_steps,
+        "seconds": round(seconds, 3),
+        "events": events,
+    }
+
+
 def load_run(directory: str | Path) -> History:
     """Return the history stored in a run's directory, finished or not.
 

@@ -307,7 +307,7 @@ def test_a_comparison_can_be_made_again_from_its_resolved_config(door, tmp_path)
     ("argv", "file"),
     [
         (["max_steps=4", "hydra.run.dir=here"], "here/history.jsonl"),
-        (["-m", "max_steps=4,5", "hydra.sweep.dir=here"], "here/1/history.jsonl"),
+        (["-m", "max_steps=4,5", "hydra/sweeper=basic", "hydra.sweep.dir=here"], "here/1/history.jsonl"),
     ],
 )
 def test_a_directory_that_holds_results_is_refused(argv, file, door, tmp_path):

@@ -176,7 +176,7 @@ class Probe:
         for key, sight in sights.items():
             columns[key] = {}
             everyone = np.arange(len(sight.lane))
-            supply = {name: torch.from_numpy(values) for name, values in sight.quantities.items()}
+            supply = _tensors(sight.quantities)
             for metric in self.metrics:
                 with naming(f"metric {metric.label!r}", step):
                     if metric.batched:
@@ -195,7 +195,7 @@ class Probe:
         if self.wanted & {(name, "") for name in PAIR_QUANTITIES}:
             (a, b), (member_a, member_b) = sights.values(), members.values()
             found |= _pair_quantities(a, b, member_a, member_b)
-        supply = {name: torch.from_numpy(values) for name, values in found.items()}
+        supply = _tensors(found)
         for metric in self.pair_metrics:
             with naming(f"comparative metric {metric.label!r}", step):
                 if metric.batched:
@@ -209,6 +209,11 @@ class Probe:
                     rows = {r: metric.columns(metric(*models)) for r, models in both.items()}
                     columns |= stacked(rows, len(next(iter(members.values()))))
         return columns
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return arrays as tensors that lie in memory alike, whatever the company: the order of sums may depend on it."""
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
 
 
 def _batched(

@@ -1,0 +1,199 @@
+"""The cells of a sweep: axes of values, zipped or crossed, from overrides as Hydra's grammar writes them.
+
+`training.lr=0.1,0.2`, `range(0,10)`, `choice(...)`, `glob(...)` and config groups are Hydra's; `0..100`, `0..100..10`
+are a shorthand, ends included as in the shell's {0..100}.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, Transformer
+
+from dln.errors import ConfigError
+
+_SPAN = re.compile(r"([+~]*[^=]+)=(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Keys that move together, and the values they take: one key, or several that are zipped."""
+
+    keys: tuple[str, ...]
+    """As overrides name them: with a leading + or ++ where there is one, or as `group@package`."""
+    columns: tuple[Sequence[Any], ...]
+    """Every key's values, as Hydra parsed them."""
+    is_group: bool
+    """Whether a key names a config group: what it sets is known only once it is composed."""
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def values(self, at: int) -> list[Any]:
+        """Return one value of each key, as plain Python."""
+        return [Override._convert_value(column[at]) for column in self.columns]
+
+    def overrides(self, at: int) -> list[str]:
+        """Return the overrides that set these values."""
+        return [f"{key}={Transformer.str(column[at])}" for key, column in zip(self.keys, self.columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is the same in all runs of a sweep, and the axes whose product its cells are."""
+
+    fixed: tuple[str, ...] = ()
+    """Overrides without a sweep."""
+    axes: tuple[Axis, ...] = field(default=())
+
+    def __len__(self) -> int:
+        """How many cells there are; a grid without axes has one."""
+        return math.prod(len(axis) for axis in self.axes)
+
+    def place(self, cell: int) -> tuple[int, ...]:
+        """Return which value of each axis a cell has; the last axis moves fastest.
+
+        >>> grid = parse_grid(["a=1,2", "b=0..2"])
+        >>> len(grid), grid.place(4)
+        (6, (1, 1))
+        """
+        place = []
+        for axis in reversed(self.axes):
+            cell, value = divmod(cell, len(axis))
+            place.append(value)
+        return tuple(reversed(place))
+
+    def overrides(self, cell: int) -> list[str]:
+        """Return the overrides that make a cell's run alone, those that vary first."""
+        places = zip(self.axes, self.place(cell), strict=True)
+        return [*(text for axis, at in places for text in axis.overrides(at)), *self.fixed]
+
+
+def parse_grid(overrides: Sequence[str], zips: Sequence[Sequence[str]] = (), config_loader: Any = None) -> Grid:
+    """Return the grid that overrides describe.
+
+    Args:
+        overrides: As on the command line. Of two for one key the later counts.
+        zips: Groups of keys that move together.
+        config_loader: Hydra's, which knows the config groups.
+
+    Raises:
+        ConfigError: An override cannot be read, or zipped keys have different numbers of values.
+
+    >>> grid = parse_grid(["a=1,2", "b=3,4", "c=5,6", "d=7"], zips=[["a", "c"]])
+    >>> [grid.overrides(cell) for cell in range(len(grid))][1]
+    ['a=1', 'c=5', 'b=4', 'd=7']
+    """
+    parser = OverridesParser.create(config_loader=config_loader)
+    parsed: dict[str, Override] = {}
+    for override in parser.parse_overrides([spelled_out(o) for o in overrides]):
+        parsed[override.get_key_element()] = override
+    swept = {key: _axis(key, o, config_loader) for key, o in parsed.items() if o.is_sweep_override()}
+    fixed = [f"{key}={o.get_value_element_as_str()}" for key, o in parsed.items() if key not in swept and _sets(o)]
+    fixed += [o.input_line or key for key, o in parsed.items() if key not in swept and not _sets(o)]
+    axes: dict[str, Axis] = {}
+    for group in zips:
+        members = [_find(key, swept) for key in group]
+        axes |= dict.fromkeys(members, _zipped([swept[key] for key in members]))
+    ordered = {id(axis): axis for axis in (axes.get(key, swept[key]) for key in swept)}
+    return Grid(tuple(fixed), tuple(ordered.values()))
+
+
+SETTINGS = ("zip", "rerun", "dry_run")
+"""What may be written on the command line without `hydra.sweeper.` before it."""
+
+
+def spelled_out(override: str) -> str:
+    """Return an argument of the command line in Hydra's own words.
+
+    >>> spelled_out("training.batch_seed=0..100..10"), spelled_out("a=1")
+    ('training.batch_seed=range(0,101,10)', 'a=1')
+    >>> spelled_out("zip=[a,b]"), spelled_out("rerun=[a=[1,2],b=3]")
+    ('hydra.sweeper.zip=[a,b]', "hydra.sweeper.rerun=['a=[1,2]','b=3']")
+    """
+    key, _, value = override.partition("=")
+    name = key.removeprefix("hydra.sweeper.")
+    if name in SETTINGS:
+        if name == "rerun" and value.startswith("[") and value.endswith("]"):
+            value = f"[{','.join(map(_quoted, _parts(value[1:-1])))}]"
+        return f"hydra.sweeper.{name}={value}"
+    match = _SPAN.fullmatch(override)
+    if match is None:
+        return override
+    key, start, stop, step = match.groups()
+    start, stop, step = int(start), int(stop), int(step or 1)
+    if stop < start or step == 0:
+        raise ConfigError(
+            f"{override}: {start}..{stop} by {step} holds no values; write FIRST..LAST or FIRST..LAST..STEP"
+        )
+    return f"{key}=range({start},{stop + 1},{step})"
+
+
+def _parts(text: str) -> list[str]:
+    """Split at the commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _quoted(text: str) -> str:
+    return text if text[0] in "'\"" else f"'{text}'"
+
+
+def _sets(override: Override) -> bool:
+    return override.type is not OverrideType.DEL
+
+
+def _axis(key: str, override: Override, config_loader: Any) -> Axis:
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: intervals have no values to sweep over; give a list or a range")
+    sweep = override._value
+    steps = sweep.range() if isinstance(sweep, RangeSweep) and not sweep.shuffle else None
+    values = steps if isinstance(steps, range) else list(override.sweep_iterator())  # a range of millions stays one
+    if not values:
+        raise ConfigError(f"{override.input_line}: there is no value to sweep over")
+    return Axis((key,), (values,), config_loader is not None and _is_group(override, config_loader))
+
+
+def _is_group(override: Override, config_loader: Any) -> bool:
+    return override.package is not None or config_loader.get_group_options(override.key_or_group) != []
+
+
+def _find(key: str, swept: dict[str, Axis]) -> str:
+    for name in swept:
+        if name.lstrip("+") == key.lstrip("+"):
+            return name
+    known = ", ".join(swept) or "nothing"
+    raise ConfigError(f"hydra.sweeper.zip names {key!r}, which is not swept over; swept: {known}")
+
+
+def _zipped(axes: Sequence[Axis]) -> Axis:
+    lengths = {len(axis) for axis in axes}
+    if len(lengths) > 1:
+        counts = ", ".join(f"{axis.keys[0]} has {len(axis)}" for axis in axes)
+        raise ConfigError(f"zipped keys need equally many values: {counts}")
+    if len({axis.keys for axis in axes}) < len(axes):
+        raise ConfigError(f"hydra.sweeper.zip names {axes[0].keys[0]!r} twice")
+    return Axis(
+        tuple(key for axis in axes for key in axis.keys),
+        tuple(column for axis in axes for column in axis.columns),
+        any(axis.is_group for axis in axes),
+    )
+
+
+def cells(count: int, at_once: int) -> Iterator[range]:
+    """Cut range(count) into stretches.
+
+    >>> list(cells(5, 2))
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    for start in range(0, count, at_once):
+        yield range(start, min(start + at_once, count))

@@ -1,0 +1,178 @@
+"""What stands between `-m` and a sweep: its directory, what it says while it runs, and at the end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+from dln.cli import FAILURE, INTERRUPTED, closing_line, written_params
+from dln.config import ExperimentConfig
+from dln.errors import ConfigError, suggestion
+from dln.grid import parse_grid
+from dln.history import History
+from dln.plan import Plan
+from dln.progress import sweep_bar
+from dln.sweep import Report, estimate, run_sweep
+
+
+def sweep_from_hydra(
+    config: DictConfig,
+    loader: Any,
+    arguments: Sequence[str],
+    *,
+    params: Mapping[str, Any] | None = None,
+    zip: Sequence[Any] = (),
+    dry_run: bool = False,
+    rerun: Sequence[str] = (),
+) -> None:
+    """Run the sweep of a composed config and print how it ended; leaves the process with an error if a run failed.
+
+    Args:
+        config: The config that Hydra composed for the sweep.
+        loader: Its config loader.
+        arguments: Overrides from the command line.
+        params: Overrides that the YAML lists.
+        zip: Groups of keys that move together.
+        dry_run: Only say what would run.
+        rerun: Compute matching runs anew.
+    """
+    schema = loader.schema
+    groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
+    grid = parse_grid([*written_params(config), *arguments], groups, loader)
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        lines = [*config.hydra.overrides.hydra, *overrides]
+        composed = loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN)
+        with open_dict(composed):
+            composed.pop("hydra")
+        return composed
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    plan = Plan(grid, schema, compose)
+    again = matching(plan, rerun)
+    if dry_run:
+        print(preview(plan))
+        return
+    directory = sweep_directory(config)
+    shown = os.path.relpath(directory)
+    try:
+        with sweep_bar(len(plan)) as on_progress:
+            report = run_sweep(plan, directory, on_run=tell, on_progress=on_progress, rerun=again)
+    except KeyboardInterrupt:
+        print(f"interrupted; what was finished is in {shown}; {resume_line(shown)}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    print(closing(report, shown), flush=True)
+    if report.failed:
+        for overrides, error in report.failed[:5]:
+            print(f"failed: {' '.join(overrides)}\n  {error}", file=sys.stderr)
+        rest = f" (all in {shown}/failed.jsonl)" if len(report.failed) > 5 else ""
+        print(f"error: {len(report.failed)} of {report.runs} runs failed{rest}; {resume_line(shown)}", file=sys.stderr)
+        sys.exit(FAILURE)
+
+
+def sweep_directory(config: DictConfig) -> Path:
+    """Return where a sweep goes: a directory of its own, or one that was named, where a sweep may be to go on with."""
+    from dln.results import SWEEP
+    from dln.store import claim_directory, refuse_occupied
+
+    wanted = Path(str(config.hydra.sweep.dir))
+    if "${now:" in str(config.hydra.sweep._get_node("dir")._value()):
+        return claim_directory(wanted)
+    if not (wanted / SWEEP).exists():
+        refuse_occupied(wanted)
+    return wanted
+
+
+def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
+    """Return the cells whose config has all of some values, `key=value` each; none if there are no conditions."""
+    if not conditions:
+        return []
+    wanted = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(conditions))}
+    known = plan.values(0)
+    for key in wanted:
+        if key not in known:
+            raise ConfigError(f"hydra.sweeper.rerun: unknown key {key!r}; {suggestion(key, known)}")
+    rows = ((cell, plan.values(cell)) for cell in range(len(plan)))
+    cells = [cell for cell, values in rows if all(values.get(key) == value for key, value in wanted.items())]
+    if not cells:
+        raise ConfigError(f"hydra.sweeper.rerun: no run of this sweep has {', '.join(conditions)}")
+    return cells
+
+
+def preview(plan: Plan) -> str:
+    """Say how many runs a plan has, how they are grouped, and about what they take; a few are tried to know."""
+    rows, seconds, size = [], 0.0, 0.0
+    for cells in plan.together():
+        config = plan.config(int(cells[0]))
+        guess = estimate(plan, cells)
+        seconds, size = seconds + guess.seconds, size + guess.bytes
+        told = ", ".join(f"{key}={value}" for key, value in shape_of(config).items())
+        rows.append(f"  {len(cells)} runs on the {guess.engine} engine, about {duration(guess.seconds)}: {told}")
+    shown = rows if len(rows) <= 20 else [*rows[:20], f"  ... and {len(rows) - 20} more"]
+    total = f"together about {duration(seconds)} and {size / 1e6:.1f} MB; nothing was run or written"
+    return "\n".join([f"{len(plan)} runs, {len(rows)} kinds that are trained together:", *shown, total])
+
+
+def shape_of(config: ExperimentConfig) -> dict[str, Any]:
+    """Return what is worth telling of runs that are trained together."""
+    lane = "_a" if hasattr(config, "model_a") else ""
+    model, training = getattr(config, f"model{lane}"), getattr(config, f"training{lane}")
+    sizes = {"num_hidden": model.num_hidden, "hidden_dim": model.hidden_dim, "batch_size": training.batch_size}
+    return {**sizes, "max_steps": config.max_steps}
+
+
+def tell(config: ExperimentConfig, history: History, seconds: float, place: Path) -> None:
+    """Print how a run of a small sweep ended."""
+    print(closing_line(history, config.max_steps, seconds, os.path.relpath(place)), flush=True)
+
+
+def closing(report: Report, shown: str) -> str:
+    """Say what a sweep did and where its results are.
+
+    >>> print(closing(Report(4, found=1, finished=2, diverged=1, lanes=3, trajectories=2, seconds=2.0), "multirun/x"))
+    4 runs in 2.0 s: 2 finished, 1 diverged, 1 finished earlier
+    2 trajectories were computed for 3: runs that are bound to go the same way share one
+    results in multirun/x: dln.load_sweep("multirun/x"), or python -m dln show multirun/x
+    """
+    counts = {
+        "finished": report.finished,
+        "diverged": report.diverged,
+        "failed": len(report.failed),
+        "finished earlier": report.found,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to do"
+    lines = [f"{report.runs} runs in {duration(report.seconds)}: {told}"]
+    if report.trajectories < report.lanes:
+        shared = f"{report.trajectories} trajectories were computed for {report.lanes}"
+        lines.append(f"{shared}: runs that are bound to go the same way share one")
+    if report.damaged:
+        lines.append(f"could not be read, set aside in {shown}/damaged and computed again: {', '.join(report.damaged)}")
+    lines.append(f'results in {shown}: dln.load_sweep("{shown}"), or python -m dln show {shown}')
+    return "\n".join(lines)
+
+
+def resume_line(shown: str) -> str:
+    """Return what to do to compute the rest."""
+    command = [*sys.argv, *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"])]
+    return f"go on with: python {shlex.join(command)}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it.
+
+    >>> duration(3.21), duration(300), duration(36000)
+    ('3.2 s', '5.0 min', '10.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

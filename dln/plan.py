@@ -1,0 +1,297 @@
+"""From a grid to the runs of a sweep: every cell's resolved config, its identity, and who can be trained together.
+
+Composing a config with Hydra takes a tenth of a second, and resolving one some milliseconds. So only combinations of
+values that change what runs have in common (shapes, counts, names) are composed and resolved, once each; seeds, rates
+and the like (the schema's batchable fields) are set in copies, each value being checked once.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from dln.compose import affected_leaves, apply_override, resolve
+from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig, check_value, fields, is_free_dict
+from dln.grid import Axis, Grid
+
+Compose = Callable[[Sequence[str]], DictConfig]
+"""Return the unresolved config that overrides come to."""
+
+PLAIN = (int, float, str, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Direct:
+    """An axis whose values are set in copies of a resolved config."""
+
+    axis: Axis
+    leaves: tuple[tuple[str, ...], ...]
+    """For each key of the axis: the leaves that take its value, itself first."""
+    columns: tuple[Sequence[Any], ...]
+    """Every key's values as the schema types them."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What cells have in common that differ in direct axes only."""
+
+    config: ExperimentConfig
+    direct: tuple[Direct, ...]
+    structure: str
+    """Cells of equal structure can be trained together."""
+    text: str
+    """The canonical text of the config, with a slot for each leaf in `slots`."""
+    slots: tuple[str, ...]
+
+
+class Plan:
+    """The runs of a sweep, cell by cell."""
+
+    def __init__(self, grid: Grid, schema: Schema, compose: Compose) -> None:
+        """Compose and check what needs to be, once each.
+
+        Raises:
+            ConfigError: A value cannot be run; the message names its key.
+        """
+        from dln.factory import check_names, structure  # imports torch: only once the grid is understood
+
+        self.grid, self.schema = grid, schema
+        axes = grid.axes
+        groups = [i for i, axis in enumerate(axes) if axis.is_group]
+        composed = {
+            place: compose([*grid.fixed, *_overrides([axes[i] for i in groups], place)])
+            for place in itertools.product(*(range(len(axes[i])) for i in groups))
+        }
+        merged = [
+            i
+            for i, axis in enumerate(axes)
+            if not axis.is_group and not all(_is_direct(axis, config, schema) for config in composed.values())
+        ]
+        self._outer = [i for i in range(len(axes)) if i in groups or i in merged]
+        self._inner = [i for i in range(len(axes)) if i not in self._outer]
+        self._bases: dict[tuple[int, ...], Base] = {}
+        columns = {i: _typed(axes[i], schema) for i in self._inner}
+        for place in itertools.product(*(range(len(axes[i])) for i in self._outer)):
+            at = dict(zip(self._outer, place, strict=True))
+            config = composed[tuple(at[i] for i in groups)]
+            if merged or self._inner:
+                config = copy.deepcopy(config)
+            for i in merged:
+                for override in axes[i].overrides(at[i]):
+                    apply_override(config, override, schema)
+            for i in self._inner:
+                for override in axes[i].overrides(0):
+                    apply_override(config, override, schema)
+            # Only now: a key that has an axis of its own follows no other.
+            followers = {
+                i: tuple(affected_leaves(config, clean(key)) or () for key in axes[i].keys) for i in self._inner
+            }
+            direct = [Direct(axes[i], followers[i], columns[i]) for i in self._inner]
+            resolved = resolve(config, schema)
+            check_names(resolved)
+            slots = tuple(sorted({_leaf(p) for d in direct for leaves in d.leaves for p in leaves} - _shared(schema)))
+            base = Base(resolved, tuple(direct), structure(resolved), _template(resolved, slots), slots)
+            self._bases[place] = base
+            for d in direct:
+                self._check_values(base, d, check_names)
+        self.leaves = [key for key, _ in fields(schema) if not key.startswith("shared.")]
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+    @property
+    def shapes(self) -> int:
+        """How many configs had to be composed."""
+        return len(self._bases)
+
+    def config(self, cell: int) -> ExperimentConfig:
+        """Return the resolved config of a cell."""
+        base, places = self._base(cell)
+        return _with(base.config, _assignments(base, places))
+
+    def values(self, cell: int) -> dict[str, Any]:
+        """Return the value of every key of a cell, those of free mappings one by one."""
+        return config_values(self.config(cell))
+
+    def varying(self) -> set[str]:
+        """Return the keys that are not the same in all cells."""
+        bases = [config_values(base.config) for base in self._bases.values()]
+        keys = {key for values in bases for key in values}
+        swept = {
+            path
+            for base in self._bases.values()
+            for direct in base.direct
+            if len(direct.axis) > 1
+            for leaves in direct.leaves
+            for path in leaves
+        }
+        return swept - _shared(self.schema) | {k for k in keys if any(v.get(k) != bases[0].get(k) for v in bases)}
+
+    def identity(self, cell: int) -> str:
+        """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
+        base, _ = self._base(cell)
+        config = self.config(cell)
+        values = [_text(_get(config, slot)) for slot in base.slots]
+        return hashlib.blake2b(base.text.format(*values).encode(), digest_size=12).hexdigest()
+
+    def together(self) -> Iterator[np.ndarray]:
+        """Yield cells that can be trained together, in ascending order."""
+        everyone = np.arange(len(self))
+        place = np.zeros(len(self), np.int64)  # which base: a number in mixed radix
+        rest = everyone
+        scale = 1
+        for i in reversed(range(len(self.grid.axes))):
+            rest, value = np.divmod(rest, len(self.grid.axes[i]))
+            if i in self._outer:
+                place += value * scale
+                scale *= len(self.grid.axes[i])
+        numbers: dict[str, int] = {}
+        kinds = np.array([numbers.setdefault(base.structure, len(numbers)) for base in self._bases.values()])
+        for number in range(len(numbers)):
+            yield everyone[kinds[place] == number]
+
+    def _base(self, cell: int) -> tuple[Base, list[int]]:
+        place = self.grid.place(cell)
+        return self._bases[tuple(place[i] for i in self._outer)], [place[i] for i in self._inner]
+
+    def _check_values(self, base: Base, direct: Direct, check_names: Callable[[ExperimentConfig], None]) -> None:
+        """Check every value of an axis beside the first values of the others."""
+        metadata = {key: item.metadata for key, item in fields(self.schema)}
+        for leaves, column in zip(direct.leaves, direct.columns, strict=True):
+            bounds = metadata[_leaf(leaves[0])]
+            if isinstance(column, range) and leaves[0] in metadata:  # the ends tell
+                column = (column[0], column[-1])
+            for value in column:
+                if leaves[0] in metadata:
+                    check_value(leaves[0], value, bounds)
+                if leaves[0] not in metadata or isinstance(value, str):
+                    check_names(_with(base.config, dict.fromkeys(leaves, value)))
+
+
+def config_values(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the value of every key of a config; mappings that the schema leaves free are opened."""
+    values: dict[str, Any] = {}
+    for key, item in fields(type(config)):
+        if key.startswith("shared."):
+            continue
+        value = _get(config, key)
+        if is_free_dict(item) and isinstance(value, Mapping):
+            values |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            values[key] = value
+    return values
+
+
+def _overrides(axes: Sequence[Axis], place: Sequence[int]) -> list[str]:
+    return [text for axis, at in zip(axes, place, strict=True) for text in axis.overrides(at)]
+
+
+def _is_direct(axis: Axis, config: DictConfig, schema: Schema) -> bool:
+    """Whether all values can be set in copies: batchable leaves, plain values, nothing computed from them."""
+    items = dict(fields(schema))
+    for key, column in zip(axis.keys, axis.columns, strict=True):
+        leaf = items.get(_leaf(clean(key)))
+        if leaf is None or not leaf.metadata["batchable"] or affected_leaves(config, clean(key)) is None:
+            return False
+        if not isinstance(column, range) and not all(isinstance(v, PLAIN) for v in axis_values(column)):
+            return False
+    return True
+
+
+def clean(key: str) -> str:
+    """Return a key without the + or ++ of an override that adds it."""
+    return key.lstrip("+")
+
+
+def axis_values(column: Sequence[Any]) -> Iterator[Any]:
+    """Yield the values of a key as plain Python."""
+    return (Axis(("",), (column,), False).values(at)[0] for at in range(len(column)))
+
+
+def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
+    """Return an axis' values as the schema types them, e.g. a learning rate of 1 as 1.0."""
+    typed = []
+    node = OmegaConf.structured(schema)
+    items = dict(fields(schema))
+    for key, column in zip(axis.keys, axis.columns, strict=True):
+        path = clean(key)
+        kind = items[path].type if path in items else None
+        if isinstance(column, range) and kind is int:
+            typed.append(column)
+            continue
+        values = []
+        for text, value in zip((axis.overrides(at) for at in range(len(column))), axis_values(column), strict=True):
+            if (kind is int and type(value) is int) or (kind is float and type(value) in (int, float)):
+                values.append(kind(value))
+            elif path in items:
+                apply_override(node, text[axis.keys.index(key)], schema)
+                values.append(OmegaConf.select(node, path))
+            else:
+                values.append(value)
+        typed.append(values)
+    return tuple(typed)
+
+
+def _leaf(path: str) -> str:
+    """Return the schema's leaf that a path is in: `data.params` of `data.params.scale`."""
+    ends = [i for i, c in enumerate(path) if c == "."] + [len(path)]
+    return next((path[:i] for i in ends if path[:i] in _leaves()), path)
+
+
+@functools.cache
+def _leaves() -> frozenset[str]:
+    return frozenset(key for schema in (SingleConfig, ComparativeConfig) for key, _ in fields(schema))
+
+
+def _shared(schema: Schema) -> set[str]:
+    return {key for key, _ in fields(schema) if key.startswith("shared.")}
+
+
+def _assignments(base: Base, places: Sequence[int]) -> dict[str, Any]:
+    return {
+        path: column[at]
+        for direct, at in zip(base.direct, places, strict=True)
+        for leaves, column in zip(direct.leaves, direct.columns, strict=True)
+        for path in leaves
+    }
+
+
+def _with(node: Any, assignments: Mapping[str, Any]) -> Any:
+    """Return a copy of a config, or of a part of it, with values at dotted paths."""
+    heads: dict[str, dict[str, Any]] = {}
+    for path, value in assignments.items():
+        head, _, rest = path.partition(".")
+        heads.setdefault(head, {})[rest] = value
+    changed = {}
+    for head, inner in heads.items():
+        old = node.get(head) if isinstance(node, Mapping) else getattr(node, head)
+        changed[head] = inner[""] if "" in inner else _with({} if old is None else old, inner)
+    return {**node, **changed} if isinstance(node, Mapping) else dataclasses.replace(node, **changed)
+
+
+def _get(config: Any, path: str) -> Any:
+    return functools.reduce(getattr, path.split("."), config)
+
+
+def _text(value: Any) -> str:
+    """Return the canonical text of a value."""
+    return json.dumps(value, sort_keys=True, default=dataclasses.asdict)
+
+
+def _template(config: ExperimentConfig, slots: Sequence[str]) -> str:
+    """Return the canonical text of a config, with {} for each of `slots`; of `shared` only what lanes take counts."""
+    lines = [type(config).__name__]
+    for key in sorted(key for key, _ in fields(type(config)) if not key.startswith("shared.")):
+        text = "{}" if key in slots else _text(_get(config, key)).replace("{", "{{").replace("}", "}}")
+        lines.append(f"{key}={text}")
+    return "\n".join(lines)

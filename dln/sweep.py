@@ -1,0 +1,301 @@
+"""Many runs from one plan: trained together where they can be, stored as they finish, and never computed twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from dln import factory, store
+from dln.config import ExperimentConfig
+from dln.errors import ConfigError, DlnError
+from dln.experiment import MEMBERS, run_resolved
+from dln.history import History
+from dln.plan import Plan, config_values
+from dln.registry import import_extensions
+from dln.results import SweepStore, make_table
+
+log = logging.getLogger("dln")
+
+OWN_DIRECTORY_UP_TO = 64
+"""Runs of a sweep that also get a directory each, as a single run has."""
+
+ONE_BY_ONE = 8
+"""Runs of the autograd engine that are stored together."""
+
+
+@dataclass
+class Report:
+    """What a sweep did."""
+
+    runs: int
+    found: int = 0
+    """Runs that were finished before."""
+    finished: int = 0
+    diverged: int = 0
+    failed: list[tuple[list[str], str]] = field(default_factory=list)
+    """Overrides of runs that raised, and what they raised."""
+    trajectories: int = 0
+    """How many trajectories were computed: fewer than lanes where some were bound to go the same way."""
+    damaged: list[str] = field(default_factory=list)
+    """Files that could not be read; they were set aside."""
+    lanes: int = 0
+    ensembles: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Outcome:
+    """Runs that were trained together."""
+
+    cells: np.ndarray
+    curves: dict[str, np.ndarray]
+    events: list[dict[str, int]]
+    histories: Callable[[int], History]
+    trajectories: int
+    engine: str
+    seconds: float
+
+
+def run_sweep(
+    plan: Plan,
+    directory: str | Path,
+    *,
+    own_directories: bool | None = None,
+    on_run: Callable[[ExperimentConfig, History, float, Path], Any] | None = None,
+    on_progress: Callable[[Report], Any] | None = None,
+    rerun: Sequence[int] = (),
+) -> Report:
+    """Run every cell of a plan that `directory` has no results of.
+
+    Args:
+        plan: The runs.
+        directory: Where results go, and may be already.
+        own_directories: Give each run a directory too; None: where the sweep is small.
+        on_run: Called with config, history, seconds and directory of every run that has a directory.
+        on_progress: Called whenever there is more to report.
+        rerun: Cells to compute anew even if there are results.
+
+    Raises:
+        ConfigError: The directory holds runs whose fixed values differ.
+        StorageError: Another process is at work there, or the disk fails.
+    """
+    results = SweepStore(directory)
+    with results.locked():
+        started = time.perf_counter()
+        report = Report(len(plan))
+        identities = [plan.identity(cell) for cell in range(len(plan))]
+        _describe(plan, results)
+        if rerun:
+            results.drop({identities[cell] for cell in rerun})
+        done = results.finished()
+        report.damaged = results.damaged
+        results.forget_failures()
+        named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
+        missing = {}
+        for cell, identity in enumerate(identities):
+            if identity not in done:
+                missing.setdefault(identity, cell)
+        report.found = len(set(identities) & done)
+        wanted = np.zeros(len(plan), bool)
+        wanted[list(missing.values())] = True
+        for cells in plan.together():
+            for some in _stretches(plan, cells[wanted[cells]]):
+                for outcome in _attempt(plan, some, results, identities, report):
+                    _store(plan, outcome, results, identities, report)
+                    if named:
+                        _store_each(plan, outcome, results, on_run)
+                    report.seconds = time.perf_counter() - started
+                    if on_progress is not None:
+                        on_progress(report)
+        results.compact({identity: cell for cell, identity in enumerate(identities)})
+        report.seconds = time.perf_counter() - started
+    return report
+
+
+def _stretches(plan: Plan, cells: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut cells that share tensor shapes into ensembles."""
+    if len(cells) == 0:
+        return
+    config = plan.config(int(cells[0]))
+    import_extensions(config.extensions)
+    at_once = MEMBERS if factory.autograd_reason(config) is None else ONE_BY_ONE
+    for start in range(0, len(cells), at_once):
+        yield cells[start : start + at_once]
+
+
+def _attempt(
+    plan: Plan, cells: np.ndarray, results: SweepStore, identities: Sequence[str], report: Report
+) -> Iterator[Outcome]:
+    """Train cells together; where that raises, halve after halve, until it is known which run it is."""
+    try:
+        yield _train(plan, cells)
+    except DlnError as error:
+        if len(cells) == 1:
+            overrides = plan.grid.overrides(int(cells[0]))
+            report.failed.append((overrides, str(error)))
+            results.fail(identities[int(cells[0])], overrides, str(error))
+            return
+        for half in np.array_split(cells, 2):
+            yield from _attempt(plan, half, results, identities, report)
+
+
+def _train(plan: Plan, cells: np.ndarray) -> Outcome:
+    configs = [plan.config(int(cell)) for cell in cells]
+    started = time.perf_counter()
+    if factory.autograd_reason(configs[0]) is None:
+        ensemble = factory.build_ensemble(configs).run()
+        curves, events = ensemble.curves(), [ensemble.events(run) for run in range(len(configs))]
+        trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
+    else:
+        runs = [run_resolved(config) for config in configs]
+        curves, events = _stacked(runs), [run.events for run in runs]
+        trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
+    return Outcome(cells, curves, events, history, trajectories, engine, time.perf_counter() - started)
+
+
+def _stacked(histories: Sequence[History]) -> dict[str, np.ndarray]:
+    """Return the columns of several histories as arrays [R, T, ...], NaN where one has no record."""
+    steps = np.array(sorted({step for history in histories for step in history["step"].tolist()}))
+    curves: dict[str, np.ndarray] = {"step": steps}
+    for history in histories:
+        for name in history.names:
+            if name != "step" and name not in curves:
+                curves[name] = np.full((len(histories), len(steps), *history[name].shape[1:]), np.nan)
+    for r, history in enumerate(histories):
+        at = np.searchsorted(steps, history["step"])
+        for name in history.names:
+            if name != "step":
+                curves[name][r, at] = history[name]
+    return curves
+
+
+def _store(plan: Plan, outcome: Outcome, results: SweepStore, identities: Sequence[str], report: Report) -> None:
+    configs = [plan.config(int(cell)) for cell in outcome.cells]
+    names = sorted({name for events in outcome.events for name in events} | _event_names(configs[0]))
+    events = {name: [e.get(name) for e in outcome.events] for name in names}
+    kind = np.dtype(configs[0].dtype)
+    steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (len(configs), len(outcome.curves["step"])))
+    with np.errstate(over="ignore"):
+        curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
+    table = make_table(
+        [identities[int(cell)] for cell in outcome.cells], _config_columns(configs), events, {"step": steps, **curves}
+    )
+    results.write(table)
+    diverged = sum(any(name.startswith("diverged_at") for name in e) for e in outcome.events)
+    report.diverged += diverged
+    report.finished += len(configs) - diverged
+    report.trajectories += outcome.trajectories
+    report.lanes += len(configs) * len(factory.suffixes(configs[0]))
+    report.ensembles += 1
+
+
+def _event_names(config: ExperimentConfig) -> set[str]:
+    return {f"diverged_at{suffix}" for suffix in factory.suffixes(config)}
+
+
+def _config_columns(configs: Sequence[ExperimentConfig]) -> dict[str, list[Any]]:
+    rows = [config_values(config) for config in configs]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: [row.get(key) for row in rows] for key in keys}
+
+
+def _store_each(
+    plan: Plan,
+    outcome: Outcome,
+    results: SweepStore,
+    on_run: Callable[[ExperimentConfig, History, float, Path], Any] | None,
+) -> None:
+    """Give every run a directory of its own, written beside and renamed into place."""
+    for run, cell in enumerate(outcome.cells.tolist()):
+        config, history = plan.config(cell), outcome.histories(run)
+        place = _free(results.directory, cell)
+        beside = place.with_name(f".{place.name}.tmp")
+        seconds = outcome.seconds / len(outcome.cells)
+        with store.RunWriter(beside) as writer:
+            for record in history:
+                writer.append(record)
+            status = "finished" if history.diverged_at is None else "diverged"
+            steps = max(history.events.values(), default=config.max_steps)
+            events = history.events
+            writer.finish(store.run_summary(status, outcome.engine, steps, config.max_steps, seconds, events))
+        (beside / ".hydra").mkdir()
+        OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), beside / ".hydra" / "config.yaml")
+        OmegaConf.save(OmegaConf.create(plan.grid.overrides(cell)), beside / ".hydra" / "overrides.yaml")
+        beside.rename(place)
+        if on_run is not None:
+            on_run(config, history, seconds, place)
+
+
+def _free(directory: Path, cell: int) -> Path:
+    """Return the path of a run's directory: its number in the sweep, or the next one that is free."""
+    while (directory / str(cell)).exists():
+        cell += 1
+    return directory / str(cell)
+
+
+def _describe(plan: Plan, results: SweepStore) -> None:
+    """Refuse a directory whose runs have other fixed values; then say what is fixed in all runs."""
+    if not len(plan):
+        return
+    varying = plan.varying()
+    fixed = {key: value for key, value in plan.values(0).items() if key not in varying}
+    fixed = json.loads(json.dumps(fixed, default=dataclasses.asdict))
+    before = results.description()
+    if before is not None:
+        if before["kind"] != type(plan.config(0)).__name__:
+            raise ConfigError(f"{results.directory} holds a sweep of another kind, {before['kind']}")
+        changed = {k: (v, fixed[k]) for k, v in before["fixed"].items() if k in fixed and fixed[k] != v}
+        if changed:
+            lines = [f"  {key}: {json.dumps(old)} -> {json.dumps(new)}" for key, (old, new) in changed.items()]
+            raise ConfigError(
+                f"the sweep in {results.directory} was made with other fixed values; sweep over the key, or choose "
+                "another directory:\n" + "\n".join(lines)
+            )
+        fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
+    results.describe({"kind": type(plan.config(0)).__name__, "fixed": fixed})
+
+
+TRIED, TRIED_STEPS = 32, 200
+"""Runs and steps that are tried to estimate what all take."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """About what some runs take."""
+
+    engine: str
+    seconds: float
+    bytes: float
+
+
+def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
+    """Train a few of some runs that can be trained together for a few steps, and scale up."""
+    configs = [plan.config(int(cell)) for cell in cells[:TRIED]]
+    full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
+    import_extensions(full.extensions)
+    compiled = factory.autograd_reason(full) is None
+    every = max(1, full.evaluate_every * max_steps // full.max_steps)  # as many records as in the whole run, at most
+    short = [dataclasses.replace(config, max_steps=max_steps, evaluate_every=every) for config in configs]
+    if compiled:
+        factory.build_ensemble([dataclasses.replace(short[0], max_steps=1)]).run()  # kernels are loaded
+    started = time.perf_counter()
+    if compiled:
+        curves = factory.build_ensemble(short).run().curves()
+        numbers = sum(curve[0].size for curve in curves.values()) / len(curves["step"])
+    else:
+        short = short[:1]
+        history = run_resolved(short[0])
+        numbers = sum(column.size for column in history.columns.values()) / len(history)
+    steps = (time.perf_counter() - started) / len(short) / max_steps
+    records = full.max_steps // full.evaluate_every + 1
+    stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
+    return Estimate("compiled" if compiled else "autograd", steps * full.max_steps * len(cells), stored * len(cells))

@@ -1,0 +1,320 @@
+"""Sweeps: each run is what it would be alone; what is stored is never computed twice; nothing finished is lost."""
+
+import json
+import signal
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+
+import dln
+from dln import results, sweep
+from dln.config import ComparativeConfig, SingleConfig
+from dln.errors import ConfigError, StorageError
+from dln.metrics import model_metric
+from dln.results import SweepStore, load_sweep
+from dln.show import final_values
+from dln.store import load_run
+from dln.sweep import run_sweep
+from tests.test_plan import planner
+
+SMALL = ["max_steps=20", "evaluate_every=6", "model.hidden_dim=4"]
+
+
+def plan_of(*overrides, schema=SingleConfig, zips=()):
+    return planner(schema)[0]([*SMALL, *overrides] if schema is SingleConfig else list(overrides), zips)
+
+
+def assert_rows_are_runs_alone(frame, plan):
+    """Every row of a loaded sweep holds what `run_experiment` gives for its cell, rounded to the run's precision."""
+    rows = {row["run"]: row for row in frame.iter_rows(named=True)}
+    assert len(rows) == len(frame)
+    for cell in range(len(plan)):
+        row, config = rows[plan.identity(cell)], plan.config(cell)
+        history = dln.run_experiment(config)
+        for name, column in history.columns.items():
+            stored = np.array(row[name])
+            if name != "step":
+                column = column.astype(config.dtype)
+            np.testing.assert_array_equal(stored[: len(column)], column)
+            assert name == "step" or np.isnan(stored[len(column) :]).all()
+        for event, step in history.events.items():
+            assert row[event] == step
+
+
+def test_every_run_is_what_it_is_alone(tmp_path):
+    swept = ["training.lr=0.001,0.002,50", "training.batch_size=1,null", "training.batch_seed=0..2"]
+    plan = plan_of(*swept, "dtype=float64", "metrics=[weight_norm,layer_norms,singular_values]")
+    report = run_sweep(plan, tmp_path)
+    assert (report.runs, report.diverged, report.failed) == (18, 6, [])
+    assert report.trajectories == 9 + 3  # on the full batch the seeds do not matter
+    frame = load_sweep(tmp_path)
+    assert_rows_are_runs_alone(frame, plan)
+    assert results.swept_keys(frame) == ["training.lr", "training.batch_size", "training.batch_seed"]
+    assert frame["layer_norms"].dtype == pl.List(pl.Array(pl.Float64, 4))
+
+
+def test_runs_of_different_shapes_and_engines_share_a_file(tmp_path):
+    plan = plan_of("model.num_hidden=1,2", "max_steps=10,20", "training.optimizer=SGD,RMSprop", "metrics=[layer_norms]")
+    run_sweep(plan, tmp_path)
+    assert [path.name for path in SweepStore(tmp_path).files()] == ["results.parquet"]
+    assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
+
+
+def test_comparisons(tmp_path):
+    overrides = ["max_steps=9", "training_b.lr=0.001,0.002,90", "shared.model.hidden_dim=4"]
+    metrics = ["model_metrics=[weight_norm]", "comparative_metrics=[param_distance]"]
+    plan = plan_of(*overrides, *metrics, schema=ComparativeConfig)
+    report = run_sweep(plan, tmp_path)
+    assert (report.trajectories, report.lanes, report.diverged) == (4, 6, 1)
+    assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
+
+
+def test_small_sweeps_have_a_directory_for_each_run(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002")
+    run_sweep(plan, tmp_path)
+    for cell in range(2):
+        history = load_run(tmp_path / str(cell))
+        assert history.records == dln.run_experiment(plan.config(cell)).records
+        summary = json.loads((tmp_path / str(cell) / "summary.json").read_text(encoding="utf-8"))
+        assert (summary["status"], summary["steps"], summary["max_steps"]) == ("finished", 20, 20)
+
+
+def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
+    trained = []
+    train = sweep._train
+    monkeypatch.setattr(
+        sweep, "_train", lambda plan, cells: trained.extend(map(plan.values, cells)) or train(plan, cells)
+    )
+    run_sweep(plan_of("training.batch_seed=0..3", "training.batch_size=2"), tmp_path)
+    assert len(trained) == 4
+    trained.clear()
+    report = run_sweep(plan_of("training.batch_seed=0..3", "training.batch_size=2"), tmp_path)
+    assert (trained, report.found, report.finished) == ([], 4, 0)
+    report = run_sweep(plan_of("training.batch_seed=2..5", "training.batch_size=2"), tmp_path)
+    assert [v["training.batch_seed"] for v in trained] == [4, 5]
+    trained.clear()
+    wide = plan_of("training.batch_size=1,2", "training.batch_seed=0..5")  # another axis, the old value among its own
+    report = run_sweep(wide, tmp_path)
+    assert {v["training.batch_size"] for v in trained} == {1}
+    assert (report.found, report.finished) == (6, 6)
+    assert_rows_are_runs_alone(load_sweep(tmp_path), wide)
+    fresh = tmp_path / "fresh"
+    run_sweep(wide, fresh)
+    assert_frame_equal(load_sweep(fresh), load_sweep(tmp_path))
+
+
+def test_the_same_run_twice_in_a_sweep_is_computed_once(tmp_path):
+    report = run_sweep(plan_of("training.lr=0.001,0.0010,0.002"), tmp_path)
+    assert report.finished == 2
+    assert len(load_sweep(tmp_path)) == 2
+
+
+def test_a_changed_fixed_value_is_refused_with_the_difference(tmp_path):
+    run_sweep(plan_of("training.lr=0.001,0.002", "model.gamma=1"), tmp_path)
+    before = load_sweep(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)fixed values.*model.gamma: 1.0 -> 1.5"):
+        run_sweep(plan_of("training.lr=0.001,0.002", "model.gamma=1.5"), tmp_path)
+    with pytest.raises(ConfigError, match="another kind"):
+        run_sweep(plan_of("max_steps=3", schema=ComparativeConfig), tmp_path)
+    assert_frame_equal(load_sweep(tmp_path), before)
+    run_sweep(plan_of("training.lr=0.001,0.002", "model.gamma=1,1.5"), tmp_path)
+    assert len(load_sweep(tmp_path)) == 4
+
+
+def test_runs_are_computed_anew_on_request(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002,0.003")
+    run_sweep(plan, tmp_path)
+    before = load_sweep(tmp_path)
+    report = run_sweep(plan, tmp_path, rerun=[1])
+    assert (report.found, report.finished) == (2, 1)
+    assert_frame_equal(load_sweep(tmp_path), before)
+
+
+def test_a_metric_that_raises_for_one_member_costs_only_that_member(tmp_path):
+    @model_metric("test_sweep_fragile")
+    def fragile(model):
+        if model.weights[0].flatten()[0].item() == first[3]:
+            raise ValueError("not this one")
+        return 1.0
+
+    plan = plan_of("training.model_seed=0..6", "metrics=[test_sweep_fragile]")
+    first = [dln.DeepLinearNetwork(hidden_dim=4, model_seed=s).weights[0].flatten()[0].item() for s in range(7)]
+    report = run_sweep(plan, tmp_path)
+    assert report.finished == 6
+    ((overrides, error),) = report.failed
+    assert "training.model_seed=3" in overrides
+    assert "not this one" in error
+    assert sorted(load_sweep(tmp_path)["training.model_seed"]) == [0, 1, 2, 4, 5, 6]
+    (line,) = (tmp_path / "failed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["run"] == plan.identity(3)
+    first[3] = None
+    report = run_sweep(plan, tmp_path)
+    assert (report.found, report.finished, report.failed) == (6, 1, [])
+    assert not (tmp_path / "failed.jsonl").exists()
+    assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
+
+
+def test_a_truncated_part_is_set_aside_and_its_runs_recomputed(tmp_path, monkeypatch):
+    monkeypatch.setattr(SweepStore, "compact", lambda self, order: None)
+    monkeypatch.setattr(sweep, "MEMBERS", 2)
+    plan = plan_of("training.lr=0.001,0.002,0.003,0.004")
+    run_sweep(plan, tmp_path)
+    monkeypatch.undo()
+    part, _ = SweepStore(tmp_path).files()
+    part.write_bytes(part.read_bytes()[:-20])
+    (tmp_path / "parts" / "x.parquet").write_bytes(b"")
+    report = run_sweep(plan, tmp_path)
+    assert (report.found, report.finished) == (2, 2)
+    assert {path.name for path in (tmp_path / "damaged").iterdir()} == {part.name, "x.parquet"}
+    assert sorted(report.damaged) == sorted([part.name, "x.parquet"])
+    assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
+
+
+def test_parts_left_by_an_interrupted_compaction_do_no_harm(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002")
+    run_sweep(plan, tmp_path)
+    before = load_sweep(tmp_path)
+    SweepStore(tmp_path).write(pq.read_table(tmp_path / "results.parquet"))
+    assert_frame_equal(load_sweep(tmp_path), before)
+    run_sweep(plan, tmp_path)
+    assert_frame_equal(load_sweep(tmp_path), before)
+    assert [path.name for path in SweepStore(tmp_path).files()] == ["results.parquet"]
+
+
+def test_a_second_driver_is_refused(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002")
+    with SweepStore(tmp_path).locked(), pytest.raises(StorageError, match="another process"):
+        run_sweep(plan, tmp_path)
+    assert run_sweep(plan, tmp_path).finished == 2
+
+
+def test_loading_some_columns_or_nothing(tmp_path):
+    run_sweep(plan_of("training.lr=0.001,0.002", "metrics=[weight_norm]"), tmp_path)
+    assert load_sweep(tmp_path, ["weight_norm"]).columns == ["run", "training.lr", "weight_norm"]
+    assert "model.gamma" in load_sweep(tmp_path, constants=True).columns
+    with pytest.raises(StorageError, match=r"no column 'weight'; it has: .*weight_norm"):
+        load_sweep(tmp_path, ["weight"])
+    with pytest.raises(StorageError, match=r"no sweep\.json"):
+        load_sweep(tmp_path / "nowhere")
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(small_disk):
+    plan = plan_of("training.model_seed=0..999", "evaluate_every=1", "max_steps=400", "metrics=[layer_norms]")
+    small_disk.mount("remount,size=4m")
+    with pytest.raises(StorageError, match="what was finished is safe"):
+        run_sweep(plan, small_disk.path)
+    assert not list((small_disk.path / "parts").glob("*.tmp"))
+    done = len(load_sweep(small_disk.path, ["train_loss"]))
+    assert 0 < done < 1000
+    small_disk.mount("remount,size=200m")
+    report = run_sweep(plan, small_disk.path)
+    assert (report.found, report.finished) == (done, 1000 - done)
+    assert len(load_sweep(small_disk.path, ["train_loss"])) == 1000
+
+
+# --- doors
+
+
+def sweep_argv(*more):
+    return ["-m", *SMALL, "hydra.sweep.dir=here", *more]
+
+
+def test_a_killed_sweep_goes_on_where_it_was(door, waiting, tmp_path):
+    argv = sweep_argv("training.model_seed=0..2999", "max_steps=3000", "evaluate_every=100")
+    here = tmp_path / "here"
+    for parts in (1, 2):
+        process = door.start(tmp_path, *argv)
+        waiting(lambda n=parts: len(list((here / "parts").glob("*.parquet"))) >= n, "parts")
+        process.send(signal.SIGKILL)
+        waiting(lambda p=process: p.ended, "the process")
+        done = SweepStore(here).finished()
+        assert 0 < len(done) < 3000
+    result = door.run(tmp_path, *argv)
+    assert result.status == 0, result.err
+    assert f"{len(done)} finished earlier" in result.out
+    undisturbed = door.run(tmp_path, *argv[:-4], *argv[-3:], "hydra.sweep.dir=there")
+    assert undisturbed.status == 0, undisturbed.err
+    assert_frame_equal(load_sweep(here), load_sweep(tmp_path / "there"))
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
+    argv = sweep_argv("training.model_seed=0..2999", "max_steps=3000", "evaluate_every=100")
+    process = door.start(tmp_path, *argv)
+    waiting(lambda: list((tmp_path / "here" / "parts").glob("*.parquet")), "a part")
+    process.send(signal.SIGINT)
+    result = process.wait()
+    assert result.status == 130
+    assert "go on with: python" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(door, tmp_path):
+    argv = ["-m", "training.lr=0.001,0.002", "model.hidden_dim=5,6", "dry_run=true"]
+    result = door.run(tmp_path, *argv)
+    assert result.status == 0, result.err
+    assert "4 runs, 2 kinds" in result.out
+    assert "hidden_dim=6" in result.out
+    assert result.created == []
+
+
+def test_zips_reruns_and_yaml_params(door, tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "max_steps: 5\nhydra: {sweeper: {params: {training.lr: '0.001,0.002', model.gamma: '1,2'}}}\n", encoding="utf-8"
+    )
+    argv = ["--config-dir=.", "-cn=own", "-m", "hydra.sweep.dir=here"]
+    result = door.run(tmp_path, *argv, "zip=[training.lr,model.gamma]")
+    assert result.status == 0, result.err
+    assert "2 runs" in result.out
+    result = door.run(tmp_path, *argv)
+    assert "4 runs" in result.out
+    assert "2 finished earlier" in result.out
+    result = door.run(tmp_path, *argv, "rerun=[model.gamma=2]")
+    assert result.status == 0, result.err
+    assert "2 finished, 2 finished earlier" in result.out
+    for wrong, named in (("model.gama=2", "did you mean 'model.gamma'"), ("model.gamma=3", "no run")):
+        result = door.run(tmp_path, *argv, f"rerun=[{wrong}]")
+        assert result.status == 2
+        assert named in result.err
+
+
+def test_hydras_own_sweeper_can_be_asked_for(door, tmp_path):
+    result = door.run(tmp_path, "-m", "max_steps=3,4", "hydra/sweeper=basic", "hydra.sweep.dir=here")
+    assert result.status == 0, result.err
+    assert (tmp_path / "here" / "multirun.yaml").exists()
+    assert len(load_run(tmp_path / "here" / "1")) == 5
+
+
+def test_a_failing_run_is_named_and_the_status_tells(door, tmp_path):
+    (tmp_path / "my_lab.py").write_text(
+        "from dln import model_metric\n\n"
+        "@model_metric('fragile')\n"
+        "def fragile(model):\n"
+        "    if abs(model.weights[0].std().item() - 1) < 0.3:\n        raise ValueError('too large')\n    return 0.0\n",
+        encoding="utf-8",
+    )
+    argv = ["-m", "max_steps=3", "extensions=[my_lab]", "metrics=[fragile]", "model.gamma=0,1", "hydra.sweep.dir=here"]
+    result = door.run(tmp_path, *argv)
+    assert result.status == 1
+    assert "1 of 2 runs failed" in result.err
+    assert "model.gamma=0" in result.err
+    assert "too large" in result.err
+    assert "Traceback" not in result.err
+    assert len(load_sweep(tmp_path / "here")) == 1
+
+
+def test_show_prints_a_table(door, tmp_path):
+    result = door.run(tmp_path, *sweep_argv("training.lr=0.001,50", "training.model_seed=0..3"))
+    assert result.status == 0, result.err
+    table = final_values(tmp_path / "here")
+    assert table["training.lr"].to_list() == [0.001, 50.0]
+    assert table["runs"].to_list() == [4, 4]
+    assert table["diverged"].to_list() == [0, 4]
+    run = {"max_steps": 20, "evaluate_every": 6, "model": {"hidden_dim": 4}}
+    seeds = [{**run, "training": {"lr": 0.001, "model_seed": seed}} for seed in range(4)]
+    losses = [dln.run_experiment(config).final["test_loss"] for config in seeds]
+    np.testing.assert_allclose(table["test_loss"][0], np.mean(losses), rtol=1e-6)
+    np.testing.assert_allclose(table["test_loss std"][0], np.std(losses, ddof=1), rtol=1e-5)
+    assert table["test_loss"][1] is None
