@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import hydra._internal.hydra as hydra_internal
 from hydra.conf import HydraConf
@@ -21,16 +21,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from dln.compose import loader_class, resolve
+from dln.compose import loader_class, resolve, written_params
 from dln.config import ComparativeConfig, Schema, SingleConfig
-from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
+from dln.ending import FAILURE, INTERRUPTED, USAGE_ERROR, closing_line, interrupted_line
+from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.faults import translated
 from dln.grid import parse_grid, spelled_out
 
-if TYPE_CHECKING:
-    from dln.history import History
-
-FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
 CHECKED_IN_FULL = 64
 """Runs of a sweep that are all checked before the first starts, at some 0.1 s each."""
@@ -59,7 +56,16 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
 
 
 def run_from_hydra(config: DictConfig, schema: Schema) -> None:
-    """Run the experiment of a composed config in the directory Hydra made for it, and print how it ended."""
+    """Run the experiment of a composed config in the directory Hydra made for it, and print how it ended.
+
+    Inside a launcher's worker this is part of a sweep.
+    """
+    job = HydraConfig.get().sweeper.get("job")
+    if job is not None:
+        from dln.launch import run_job
+
+        run_job(job, GlobalHydra.instance().config_loader())
+        return
     import torch
 
     from dln.experiment import run_resolved
@@ -78,31 +84,6 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
         print(interrupted_line(directory, resolved.max_steps, shown), file=sys.stderr)
         raise
     print(closing_line(history, resolved.max_steps, time.perf_counter() - started, shown), flush=True)
-
-
-def closing_line(history: History, max_steps: int, seconds: float, where: str) -> str:
-    """Say in one line how a run ended: steps, time, final losses, where the results are.
-
-    >>> from dln.history import History
-    >>> closing_line(History([{"step": 9, "train_loss": 0.5}]), 9, 1.25, "outputs/x")
-    '9 steps in 1.2 s | train_loss 5.000e-01 | outputs/x'
-    """
-    final = history.final
-    ends = [f"{name.replace('_at', '')} at step {step}" for name, step in history.events.items()]
-    head = f"{', '.join(ends)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
-    losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
-    return " | ".join([f"{head} in {seconds:.1f} s", *([", ".join(losses)] if losses else []), where])
-
-
-def interrupted_line(directory: Path, max_steps: int, where: str) -> str:
-    """Say how far an interrupted run got."""
-    from dln.store import load_run
-
-    try:
-        last = load_run(directory).final["step"]
-    except (StorageError, KeyError):
-        return "interrupted before the first record"
-    return f"interrupted; the records to step {last} of {max_steps} are in {where}"
 
 
 @contextlib.contextmanager
@@ -177,11 +158,6 @@ class Gate(Callback):
         from dln.factory import check_names  # imports torch: only once the schema is satisfied
 
         check_names(resolved)
-
-
-def written_params(config: DictConfig) -> list[str]:
-    """Return the overrides that a YAML file lists under `hydra.sweeper.params`."""
-    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
 
 
 def claim_output(config: DictConfig, mode: str) -> None:

@@ -198,6 +198,11 @@ def _interpolations(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _interpolations(node._get_node(name), f"{path}.{name}" if path else str(name))
 
 
+def written_params(config: DictConfig) -> list[str]:
+    """Return the overrides that a YAML file lists under `hydra.sweeper.params`."""
+    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+
+
 def is_only_comparative(config_name: str) -> bool:
     """Whether there is a comparative config of this name, and no single one."""
     single, comparative = (CONFIGS / folder(s) / f"{config_name}.yaml" for s in (SingleConfig, ComparativeConfig))

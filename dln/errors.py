@@ -20,6 +20,10 @@ class StorageError(DlnError, OSError):
     """Results could not be written or read; says what is safe."""
 
 
+class LaunchError(DlnError, RuntimeError):
+    """The jobs of a launcher came to nothing."""
+
+
 def suggestion(word: object, choices: Iterable[str]) -> str:
     """Say which of `choices` was probably meant, then list them all.
 

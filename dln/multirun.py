@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from dln.cli import FAILURE, INTERRUPTED, closing_line, written_params
+from dln.compose import written_params
 from dln.config import ExperimentConfig
+from dln.ending import FAILURE, INTERRUPTED, duration, tell
+from dln.ensemble.state import thread_count
 from dln.errors import ConfigError, suggestion
-from dln.grid import parse_grid
-from dln.history import History
+from dln.experiment import MEMBERS
+from dln.launch import Recipe, write_jobs
 from dln.plan import Plan
 from dln.progress import sweep_bar
 from dln.sweep import Report, estimate, run_sweep
@@ -28,11 +30,14 @@ def sweep_from_hydra(
     config: DictConfig,
     loader: Any,
     arguments: Sequence[str],
+    launch: Callable[[list[list[str]]], Any] | None = None,
     *,
     params: Mapping[str, Any] | None = None,
     zip: Sequence[Any] = (),
     dry_run: bool = False,
     rerun: Sequence[str] = (),
+    members: int | None = None,
+    job: None = None,
 ) -> None:
     """Run the sweep of a composed config and print how it ended; leaves the process with an error if a run failed.
 
@@ -40,34 +45,45 @@ def sweep_from_hydra(
         config: The config that Hydra composed for the sweep.
         loader: Its config loader.
         arguments: Overrides from the command line.
+        launch: Runs jobs, given by their overrides, on another launcher than Hydra's basic one; None: all runs here.
         params: Overrides that the YAML lists.
         zip: Groups of keys that move together.
         dry_run: Only say what would run.
         rerun: Compute matching runs anew.
+        members: Runs trained together, and of a launcher's job, at most.
+        job: For workers only.
     """
-    schema = loader.schema
     groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
-    grid = parse_grid([*written_params(config), *arguments], groups, loader)
-
-    def compose(overrides: Sequence[str]) -> DictConfig:
-        lines = [*config.hydra.overrides.hydra, *overrides]
-        composed = loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN)
-        with open_dict(composed):
-            composed.pop("hydra")
-        return composed
-
+    settings = list(config.hydra.overrides.hydra)
+    recipe = Recipe([*written_params(config), *arguments], groups, config.hydra.job.config_name, settings)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    plan = Plan(grid, schema, compose)
+    plan = recipe.plan(loader)
     again = matching(plan, rerun)
     if dry_run:
         print(preview(plan))
         return
     directory = sweep_directory(config)
     shown = os.path.relpath(directory)
+    workers, threads = workers_of(config.hydra.launcher)
+
+    def launched(stretches: list[np.ndarray], named: bool) -> None:
+        assert launch is not None
+        print(f"launching {sum(map(len, stretches))} runs in {len(stretches)} jobs", flush=True)
+        launch(write_jobs(directory, recipe, stretches, named, threads))
+
+    at_most = members or (MEMBERS if launch is None else min(MEMBERS, max(1, -(-len(plan) // (4 * workers)))))
     try:
         with sweep_bar(len(plan)) as on_progress:
-            report = run_sweep(plan, directory, on_run=tell, on_progress=on_progress, rerun=again)
+            report = run_sweep(
+                plan,
+                directory,
+                on_run=tell,
+                on_progress=on_progress,
+                rerun=again,
+                launch=None if launch is None else launched,
+                members=at_most,
+            )
     except KeyboardInterrupt:
         print(f"interrupted; what was finished is in {shown}; {resume_line(shown)}", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -78,6 +94,16 @@ def sweep_from_hydra(
         rest = f" (all in {shown}/failed.jsonl)" if len(report.failed) > 5 else ""
         print(f"error: {len(report.failed)} of {report.runs} runs failed{rest}; {resume_line(shown)}", file=sys.stderr)
         sys.exit(FAILURE)
+
+
+def workers_of(launcher: DictConfig) -> tuple[int, int | None]:
+    """Return how many jobs a launcher runs at once, about, and the threads that each may use; None: what it finds."""
+    cores = thread_count()
+    if "joblib" not in launcher._target_:
+        return cores, None
+    asked = int(launcher.get("n_jobs") or 1)
+    workers = asked if asked > 0 else max(1, cores + 1 + asked)
+    return workers, max(1, cores // workers)
 
 
 def sweep_directory(config: DictConfig) -> Path:
@@ -131,11 +157,6 @@ def shape_of(config: ExperimentConfig) -> dict[str, Any]:
     return {**sizes, "max_steps": config.max_steps}
 
 
-def tell(config: ExperimentConfig, history: History, seconds: float, place: Path) -> None:
-    """Print how a run of a small sweep ended."""
-    print(closing_line(history, config.max_steps, seconds, os.path.relpath(place)), flush=True)
-
-
 def closing(report: Report, shown: str) -> str:
     """Say what a sweep did and where its results are.
 
@@ -165,14 +186,3 @@ def resume_line(shown: str) -> str:
     """Return what to do to compute the rest."""
     command = [*sys.argv, *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"])]
     return f"go on with: python {shlex.join(command)}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it.
-
-    >>> duration(3.21), duration(300), duration(36000)
-    ('3.2 s', '5.0 min', '10.0 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -116,6 +116,24 @@ class SweepStore:
         with self._writing(), open(self.directory / FAILED, "a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "overrides": list(overrides), "error": error}) + "\n")
 
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Return what `fail` has noted, by identity."""
+        try:
+            lines = (self.directory / FAILED).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return {}
+        return {told["run"]: told for told in map(json.loads, lines)}
+
+    def diverged(self) -> set[str]:
+        """Return the identities of the runs that diverged."""
+        runs: set[str] = set()
+        for path in self.files():
+            events = [n for n in pq.read_schema(path).names if n.startswith("diverged_at")]
+            table = pq.read_table(path, columns=[RUN, *events])
+            lost = np.any([table[name].is_valid().to_numpy() for name in events] or [np.zeros(len(table), bool)], 0)
+            runs.update(table.filter(pa.array(lost))[RUN].to_pylist())
+        return runs
+
     def forget_failures(self) -> None:
         """Forget what failed: it is tried again."""
         (self.directory / FAILED).unlink(missing_ok=True)

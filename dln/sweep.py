@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from dln import factory, store
 from dln.config import ExperimentConfig
-from dln.errors import ConfigError, DlnError
+from dln.errors import ConfigError, DlnError, LaunchError
 from dln.experiment import MEMBERS, run_resolved
 from dln.history import History
 from dln.plan import Plan, config_values
@@ -24,6 +24,9 @@ from dln.registry import import_extensions
 from dln.results import SweepStore, make_table
 
 log = logging.getLogger("dln")
+
+OnRun = Callable[[ExperimentConfig, History, float, Path], Any]
+"""Called with a run's config, its history, the seconds it took and its directory."""
 
 OWN_DIRECTORY_UP_TO = 64
 """Runs of a sweep that also get a directory each, as a single run has."""
@@ -70,9 +73,11 @@ def run_sweep(
     directory: str | Path,
     *,
     own_directories: bool | None = None,
-    on_run: Callable[[ExperimentConfig, History, float, Path], Any] | None = None,
+    on_run: OnRun | None = None,
     on_progress: Callable[[Report], Any] | None = None,
     rerun: Sequence[int] = (),
+    launch: Callable[[list[np.ndarray], bool], Any] | None = None,
+    members: int = MEMBERS,
 ) -> Report:
     """Run every cell of a plan that `directory` has no results of.
 
@@ -83,6 +88,9 @@ def run_sweep(
         on_run: Called with config, history, seconds and directory of every run that has a directory.
         on_progress: Called whenever there is more to report.
         rerun: Cells to compute anew even if there are results.
+        launch: Has stretches of cells computed elsewhere, by `compute`, and returns when that has ended, well or not;
+            told whether runs have directories. None: they are computed here.
+        members: Runs trained together at most.
 
     Raises:
         ConfigError: The directory holds runs whose fixed values differ.
@@ -97,44 +105,99 @@ def run_sweep(
         if rerun:
             results.drop({identities[cell] for cell in rerun})
         done = results.finished()
-        report.damaged = results.damaged
         results.forget_failures()
         named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
-        missing = {}
-        for cell, identity in enumerate(identities):
-            if identity not in done:
-                missing.setdefault(identity, cell)
+        report.damaged = results.damaged
         report.found = len(set(identities) & done)
-        wanted = np.zeros(len(plan), bool)
-        wanted[list(missing.values())] = True
-        for cells in plan.together():
-            for some in _stretches(plan, cells[wanted[cells]]):
-                for outcome in _attempt(plan, some, results, identities, report):
-                    _store(plan, outcome, results, identities, report)
-                    if named:
-                        _store_each(plan, outcome, results, on_run)
-                    report.seconds = time.perf_counter() - started
-                    if on_progress is not None:
-                        on_progress(report)
+        if launch is None:
+            for _ in compute(plan, _missing(plan, identities, done, members), results, report, named, on_run):
+                report.seconds = time.perf_counter() - started
+                if on_progress is not None:
+                    on_progress(report)
+        else:
+            _have_computed(plan, identities, done, results, report, lambda some: launch(some, named), members)
         results.compact({identity: cell for cell, identity in enumerate(identities)})
         report.seconds = time.perf_counter() - started
     return report
 
 
-def _stretches(plan: Plan, cells: np.ndarray) -> Iterator[np.ndarray]:
+def compute(
+    plan: Plan,
+    stretches: Iterable[np.ndarray],
+    results: SweepStore,
+    report: Report,
+    named: bool = False,
+    on_run: OnRun | None = None,
+) -> Iterator[Outcome]:
+    """Train stretches of cells, store what comes of them, and then yield it."""
+    for cells in stretches:
+        for outcome in _attempt(plan, cells, results, report):
+            _store(plan, outcome, results, report)
+            if named:
+                _store_each(plan, outcome, results, on_run)
+            yield outcome
+
+
+def _missing(plan: Plan, identities: Sequence[str], done: set[str], members: int) -> Iterator[np.ndarray]:
+    """Yield the cells without results, those together that are trained together; of equal runs only the first."""
+    first: dict[str, int] = {}
+    for cell, identity in enumerate(identities):
+        if identity not in done:
+            first.setdefault(identity, cell)
+    wanted = np.zeros(len(plan), bool)
+    wanted[list(first.values())] = True
+    for cells in plan.together():
+        yield from _stretches(plan, cells[wanted[cells]], members)
+
+
+ATTEMPTS = 10
+"""How often jobs are launched anew while each time at least one run more is finished."""
+
+
+def _have_computed(
+    plan: Plan,
+    identities: Sequence[str],
+    found: set[str],
+    results: SweepStore,
+    report: Report,
+    launch: Callable[[list[np.ndarray]], Any],
+    members: int,
+) -> None:
+    """Launch what is missing until nothing is. What is on disk is the truth: a job that died is launched again."""
+    done = found
+    for _ in range(ATTEMPTS):
+        stretches = list(_missing(plan, identities, done, members))
+        if not stretches:
+            break
+        error: Exception | None = None
+        try:
+            launch(stretches)
+        except Exception as raised:  # whatever a launcher raises when one of its workers dies
+            error = raised
+            log.warning("a job ended badly (%s); what is missing is launched again", str(raised).partition("\n")[0])
+        before, done = done, results.finished() | results.failures().keys()
+        if done == before:
+            raise LaunchError(f"the launcher's jobs finished no run: {error!r}") from error
+    ours = set(identities)
+    failures = {run: told for run, told in results.failures().items() if run in ours}
+    report.failed = [(told["overrides"], told["error"]) for told in failures.values()]
+    new = (ours & results.finished()) - found
+    report.diverged = len(new & results.diverged())
+    report.finished = len(new) - report.diverged
+
+
+def _stretches(plan: Plan, cells: np.ndarray, members: int) -> Iterator[np.ndarray]:
     """Cut cells that share tensor shapes into ensembles."""
     if len(cells) == 0:
         return
     config = plan.config(int(cells[0]))
     import_extensions(config.extensions)
-    at_once = MEMBERS if factory.autograd_reason(config) is None else ONE_BY_ONE
+    at_once = members if factory.autograd_reason(config) is None else ONE_BY_ONE
     for start in range(0, len(cells), at_once):
         yield cells[start : start + at_once]
 
 
-def _attempt(
-    plan: Plan, cells: np.ndarray, results: SweepStore, identities: Sequence[str], report: Report
-) -> Iterator[Outcome]:
+def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report) -> Iterator[Outcome]:
     """Train cells together; where that raises, halve after halve, until it is known which run it is."""
     try:
         yield _train(plan, cells)
@@ -142,10 +205,10 @@ def _attempt(
         if len(cells) == 1:
             overrides = plan.grid.overrides(int(cells[0]))
             report.failed.append((overrides, str(error)))
-            results.fail(identities[int(cells[0])], overrides, str(error))
+            results.fail(plan.identity(int(cells[0])), overrides, str(error))
             return
         for half in np.array_split(cells, 2):
-            yield from _attempt(plan, half, results, identities, report)
+            yield from _attempt(plan, half, results, report)
 
 
 def _train(plan: Plan, cells: np.ndarray) -> Outcome:
@@ -178,7 +241,7 @@ def _stacked(histories: Sequence[History]) -> dict[str, np.ndarray]:
     return curves
 
 
-def _store(plan: Plan, outcome: Outcome, results: SweepStore, identities: Sequence[str], report: Report) -> None:
+def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) -> None:
     configs = [plan.config(int(cell)) for cell in outcome.cells]
     names = sorted({name for events in outcome.events for name in events} | _event_names(configs[0]))
     events = {name: [e.get(name) for e in outcome.events] for name in names}
@@ -187,7 +250,10 @@ def _store(plan: Plan, outcome: Outcome, results: SweepStore, identities: Sequen
     with np.errstate(over="ignore"):
         curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
     table = make_table(
-        [identities[int(cell)] for cell in outcome.cells], _config_columns(configs), events, {"step": steps, **curves}
+        [plan.identity(int(cell)) for cell in outcome.cells],
+        _config_columns(configs),
+        events,
+        {"step": steps, **curves},
     )
     results.write(table)
     diverged = sum(any(name.startswith("diverged_at") for name in e) for e in outcome.events)
@@ -208,12 +274,7 @@ def _config_columns(configs: Sequence[ExperimentConfig]) -> dict[str, list[Any]]
     return {key: [row.get(key) for row in rows] for key in keys}
 
 
-def _store_each(
-    plan: Plan,
-    outcome: Outcome,
-    results: SweepStore,
-    on_run: Callable[[ExperimentConfig, History, float, Path], Any] | None,
-) -> None:
+def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun | None) -> None:
     """Give every run a directory of its own, written beside and renamed into place."""
     for run, cell in enumerate(outcome.cells.tolist()):
         config, history = plan.config(cell), outcome.histories(run)

@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 @dataclass
@@ -22,6 +25,10 @@ class DlnSweeperConf:
     """Say what would run, and stop."""
     rerun: list[str] = field(default_factory=list)
     """Compute matching runs anew, e.g. [model.gamma=0.75]."""
+    members: int | None = None
+    """Runs trained together, and of one job of a launcher, at most; null: what suits."""
+    job: str | None = None
+    """Set for the workers of a launcher."""
 
 
 class DlnSweeper(Sweeper):
@@ -37,13 +44,23 @@ class DlnSweeper(Sweeper):
         """Keep what Hydra knows."""
         self.config = config
         self.loader = hydra_context.config_loader
+        self.launcher = None
+        if config.hydra.launcher._target_ != BASIC:
+            self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that these overrides describe."""
         from dln.multirun import sweep_from_hydra
 
         assert self.config is not None  # Hydra calls `setup` first
-        return sweep_from_hydra(self.config, self.loader, arguments, **self.settings)
+        launch = None if self.launcher is None else self.launch
+        return sweep_from_hydra(self.config, self.loader, arguments, launch, **self.settings)
+
+    def launch(self, jobs: list[list[str]]) -> None:
+        """Run jobs on the launcher, and raise what the first that failed has raised."""
+        assert self.launcher is not None
+        for job in self.launcher.launch(jobs, initial_job_idx=0):
+            _ = job.return_value
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="dln", node=DlnSweeperConf, provider="dln")

@@ -15,9 +15,10 @@ from omegaconf import OmegaConf
 
 import dln
 from dln.callbacks import CALLBACKS
-from dln.cli import closing_line, user_trace
+from dln.cli import user_trace
 from dln.config import ComparativeConfig, SingleConfig, fields
 from dln.data import MATRICES
+from dln.ending import closing_line
 from dln.guide import help_text
 from dln.history import History
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS

@@ -1,7 +1,10 @@
 """Sweeps: each run is what it would be alone; what is stored is never computed twice; nothing finished is lost."""
 
+import contextlib
 import json
+import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -159,9 +162,8 @@ def test_a_metric_that_raises_for_one_member_costs_only_that_member(tmp_path):
 
 def test_a_truncated_part_is_set_aside_and_its_runs_recomputed(tmp_path, monkeypatch):
     monkeypatch.setattr(SweepStore, "compact", lambda self, order: None)
-    monkeypatch.setattr(sweep, "MEMBERS", 2)
     plan = plan_of("training.lr=0.001,0.002,0.003,0.004")
-    run_sweep(plan, tmp_path)
+    run_sweep(plan, tmp_path, members=2)
     monkeypatch.undo()
     part, _ = SweepStore(tmp_path).files()
     part.write_bytes(part.read_bytes()[:-20])
@@ -287,14 +289,19 @@ def test_hydras_own_sweeper_can_be_asked_for(door, tmp_path):
     assert len(load_run(tmp_path / "here" / "1")) == 5
 
 
+FRAGILE = """
+from dln import model_metric
+
+@model_metric("fragile")
+def fragile(model):
+    if abs(model.weights[0].std().item() - 1) < 0.3:
+        raise ValueError("too large")
+    return 0.0
+"""
+
+
 def test_a_failing_run_is_named_and_the_status_tells(door, tmp_path):
-    (tmp_path / "my_lab.py").write_text(
-        "from dln import model_metric\n\n"
-        "@model_metric('fragile')\n"
-        "def fragile(model):\n"
-        "    if abs(model.weights[0].std().item() - 1) < 0.3:\n        raise ValueError('too large')\n    return 0.0\n",
-        encoding="utf-8",
-    )
+    (tmp_path / "my_lab.py").write_text(FRAGILE, encoding="utf-8")
     argv = ["-m", "max_steps=3", "extensions=[my_lab]", "metrics=[fragile]", "model.gamma=0,1", "hydra.sweep.dir=here"]
     result = door.run(tmp_path, *argv)
     assert result.status == 1
@@ -318,3 +325,54 @@ def test_show_prints_a_table(door, tmp_path):
     np.testing.assert_allclose(table["test_loss"][0], np.mean(losses), rtol=1e-6)
     np.testing.assert_allclose(table["test_loss std"][0], np.std(losses, ddof=1), rtol=1e-5)
     assert table["test_loss"][1] is None
+
+
+# --- launchers
+
+
+def children(pid):
+    """Processes started by `pid`, and by those."""
+    below = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                below += [int(stat.parent.name), *children(int(stat.parent.name))]
+    return below
+
+
+def a_worker_at_work(driver, launcher):
+    """A process of the launcher that has more to do: joblib's go on to the next job, submitit's have one each."""
+    named = b"loky" if launcher == "joblib" else b"submitit.core._submit"
+    workers = [pid for pid in children(driver) if named in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    used = {pid: int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13]) for pid in workers}
+    return (max if launcher == "joblib" else min)(used, key=used.__getitem__)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher, door, waiting, tmp_path):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    grid = ["-m", *SMALL, "training.model_seed=0..799", "max_steps=20000", "evaluate_every=1000"]
+    jobs = ["hydra.sweep.dir=here", f"hydra/launcher={launcher}", "hydra.sweeper.members=100"]
+    if launcher == "joblib":
+        jobs.append("hydra.launcher.n_jobs=2")
+    process = door.start(tmp_path, *grid, *jobs)
+    waiting(lambda: list((tmp_path / "here" / "parts").glob("*.parquet")), "a part")
+    os.kill(a_worker_at_work(process.pid, launcher), signal.SIGKILL)
+    result = process.wait()
+    assert result.status == 0, result.err + result.out
+    assert "launched again" in result.out + result.err
+    undisturbed = door.run(tmp_path, *grid, "hydra.sweep.dir=there")
+    assert undisturbed.status == 0, undisturbed.err
+    assert_frame_equal(load_sweep(tmp_path / "here"), load_sweep(tmp_path / "there"))
+
+
+def test_failures_in_a_launchers_worker_are_reported(door, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "my_lab.py").write_text(FRAGILE, encoding="utf-8")
+    argv = ["-m", "max_steps=3", "extensions=[my_lab]", "metrics=[fragile]", "model.gamma=0,1", "hydra.sweep.dir=here"]
+    result = door.run(tmp_path, *argv, "hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
+    assert result.status == 1
+    assert "1 of 2 runs failed" in result.err
+    assert "too large" in result.err
+    assert len(load_sweep(tmp_path / "here")) == 1

@@ -1,0 +1,57 @@
+"""What is said when an experiment ends, and the status a process then leaves with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dln.errors import StorageError
+
+if TYPE_CHECKING:
+    from dln.config import ExperimentConfig
+    from dln.history import History
+
+FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+"""Exit status where a user's code or the disk failed, where a config cannot be run, and after Ctrl-C."""
+
+
+def closing_line(history: History, max_steps: int, seconds: float, where: str) -> str:
+    """Say in one line how a run ended: steps, time, final losses, where the results are.
+
+    >>> from dln.history import History
+    >>> closing_line(History([{"step": 9, "train_loss": 0.5}]), 9, 1.25, "outputs/x")
+    '9 steps in 1.2 s | train_loss 5.000e-01 | outputs/x'
+    """
+    final = history.final
+    ends = [f"{name.replace('_at', '')} at step {step}" for name, step in history.events.items()]
+    head = f"{', '.join(ends)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
+    losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
+    return " | ".join([f"{head} in {seconds:.1f} s", *([", ".join(losses)] if losses else []), where])
+
+
+def interrupted_line(directory: Path, max_steps: int, where: str) -> str:
+    """Say how far an interrupted run got."""
+    from dln.store import load_run
+
+    try:
+        last = load_run(directory).final["step"]
+    except (StorageError, KeyError):
+        return "interrupted before the first record"
+    return f"interrupted; the records to step {last} of {max_steps} are in {where}"
+
+
+def tell(config: ExperimentConfig, history: History, seconds: float, place: Path) -> None:
+    """Print how a run of a small sweep ended."""
+    print(closing_line(history, config.max_steps, seconds, os.path.relpath(place)), flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it.
+
+    >>> duration(3.21), duration(300), duration(36000)
+    ('3.2 s', '5.0 min', '10.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

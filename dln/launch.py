@@ -1,0 +1,104 @@
+"""Ensembles as jobs of a Hydra launcher: what is written for a worker, and what the worker makes of it.
+
+A job's overrides name a file in the sweep's directory and a number in it. The file holds the overrides that describe
+the grid, from which the worker makes the plan anew, and every job's cells as ranges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+from dln.ending import tell
+from dln.grid import parse_grid
+from dln.plan import Plan
+from dln.results import SweepStore
+from dln.sweep import Report, compute
+
+JOBS = ".jobs"
+"""Folder of the sweep's directory: job files, and what launchers leave behind."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a plan is made from."""
+
+    overrides: list[str]
+    """Those that describe the grid."""
+    zips: list[list[str]]
+    config_name: str | None
+    settings: list[str]
+    """Overrides of Hydra's own config."""
+
+    def plan(self, loader: Any) -> Plan:
+        """Make the plan, with Hydra's config loader."""
+
+        def compose(overrides: Sequence[str]) -> DictConfig:
+            config = loader.load_configuration(self.config_name, [*self.settings, *overrides], RunMode.RUN)
+            with open_dict(config):
+                config.pop("hydra")
+            return config
+
+        return Plan(parse_grid(self.overrides, self.zips, loader), loader.schema, compose)
+
+
+def write_jobs(
+    directory: Path, recipe: Recipe, stretches: Sequence[np.ndarray], named: bool, threads: int | None
+) -> list[list[str]]:
+    """Write the file of some jobs, one for each stretch of cells, and return each job's overrides.
+
+    Args:
+        directory: The sweep's.
+        recipe: Of the plan.
+        stretches: Cells.
+        named: Whether runs have directories of their own.
+        threads: What a job's kernels may use; None: as many as a worker finds.
+    """
+    folder = directory / JOBS
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{time.time_ns():x}.json"
+    about = {"directory": str(directory.resolve()), "named": named, "threads": threads}
+    jobs = [as_ranges(cells) for cells in stretches]
+    path.write_text(json.dumps({**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs}), encoding="utf-8")
+    common = [f"hydra.sweep.dir='{directory.resolve()}'", f"hydra.sweep.subdir={JOBS}", "hydra.output_subdir=null"]
+    return [[*common, f"hydra.sweeper.job='{path.resolve()}#{number}'"] for number in range(len(jobs))]
+
+
+def run_job(job: str, loader: Any) -> None:
+    """Compute the runs of a job, `FILE#NUMBER`, in a launcher's worker."""
+    path, _, number = job.rpartition("#")
+    told = json.loads(Path(path).read_text(encoding="utf-8"))
+    if told["threads"] is not None:
+        os.environ.setdefault("DLN_THREADS", str(told["threads"]))
+    plan = Recipe(**told["recipe"]).plan(loader)
+    cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
+    results = SweepStore(told["directory"])
+    for _ in compute(plan, [cells], results, Report(len(cells)), told["named"], tell):
+        pass
+
+
+def as_ranges(cells: np.ndarray) -> list[list[int]]:
+    """Return ascending numbers as [first, one past the last, step] of runs of them.
+
+    >>> as_ranges(np.array([3, 4, 5, 9, 11, 13]))
+    [[3, 6, 1], [9, 14, 2]]
+    """
+    spans: list[list[int]] = []
+    for cell in cells.tolist():
+        if spans and len(spans[-1]) == 2:
+            spans[-1] = [spans[-1][0], cell + 1, cell - spans[-1][0]]
+        elif spans and cell == spans[-1][1] - 1 + spans[-1][2]:
+            spans[-1][1] = cell + 1
+        else:
+            spans.append([cell, cell + 1])
+    return [span if len(span) == 3 else [*span, 1] for span in spans]
