@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dln.history import History
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
-    from dln.results import load_sweep
+    from dln.results import load_sweep, merge_sweeps, to_xarray
     from dln.store import load_run
     from dln.train import Trainer
 
@@ -35,6 +35,8 @@ _HOME = {
     "linear_teacher": "data",
     "load_run": "store",
     "load_sweep": "results",
+    "merge_sweeps": "results",
+    "to_xarray": "results",
     "model_metric": "metrics",
     "register_callback": "callbacks",
     "register_matrix": "data",
@@ -56,11 +58,13 @@ __all__ = [
     "linear_teacher",
     "load_run",
     "load_sweep",
+    "merge_sweeps",
     "model_metric",
     "register_callback",
     "register_matrix",
     "run_experiment",
     "run_experiments",
+    "to_xarray",
     "train_ensemble",
 ]
 

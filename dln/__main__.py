@@ -1,4 +1,4 @@
-"""`python -m dln show DIR`: a table of a sweep's final values."""
+"""`python -m dln show DIR`: a table of a sweep's final values; `python -m dln merge A B -o C`: one sweep of several."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ def main(argv: list[str] | None = None) -> None:
     show = commands.add_parser("show", help="a table of the final values, grouped by the keys swept over")
     show.add_argument("directory", help="the directory of a sweep")
     show.add_argument("columns", nargs="*", help="which curves to show; all of single numbers if none are named")
+    merge = commands.add_parser("merge", help="put several sweeps into one new directory")
+    merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
+    merge.add_argument("-o", "--out", required=True, help="the new directory")
+    merge.add_argument("--keep", choices=("first", "last"), default="first", help="which counts of a run in several")
     options = parser.parse_args(argv)
+    from dln.results import merge_sweeps
     from dln.show import print_table
 
     try:
-        print_table(options.directory, options.columns)
+        if options.command == "show":
+            print_table(options.directory, options.columns)
+        else:
+            count = merge_sweeps(options.directories, options.out, options.keep)
+            print(f"{count} runs in {options.out}")
     except DlnError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

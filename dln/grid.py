@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Override, OverrideType, RangeSweep,
 
 from dln.errors import ConfigError
 
+_QUOTES = ("'", '"')
 _SPAN = re.compile(r"([+~]*[^=]+)=(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
 
 
@@ -102,7 +103,7 @@ def parse_grid(overrides: Sequence[str], zips: Sequence[Sequence[str]] = (), con
     return Grid(tuple(fixed), tuple(ordered.values()))
 
 
-SETTINGS = ("zip", "rerun", "dry_run")
+SETTINGS = ("zip", "grids", "rerun", "dry_run")
 """What may be written on the command line without `hydra.sweeper.` before it."""
 
 
@@ -113,12 +114,16 @@ def spelled_out(override: str) -> str:
     ('training.batch_seed=range(0,101,10)', 'a=1')
     >>> spelled_out("zip=[a,b]"), spelled_out("rerun=[a=[1,2],b=3]")
     ('hydra.sweeper.zip=[a,b]', "hydra.sweeper.rerun=['a=[1,2]','b=3']")
+    >>> spelled_out("grids=[[a=1,2,b=3],[c=0..2]]")
+    "hydra.sweeper.grids=[['a=1,2','b=3'],['c=0..2']]"
     """
     key, _, value = override.partition("=")
     name = key.removeprefix("hydra.sweeper.")
     if name in SETTINGS:
-        if name == "rerun" and value.startswith("[") and value.endswith("]"):
-            value = f"[{','.join(map(_quoted, _parts(value[1:-1])))}]"
+        if name == "rerun":
+            value = _quoted_list(value)
+        if name == "grids" and value.startswith("[") and value.endswith("]"):
+            value = f"[{','.join(map(_quoted_list, _parts(value[1:-1])))}]"
         return f"hydra.sweeper.{name}={value}"
     match = _SPAN.fullmatch(override)
     if match is None:
@@ -144,8 +149,17 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _quoted(text: str) -> str:
-    return text if text[0] in "'\"" else f"'{text}'"
+def _quoted_list(text: str) -> str:
+    """Return a list of overrides with each in quotes, so that Hydra reads it as a list of words."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    overrides: list[str] = []
+    for part in _parts(text[1:-1]):
+        if overrides and "=" not in part:  # the next value of a sweep
+            overrides[-1] += f",{part}"
+        else:
+            overrides.append(part)
+    return f"[{','.join(o if o[0] in _QUOTES else repr(o) for o in overrides)}]"
 
 
 def _sets(override: Override) -> bool:

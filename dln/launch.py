@@ -21,7 +21,7 @@ from omegaconf import DictConfig, open_dict
 
 from dln.ending import tell
 from dln.grid import parse_grid
-from dln.plan import Plan
+from dln.plan import Plan, Plans
 from dln.results import SweepStore
 from dln.sweep import Report, compute
 
@@ -34,7 +34,9 @@ class Recipe:
     """What a plan is made from."""
 
     overrides: list[str]
-    """Those that describe the grid."""
+    """Those that all runs share, sweeps included."""
+    grids: list[list[str]]
+    """Overrides of several grids, one after the other; one without any of its own if there are none."""
     zips: list[list[str]]
     config_name: str | None
     settings: list[str]
@@ -49,7 +51,9 @@ class Recipe:
                 config.pop("hydra")
             return config
 
-        return Plan(parse_grid(self.overrides, self.zips, loader), loader.schema, compose)
+        grids = [parse_grid([*self.overrides, *grid], self.zips, loader) for grid in self.grids or [[]]]
+        plans = [Plan(grid, loader.schema, compose) for grid in grids]
+        return plans[0] if len(plans) == 1 else Plans(plans)
 
 
 def write_jobs(

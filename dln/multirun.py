@@ -34,6 +34,7 @@ def sweep_from_hydra(
     *,
     params: Mapping[str, Any] | None = None,
     zip: Sequence[Any] = (),
+    grids: Sequence[Sequence[str]] = (),
     dry_run: bool = False,
     rerun: Sequence[str] = (),
     members: int | None = None,
@@ -48,6 +49,7 @@ def sweep_from_hydra(
         launch: Runs jobs, given by their overrides, on another launcher than Hydra's basic one; None: all runs here.
         params: Overrides that the YAML lists.
         zip: Groups of keys that move together.
+        grids: Overrides of several grids, one after the other.
         dry_run: Only say what would run.
         rerun: Compute matching runs anew.
         members: Runs trained together, and of a launcher's job, at most.
@@ -55,7 +57,8 @@ def sweep_from_hydra(
     """
     groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
     settings = list(config.hydra.overrides.hydra)
-    recipe = Recipe([*written_params(config), *arguments], groups, config.hydra.job.config_name, settings)
+    shared = [*written_params(config), *arguments]
+    recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     plan = recipe.plan(loader)

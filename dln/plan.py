@@ -7,6 +7,7 @@ and the like (the schema's batchable fields) are set in copies, each value being
 
 from __future__ import annotations
 
+import bisect
 import copy
 import dataclasses
 import functools
@@ -109,6 +110,10 @@ class Plan:
     def __len__(self) -> int:
         return len(self.grid)
 
+    def overrides(self, cell: int) -> list[str]:
+        """Return the overrides that make a cell's run alone, those that vary first."""
+        return self.grid.overrides(cell)
+
     @property
     def shapes(self) -> int:
         """How many configs had to be composed."""
@@ -176,6 +181,55 @@ class Plan:
                     check_value(leaves[0], value, bounds)
                 if leaves[0] not in metadata or isinstance(value, str):
                     check_names(_with(base.config, dict.fromkeys(leaves, value)))
+
+
+class Plans(Plan):
+    """Several plans one after the other."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        """Take at least one plan."""
+        self.plans = list(plans)
+        self._starts = np.cumsum([0, *map(len, plans)]).tolist()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def overrides(self, cell: int) -> list[str]:
+        """Return the overrides that make a cell's run alone."""
+        plan, own = self._plan(cell)
+        return plan.overrides(own)
+
+    @property
+    def shapes(self) -> int:
+        """How many configs had to be composed."""
+        return sum(plan.shapes for plan in self.plans)
+
+    def config(self, cell: int) -> ExperimentConfig:
+        """Return the resolved config of a cell."""
+        plan, own = self._plan(cell)
+        return plan.config(own)
+
+    def identity(self, cell: int) -> str:
+        """Return a hash of the resolved config of a cell."""
+        plan, own = self._plan(cell)
+        return plan.identity(own)
+
+    def varying(self) -> set[str]:
+        """Return the keys that are not the same in all cells."""
+        first, *others = [plan.values(0) for plan in self.plans]
+        keys = {key for values in (first, *others) for key in values}
+        between = {key for key in keys if any(values.get(key) != first.get(key) for values in others)}
+        return between.union(*(plan.varying() for plan in self.plans))
+
+    def together(self) -> Iterator[np.ndarray]:
+        """Yield cells that can be trained together, plan by plan."""
+        for start, plan in zip(self._starts, self.plans, strict=False):
+            for cells in plan.together():
+                yield cells + start
+
+    def _plan(self, cell: int) -> tuple[Plan, int]:
+        place = bisect.bisect_right(self._starts, cell) - 1
+        return self.plans[place], cell - self._starts[place]
 
 
 def config_values(config: ExperimentConfig) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report)
         yield _train(plan, cells)
     except DlnError as error:
         if len(cells) == 1:
-            overrides = plan.grid.overrides(int(cells[0]))
+            overrides = plan.overrides(int(cells[0]))
             report.failed.append((overrides, str(error)))
             results.fail(plan.identity(int(cells[0])), overrides, str(error))
             return
@@ -290,7 +290,7 @@ def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun
             writer.finish(store.run_summary(status, outcome.engine, steps, config.max_steps, seconds, events))
         (beside / ".hydra").mkdir()
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), beside / ".hydra" / "config.yaml")
-        OmegaConf.save(OmegaConf.create(plan.grid.overrides(cell)), beside / ".hydra" / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create(plan.overrides(cell)), beside / ".hydra" / "overrides.yaml")
         beside.rename(place)
         if on_run is not None:
             on_run(config, history, seconds, place)

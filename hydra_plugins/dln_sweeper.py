@@ -21,6 +21,8 @@ class DlnSweeperConf:
     """Overrides of a sweep that a YAML file describes, e.g. {training.lr: "0.1,0.2"}."""
     zip: list[Any] = field(default_factory=list)
     """Keys that move together: [model.gamma,max_steps], or several such groups."""
+    grids: list[Any] = field(default_factory=list)
+    """Several grids one after the other, each a list of overrides: [[training.lr=1,2],[model.gamma=1,1.5]]."""
     dry_run: bool = False
     """Say what would run, and stop."""
     rerun: list[str] = field(default_factory=list)

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from dln import results, sweep
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.metrics import model_metric
-from dln.results import SweepStore, load_sweep
+from dln.plan import Plans
+from dln.results import SweepStore, load_sweep, merge_sweeps, to_xarray
 from dln.show import final_values
 from dln.store import load_run
 from dln.sweep import run_sweep
@@ -217,6 +220,71 @@ def test_a_full_disk_loses_nothing_that_was_finished(small_disk):
     assert len(load_sweep(small_disk.path, ["train_loss"])) == 1000
 
 
+def test_several_grids_are_one_sweep(tmp_path):
+    plans = Plans(
+        [plan_of("training.lr=0.001,0.002"), plan_of("model.gamma=1,1.5", "training.lr=0.002", "max_steps=10")]
+    )
+    assert plans.varying() == {"training.lr", "model.gamma", "max_steps"}
+    report = run_sweep(plans, tmp_path)
+    assert (report.runs, report.finished) == (4, 4)
+    assert_rows_are_runs_alone(load_sweep(tmp_path), plans)
+    assert [load_run(tmp_path / str(cell)).final["step"] for cell in range(4)] == [20, 20, 10, 10]
+
+
+def test_merged_sweeps_are_the_sweep_of_both(tmp_path):
+    one, two = (
+        plan_of("training.lr=0.001,0.002", "model.gamma=1"),
+        plan_of("training.lr=0.002,0.003", "model.gamma=1.2"),
+    )
+    run_sweep(one, tmp_path / "a")
+    run_sweep(two, tmp_path / "b")
+    assert merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "c") == 4
+    frame = load_sweep(tmp_path / "c")
+    assert results.swept_keys(frame) == ["model.gamma", "training.lr"]
+    assert_rows_are_runs_alone(frame, Plans([one, two]))
+    more = plan_of("training.lr=0.001,0.002,0.003", "model.gamma=1,1.2")
+    assert run_sweep(more, tmp_path / "c").found == 4  # and it goes on as a sweep of its own
+    with pytest.raises(StorageError, match="holds a sweep already"):
+        merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+
+
+def test_of_a_run_in_several_sweeps_the_first_or_the_last_counts(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002")
+    for name in ("a", "b"):
+        run_sweep(plan, tmp_path / name)
+    path = tmp_path / "b" / "results.parquet"
+    table = pq.read_table(path)
+    marked = table.set_column(table.column_names.index("diverged_at"), "diverged_at", [[7, 7]])
+    pq.write_table(marked.replace_schema_metadata(table.schema.metadata), path)
+    for keep, expected in (("first", [None, None]), ("last", [7, 7])):
+        assert merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / keep, keep) == 2
+        assert load_sweep(tmp_path / keep)["diverged_at"].to_list() == expected
+
+
+def test_sweeps_of_different_metrics_are_not_merged(tmp_path):
+    run_sweep(plan_of("training.lr=0.001,0.002"), tmp_path / "a")
+    run_sweep(plan_of("training.lr=0.001,0.002", "metrics=[weight_norm]"), tmp_path / "b")
+    with pytest.raises(StorageError, match="differ in the curves weight_norm"):
+        merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_sweep_as_an_xarray(tmp_path):
+    overrides = ["training.lr=0.001,0.002,90", "training.batch_size=2,null", "metrics=[layer_norms]", "max_steps=20"]
+    plan = plan_of(*overrides)
+    run_sweep(plan, tmp_path)
+    data = to_xarray(load_sweep(tmp_path))
+    assert data["train_loss"].dims == ("training.lr", "training.batch_size", "record")
+    assert data["layer_norms"].shape == (3, 2, 5, 4)
+    for cell in range(len(plan)):
+        config = plan.config(cell)
+        history = dln.run_experiment(config)
+        at = {"training.lr": config.training.lr, "training.batch_size": [2, None].index(config.training.batch_size)}
+        chosen = data["layer_norms"].sel({"training.lr": at["training.lr"]})[at["training.batch_size"]].to_numpy()
+        expected = history["layer_norms"].astype("float32")
+        np.testing.assert_array_equal(chosen[: len(expected)].astype("float32"), expected)
+
+
 # --- doors
 
 
@@ -280,6 +348,28 @@ def test_zips_reruns_and_yaml_params(door, tmp_path):
         result = door.run(tmp_path, *argv, f"rerun=[{wrong}]")
         assert result.status == 2
         assert named in result.err
+
+
+def test_several_grids_merging_and_showing_from_the_shell(door, tmp_path):
+    grids = "grids=[[training.lr=0.001,0.002,model.gamma=1],[training.model_seed=5..7]]"
+    result = door.run(tmp_path, "-m", *SMALL, grids, "hydra.sweep.dir=a")
+    assert result.status == 0, result.err
+    assert "5 runs" in result.out
+    frame = load_sweep(tmp_path / "a")
+    assert frame["training.model_seed"].to_list() == [0, 0, 5, 6, 7]
+    result = door.run(tmp_path, "-m", *SMALL, "training.lr=0.003", "hydra.sweep.dir=b")
+    assert result.status == 0, result.err
+    python = [sys.executable, "-m", "dln"]
+    done = subprocess.run(
+        [*python, "merge", "a", "b", "-o", "c"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "6 runs in c\n"
+    done = subprocess.run([*python, "show", "c", "test_loss"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "training.lr" in done.stdout
+    assert "0.003" in done.stdout
+    assert done.stderr == ""
+    done = subprocess.run([*python, "show", "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_hydras_own_sweeper_can_be_asked_for(door, tmp_path):
