@@ -154,7 +154,15 @@ def build_ensemble(
 
     def lane(suffix: str, configs: Sequence[ExperimentConfig]) -> Lane:
         trainings: list[TrainingConfig] = [getattr(config, f"training{suffix}") for config in configs]
-        initial = [initial_arrays(c, suffix, np.dtype(first.dtype)) for c in configs]
+        starts: dict[str, Initial] = {}  # many runs may begin alike
+
+        def start(config: ExperimentConfig, seed: int) -> Initial:
+            key = repr((getattr(config, f"model{suffix}"), seed))
+            if key not in starts:
+                starts[key] = initial_arrays(config, suffix, np.dtype(first.dtype))
+            return starts[key]
+
+        initial = [start(config, training.model_seed) for config, training in zip(configs, trainings, strict=True)]
         biases = initial[0][1]
         return Lane(
             [np.stack(layer) for layer in zip(*(weights for weights, _ in initial), strict=True)],
@@ -281,9 +289,11 @@ def build_model(
     return loaded
 
 
-def initial_arrays(
-    config: ExperimentConfig, suffix: str, dtype: np.dtype
-) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
+"""Weights of every layer, and biases if there are any."""
+
+
+def initial_arrays(config: ExperimentConfig, suffix: str, dtype: np.dtype) -> Initial:
     """Return the weights, and biases if any, that `build_model` would start from, without making a network."""
     model: ModelConfig = getattr(config, f"model{suffix}")
     seed = getattr(config, f"training{suffix}").model_seed

@@ -53,6 +53,8 @@ class Base:
     text: str
     """The canonical text of the config, with a slot for each leaf in `slots`."""
     slots: tuple[str, ...]
+    values: dict[str, Any]
+    """The value of every key of the config."""
 
 
 class Plan:
@@ -101,7 +103,9 @@ class Plan:
             resolved = resolve(config, schema)
             check_names(resolved)
             slots = tuple(sorted({_leaf(p) for d in direct for leaves in d.leaves for p in leaves} - _shared(schema)))
-            base = Base(resolved, tuple(direct), structure(resolved), _template(resolved, slots), slots)
+            base = Base(
+                resolved, tuple(direct), structure(resolved), _template(resolved, slots), slots, config_values(resolved)
+            )
             self._bases[place] = base
             for d in direct:
                 self._check_values(base, d, check_names)
@@ -126,11 +130,13 @@ class Plan:
 
     def values(self, cell: int) -> dict[str, Any]:
         """Return the value of every key of a cell, those of free mappings one by one."""
-        return config_values(self.config(cell))
+        base, places = self._base(cell)
+        swept = {p: v for p, v in _assignments(base, places).items() if not p.startswith("shared.")}
+        return {**base.values, **swept}
 
     def varying(self) -> set[str]:
         """Return the keys that are not the same in all cells."""
-        bases = [config_values(base.config) for base in self._bases.values()]
+        bases = [base.values for base in self._bases.values()]
         keys = {key for values in bases for key in values}
         swept = {
             path
@@ -142,11 +148,17 @@ class Plan:
         }
         return swept - _shared(self.schema) | {k for k in keys if any(v.get(k) != bases[0].get(k) for v in bases)}
 
+    @functools.cached_property
+    def identities(self) -> list[str]:
+        """Every cell's `identity`."""
+        return [self.identity(cell) for cell in range(len(self))]
+
     def identity(self, cell: int) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
-        base, _ = self._base(cell)
-        config = self.config(cell)
-        values = [_text(_get(config, slot)) for slot in base.slots]
+        base, places = self._base(cell)
+        swept = _assignments(base, places)
+        # A value is its own slot, or inside a mapping that is one.
+        values = [_text(swept[slot] if slot in swept else _get(_with(base.config, swept), slot)) for slot in base.slots]
         return hashlib.blake2b(base.text.format(*values).encode(), digest_size=12).hexdigest()
 
     def together(self) -> Iterator[np.ndarray]:
@@ -213,6 +225,11 @@ class Plans(Plan):
         """Return a hash of the resolved config of a cell."""
         plan, own = self._plan(cell)
         return plan.identity(own)
+
+    def values(self, cell: int) -> dict[str, Any]:
+        """Return the value of every key of a cell."""
+        plan, own = self._plan(cell)
+        return plan.values(own)
 
     def varying(self) -> set[str]:
         """Return the keys that are not the same in all cells."""

@@ -19,7 +19,7 @@ from dln.config import ExperimentConfig
 from dln.errors import ConfigError, DlnError, LaunchError
 from dln.experiment import MEMBERS, run_resolved
 from dln.history import History
-from dln.plan import Plan, config_values
+from dln.plan import Plan
 from dln.registry import import_extensions
 from dln.results import SweepStore, make_table
 
@@ -100,7 +100,7 @@ def run_sweep(
     with results.locked():
         started = time.perf_counter()
         report = Report(len(plan))
-        identities = [plan.identity(cell) for cell in range(len(plan))]
+        identities = plan.identities
         _describe(plan, results)
         if rerun:
             results.drop({identities[cell] for cell in rerun})
@@ -205,7 +205,7 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report)
         if len(cells) == 1:
             overrides = plan.overrides(int(cells[0]))
             report.failed.append((overrides, str(error)))
-            results.fail(plan.identity(int(cells[0])), overrides, str(error))
+            results.fail(plan.identities[int(cells[0])], overrides, str(error))
             return
         for half in np.array_split(cells, 2):
             yield from _attempt(plan, half, results, report)
@@ -242,36 +242,32 @@ def _stacked(histories: Sequence[History]) -> dict[str, np.ndarray]:
 
 
 def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) -> None:
-    configs = [plan.config(int(cell)) for cell in outcome.cells]
-    names = sorted({name for events in outcome.events for name in events} | _event_names(configs[0]))
+    config, count = plan.config(int(outcome.cells[0])), len(outcome.cells)
+    rows = [plan.values(int(cell)) for cell in outcome.cells]
+    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    names = sorted({name for events in outcome.events for name in events} | _event_names(config))
     events = {name: [e.get(name) for e in outcome.events] for name in names}
-    kind = np.dtype(configs[0].dtype)
-    steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (len(configs), len(outcome.curves["step"])))
+    kind = np.dtype(config.dtype)
+    steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (count, len(outcome.curves["step"])))
     with np.errstate(over="ignore"):
         curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
     table = make_table(
-        [plan.identity(int(cell)) for cell in outcome.cells],
-        _config_columns(configs),
+        [plan.identities[int(cell)] for cell in outcome.cells],
+        columns,
         events,
         {"step": steps, **curves},
     )
     results.write(table)
     diverged = sum(any(name.startswith("diverged_at") for name in e) for e in outcome.events)
     report.diverged += diverged
-    report.finished += len(configs) - diverged
+    report.finished += count - diverged
     report.trajectories += outcome.trajectories
-    report.lanes += len(configs) * len(factory.suffixes(configs[0]))
+    report.lanes += count * len(factory.suffixes(config))
     report.ensembles += 1
 
 
 def _event_names(config: ExperimentConfig) -> set[str]:
     return {f"diverged_at{suffix}" for suffix in factory.suffixes(config)}
-
-
-def _config_columns(configs: Sequence[ExperimentConfig]) -> dict[str, list[Any]]:
-    rows = [config_values(config) for config in configs]
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return {key: [row.get(key) for row in rows] for key in keys}
 
 
 def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun | None) -> None:
