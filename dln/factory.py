@@ -59,7 +59,7 @@ def build(
     if reason is None:
         from dln.ensemble.engine import SoloRun
 
-        return SoloRun(build_ensemble([config], dataset, checkpoints))
+        return SoloRun(build_ensemble([config], dataset, None if checkpoints is None else [checkpoints]))
     if config.engine == "auto":
         log.info("engine: autograd, because of %s", reason)
     return build_trainer(config, dataset, checkpoints)
@@ -128,7 +128,7 @@ def build_trainer(
 
 
 def build_ensemble(
-    configs: Sequence[ExperimentConfig], dataset: Dataset | None = None, checkpoints: Path | None = None
+    configs: Sequence[ExperimentConfig], dataset: Dataset | None = None, checkpoints: Sequence[Path] | None = None
 ) -> Ensemble:
     """Return the compiled engine's ensemble of runs whose configs differ in batchable fields only.
 
@@ -137,7 +137,7 @@ def build_ensemble(
     Args:
         configs: Resolved configs that the compiled engine covers.
         dataset: Data for all, instead of what each config describes.
-        checkpoints: Where to save weights; for an ensemble of one.
+        checkpoints: Where to save each run's weights; then none is shared.
     """
     from dln.ensemble.coverage import make_rule
     from dln.ensemble.engine import Ensemble
@@ -152,7 +152,7 @@ def build_ensemble(
             datasets[repr(config.data)] = build_dataset(config.data, model.in_dim, model.out_dim).to(dtype, "cpu")
     places = {key: place for place, key in enumerate(datasets)}
 
-    def lane(suffix: str, configs: Sequence[ExperimentConfig]) -> Lane:
+    def lane(suffix: str, configs: Sequence[ExperimentConfig], folders: Sequence[Path | None]) -> Lane:
         trainings: list[TrainingConfig] = [getattr(config, f"training{suffix}") for config in configs]
         starts: dict[str, Initial] = {}  # many runs may begin alike
 
@@ -174,15 +174,17 @@ def build_ensemble(
             batch_seeds=[t.batch_seed for t in trainings],
             rule=make_rule(trainings[0].optimizer, trainings[0].optimizer_params),
             max_steps=first.max_steps,
-            callbacks=[_callbacks(config, suffix, checkpoints) for config in configs],
+            callbacks=[_callbacks(c, suffix, folder) for c, folder in zip(configs, folders, strict=True)],
         )
 
     lanes, members = {}, {}
+    saved = checkpoints or [None] * len(configs)
     for suffix in suffixes(first):
-        distinct: dict[str, int] = {}
-        members[suffix] = np.array([distinct.setdefault(trajectory(c, suffix), len(distinct)) for c in configs])
+        distinct: dict[tuple[str, Path | None], int] = {}
+        keys = [(trajectory(config, suffix), place) for config, place in zip(configs, saved, strict=True)]
+        members[suffix] = np.array([distinct.setdefault(key, len(distinct)) for key in keys])
         chosen = np.unique(members[suffix], return_index=True)[1]
-        lanes[suffix] = lane(suffix, [configs[i] for i in chosen])
+        lanes[suffix] = lane(suffix, [configs[i] for i in chosen], [saved[i] for i in chosen])
     return Ensemble(
         lanes,
         members=members,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ def run_sweep(
         done = results.finished()
         results.forget_failures()
         named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
+        named = named or plan.config(0).checkpoint_every is not None
         report.damaged = results.damaged
         report.found = len(set(identities) & done)
         if launch is None:
@@ -200,7 +202,7 @@ def _stretches(plan: Plan, cells: np.ndarray, members: int) -> Iterator[np.ndarr
 def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report) -> Iterator[Outcome]:
     """Train cells together; where that raises, halve after halve, until it is known which run it is."""
     try:
-        yield _train(plan, cells)
+        yield _train(plan, cells, results)
     except DlnError as error:
         if len(cells) == 1:
             overrides = plan.overrides(int(cells[0]))
@@ -211,15 +213,22 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report)
             yield from _attempt(plan, half, results, report)
 
 
-def _train(plan: Plan, cells: np.ndarray) -> Outcome:
+def _train(plan: Plan, cells: np.ndarray, results: SweepStore) -> Outcome:
     configs = [plan.config(int(cell)) for cell in cells]
+    checkpoints = None
+    if configs[0].checkpoint_every is not None:
+        places = [_beside(results.directory, plan.identities[int(cell)]) for cell in cells]
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)  # of a sweep that was killed
+        checkpoints = [place / store.CHECKPOINTS for place in places]
     started = time.perf_counter()
     if factory.autograd_reason(configs[0]) is None:
-        ensemble = factory.build_ensemble(configs).run()
+        ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
         curves, events = ensemble.curves(), [ensemble.events(run) for run in range(len(configs))]
         trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
     else:
-        runs = [run_resolved(config) for config in configs]
+        each = checkpoints or [None] * len(configs)
+        runs = [factory.build(config, None, path).run() for config, path in zip(configs, each, strict=True)]
         curves, events = _stacked(runs), [run.events for run in runs]
         trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
     return Outcome(cells, curves, events, history, trajectories, engine, time.perf_counter() - started)
@@ -273,30 +282,39 @@ def _event_names(config: ExperimentConfig) -> set[str]:
 def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun | None) -> None:
     """Give every run a directory of its own, written beside and renamed into place."""
     for run, cell in enumerate(outcome.cells.tolist()):
-        config, history = plan.config(cell), outcome.histories(run)
-        place = _free(results.directory, cell)
-        beside = place.with_name(f".{place.name}.tmp")
-        seconds = outcome.seconds / len(outcome.cells)
+        config, history, identity = plan.config(cell), outcome.histories(run), plan.identities[cell]
+        beside, seconds = _beside(results.directory, identity), outcome.seconds / len(outcome.cells)
+        (beside / store.HISTORY).unlink(missing_ok=True)  # of a sweep that was killed
         with store.RunWriter(beside) as writer:
             for record in history:
                 writer.append(record)
             status = "finished" if history.diverged_at is None else "diverged"
             steps = max(history.events.values(), default=config.max_steps)
-            events = history.events
-            writer.finish(store.run_summary(status, outcome.engine, steps, config.max_steps, seconds, events))
-        (beside / ".hydra").mkdir()
+            told = store.run_summary(status, outcome.engine, steps, config.max_steps, seconds, history.events)
+            writer.finish({**told, "run": identity})
+        (beside / ".hydra").mkdir(exist_ok=True)
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), beside / ".hydra" / "config.yaml")
         OmegaConf.save(OmegaConf.create(plan.overrides(cell)), beside / ".hydra" / "overrides.yaml")
+        place = _place(results.directory, cell, identity)
         beside.rename(place)
         if on_run is not None:
             on_run(config, history, seconds, place)
 
 
-def _free(directory: Path, cell: int) -> Path:
-    """Return the path of a run's directory: its number in the sweep, or the next one that is free."""
-    while (directory / str(cell)).exists():
-        cell += 1
-    return directory / str(cell)
+def _beside(directory: Path, identity: str) -> Path:
+    """Return where a run's directory is written."""
+    return directory / f".{identity}.tmp"
+
+
+def _place(directory: Path, cell: int, identity: str) -> Path:
+    """Return a free path for a run's directory: its number, where no other run has that; earlier results give way."""
+    place = directory / str(cell)
+    if place.exists():
+        told = json.loads((place / store.SUMMARY).read_text(encoding="utf-8"))
+        if told.get("run") != identity:
+            place = directory / f"{cell}-{identity[:8]}"
+        shutil.rmtree(place, ignore_errors=True)
+    return place
 
 
 def _describe(plan: Plan, results: SweepStore) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dln.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.factory import check_names
+from dln.grid import parse_grid, spelled_out
+from dln.results import load_sweep
 from dln.store import load_run
+from dln.sweep import OWN_DIRECTORY_UP_TO
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -71,8 +72,7 @@ def expected_runs(argv: list[str]) -> int:
     """The number of runs that a command makes: for a sweep the product of the numbers of values."""
     if "-m" not in argv and "--multirun" not in argv:
         return 1
-    overrides = [a for a in argv if not a.startswith("-")]
-    return len(BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0])
+    return len(parse_grid([spelled_out(a) for a in argv if not a.startswith("-")]))
 
 
 def test_the_readme_holds_every_promised_command():
@@ -92,6 +92,10 @@ def test_command(command, door, tmp_path):
     assert result.err == ""
     if is_question(argv):
         assert result.out.strip()
+        return
+    if expected_runs(argv) > OWN_DIRECTORY_UP_TO:
+        (directory,) = (a.partition("=")[2] for a in argv if a.startswith("hydra.sweep.dir="))
+        assert len(load_sweep(result.cwd / directory)) == expected_runs(argv)
         return
     closing = [line for line in result.out.splitlines() if " | " in line and "[HYDRA]" not in line]
     directories = {result.cwd / line.rpartition(" | ")[2] for line in closing}

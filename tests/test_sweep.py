@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 
 import dln
@@ -88,12 +89,38 @@ def test_small_sweeps_have_a_directory_for_each_run(tmp_path):
         assert (summary["status"], summary["steps"], summary["max_steps"]) == ("finished", 20, 20)
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "RMSprop"])
+def test_weights_are_saved_in_every_runs_directory(tmp_path, optimizer):
+    plan = plan_of("training.batch_seed=1,2", "checkpoint_every=10", f"training.optimizer={optimizer}")
+    run_sweep(plan, tmp_path, own_directories=False)
+    for cell in range(2):
+        dln.run_experiment(plan.config(cell), directory=tmp_path / "alone" / str(cell))
+        for step in (0, 10, 20):
+            saved, alone = (
+                d / str(cell) / "checkpoints" / f"step_{step:08d}.npz" for d in (tmp_path, tmp_path / "alone")
+            )
+            assert saved.read_bytes() == alone.read_bytes()
+
+
+def test_directories_of_other_runs_are_left_alone(tmp_path):
+    run_sweep(plan_of("training.lr=0.001,0.002"), tmp_path)
+    plan = plan_of("training.lr=0.003,0.002")
+    (tmp_path / f".{plan.identity(0)}.tmp").mkdir()
+    (tmp_path / f".{plan.identity(0)}.tmp" / "history.jsonl").write_text("of a killed sweep", encoding="utf-8")
+    run_sweep(plan, tmp_path, rerun=[1])
+    rates = {d.name[:2]: OmegaConf.load(d / ".hydra" / "config.yaml").training.lr for d in tmp_path.glob("[0-9]*")}
+    assert rates == {"0": 0.001, "1": 0.002, "0-": 0.003}
+
+
 def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
     trained = []
     train = sweep._train
-    monkeypatch.setattr(
-        sweep, "_train", lambda plan, cells: trained.extend(map(plan.values, cells)) or train(plan, cells)
-    )
+
+    def watched(plan, cells, results):
+        trained.extend(map(plan.values, cells))
+        return train(plan, cells, results)
+
+    monkeypatch.setattr(sweep, "_train", watched)
     run_sweep(plan_of("training.batch_seed=0..3", "training.batch_size=2"), tmp_path)
     assert len(trained) == 4
     trained.clear()

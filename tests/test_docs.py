@@ -1,0 +1,65 @@
+"""The page on sweeps: its commands and examples, one after the other in one directory, as a reader would."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import dln
+from dln.compose import resolve
+from dln.config import SingleConfig
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+STEPS = 12
+"""Steps of every run here, for speed."""
+
+
+def blocks(language):
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fences if name == language]
+
+
+def test_all_commands_and_then_the_python_example(door, tmp_path, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line and not line.startswith("#")]
+    assert len(lines) > 12
+    for line in lines:
+        _, *argv = shlex.split(line)
+        if argv[:2] == ["-m", "dln"]:
+            done = subprocess.run([sys.executable, *argv], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            continue
+        result = door.run(tmp_path, *argv[1:], f"max_steps={STEPS}", door=argv[0])
+        assert result.status == 0, f"{line}\n{result.err}"
+        assert " runs" in result.out
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python"):
+        names = {}
+        exec(block, names)
+        assert len(names["frame"]) == 3 * 120
+        assert names["final"].is_finite().all()
+        assert set(names["data"].sizes.values()) == {3, 120, STEPS + 1}
+    assert len(dln.load_sweep("both")) == 3 * 120  # those of `first` are among those of `study`
+
+
+def test_what_a_changed_value_is_answered(door, tmp_path):
+    for gamma, status in (("1.0", 0), ("1.5", 2)):
+        result = door.run(
+            tmp_path, "-m", "max_steps=3", "training.lr=0.1,0.2", f"model.gamma={gamma}", "hydra.sweep.dir=study"
+        )
+        assert result.status == status
+    (answer,) = [block for block in blocks("") if "fixed values" in block]
+    assert result.err == answer
+
+
+def test_yaml_examples_are_configs():
+    for block in blocks("yaml"):
+        example = yaml.safe_load(block)
+        sweeper = example.pop("hydra")["sweeper"]
+        example.pop("defaults", None)
+        resolve(example, SingleConfig)
+        assert set(sweeper) <= {"params", "members"}
