@@ -13,5 +13,6 @@ format:  ## what check can mend by itself
 test:  ## the whole test-suite, on all cores
 	python -m pytest
 
-bench:  ## ratios against a plain PyTorch loop (three minutes)
+bench:  ## ratios against a plain PyTorch loop, and against Hydra's multirun (five minutes)
 	python benchmarks/engine.py
+	python benchmarks/sweep.py

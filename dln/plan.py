@@ -126,7 +126,7 @@ class Plan:
     def config(self, cell: int) -> ExperimentConfig:
         """Return the resolved config of a cell."""
         base, places = self._base(cell)
-        return _with(base.config, _assignments(base, places))
+        return with_values(base.config, _assignments(base, places))
 
     def values(self, cell: int) -> dict[str, Any]:
         """Return the value of every key of a cell, those of free mappings one by one."""
@@ -158,7 +158,9 @@ class Plan:
         base, places = self._base(cell)
         swept = _assignments(base, places)
         # A value is its own slot, or inside a mapping that is one.
-        values = [_text(swept[slot] if slot in swept else _get(_with(base.config, swept), slot)) for slot in base.slots]
+        values = [
+            _text(swept[slot] if slot in swept else _get(with_values(base.config, swept), slot)) for slot in base.slots
+        ]
         return hashlib.blake2b(base.text.format(*values).encode(), digest_size=12).hexdigest()
 
     def together(self) -> Iterator[np.ndarray]:
@@ -192,7 +194,7 @@ class Plan:
                 if leaves[0] in metadata:
                     check_value(leaves[0], value, bounds)
                 if leaves[0] not in metadata or isinstance(value, str):
-                    check_names(_with(base.config, dict.fromkeys(leaves, value)))
+                    check_names(with_values(base.config, dict.fromkeys(leaves, value)))
 
 
 class Plans(Plan):
@@ -337,7 +339,7 @@ def _assignments(base: Base, places: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _with(node: Any, assignments: Mapping[str, Any]) -> Any:
+def with_values(node: Any, assignments: Mapping[str, Any]) -> Any:
     """Return a copy of a config, or of a part of it, with values at dotted paths."""
     heads: dict[str, dict[str, Any]] = {}
     for path, value in assignments.items():
@@ -346,7 +348,7 @@ def _with(node: Any, assignments: Mapping[str, Any]) -> Any:
     changed = {}
     for head, inner in heads.items():
         old = node.get(head) if isinstance(node, Mapping) else getattr(node, head)
-        changed[head] = inner[""] if "" in inner else _with({} if old is None else old, inner)
+        changed[head] = inner[""] if "" in inner else with_values({} if old is None else old, inner)
     return {**node, **changed} if isinstance(node, Mapping) else dataclasses.replace(node, **changed)
 
 
