@@ -2,8 +2,8 @@
 
     python benchmarks/sweep.py [--runs 1000 10000] [--sample 6]
 
-Width 10, 5,000 steps, batch size 1, 250 records of three numbers. Prints the ratios, what a run costs beyond its training, and
-what its results take on disk and to load.
+Width 10, 5,000 steps, batch size 1, 250 records of three numbers. Prints the ratios, what a run costs beyond its
+training, and what its results take on disk and to load.
 """
 
 from __future__ import annotations
@@ -56,12 +56,8 @@ def main() -> None:
         slow = ["hydra/sweeper=basic", "engine=autograd"]
         one, many = (command(n, *slow, f"hydra.sweep.dir={place}/stock{n}") for n in (1, 1 + options.sample))
         stock = (many - one) / options.sample
-        print(
-            f"Hydra's multirun, autograd: {stock:.2f} s a run, measured on {options.sample}; {one:.1f} s with start-up\n"
-        )
-        print(
-            "| runs | seconds | ratio | beyond training, ms a run | MB | of raw float32 | one curve loads in | again |"
-        )
+        print(f"Hydra's multirun, autograd: {stock:.2f} s a run, measured on {options.sample}; one alone {one:.1f} s\n")
+        print("| runs | seconds | ratio | not training, ms a run | MB | of raw float32 | a curve loads in | again |")
         print("|---|---|---|---|---|---|---|---|")
         for runs in options.runs:
             directory = f"{place}/ours{runs}"

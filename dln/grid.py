@@ -6,7 +6,7 @@ are a shorthand, ends included as in the shell's {0..100}.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,13 +201,3 @@ def _zipped(axes: Sequence[Axis]) -> Axis:
         tuple(column for axis in axes for column in axis.columns),
         any(axis.is_group for axis in axes),
     )
-
-
-def cells(count: int, at_once: int) -> Iterator[range]:
-    """Cut range(count) into stretches.
-
-    >>> list(cells(5, 2))
-    [range(0, 2), range(2, 4), range(4, 5)]
-    """
-    for start in range(0, count, at_once):
-        yield range(start, min(start + at_once, count))
