@@ -109,7 +109,6 @@ class Plan:
             self._bases[place] = base
             for d in direct:
                 self._check_values(base, d, check_names)
-        self.leaves = [key for key, _ in fields(schema) if not key.startswith("shared.")]
 
     def __len__(self) -> int:
         return len(self.grid)

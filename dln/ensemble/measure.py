@@ -108,9 +108,14 @@ class Sight:
         finite = [np.isfinite(a).all(axis=tuple(range(2, a.ndim))) for a in self.arrays]
         return np.logical_and.reduce(finite)
 
-    def views(self, members: np.ndarray) -> Iterator[View]:
-        """Yield all records of some members, [block, ...], in blocks that fit the cache; those not finite are zeros."""
-        records, cut = len(self.arrays[0]), max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
+    @property
+    def at_once(self) -> int:
+        """How many members' weights fit the cache."""
+        return max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
+
+    def views(self, members: np.ndarray, cut: int) -> Iterator[View]:
+        """Yield all records of some members in blocks [cut, ...]; those that are not finite are zeros."""
+        records = len(self.arrays[0])
         lost = np.logical_not(self.finite[:, members]).reshape(-1)
         flat = [a[:, members].reshape(records * len(members), *a.shape[2:]) for a in self.arrays]
         for start in range(0, len(lost), cut):
@@ -180,7 +185,7 @@ class Probe:
             for metric in self.metrics:
                 with naming(f"metric {metric.label!r}", step):
                     if metric.batched:
-                        found = _batched(metric, supply, [sight.views(everyone)], len(kept[key][0].offsets), key)
+                        found = _batched(metric, supply, [sight], [everyone], key)
                     else:
                         rows = {m: metric.columns(metric(model, data=data), key) for m, model, data in sight.solos}
                         found = stacked(rows, len(everyone))
@@ -199,9 +204,7 @@ class Probe:
         for metric in self.pair_metrics:
             with naming(f"comparative metric {metric.label!r}", step):
                 if metric.batched:
-                    views = [sight.views(members[key]) for key, sight in sights.items()]
-                    records = len(next(iter(sights.values())).kept[0].offsets)
-                    columns |= _batched(metric, supply, views, records)
+                    columns |= _batched(metric, supply, [*sights.values()], [members[key] for key in sights])
                 else:
                     ours, theirs = ({m: model for m, model, _ in sight.solos} for sight in sights.values())
                     pairs = enumerate(zip(*(members[key].tolist() for key in sights), strict=True))
@@ -217,14 +220,20 @@ def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def _batched(
-    metric: Metric, supply: Mapping[str, Tensor], views: Sequence[Iterator[View]], records: int, suffix: str = ""
+    metric: Metric,
+    supply: Mapping[str, Tensor],
+    sights: Sequence[Sight],
+    members: Sequence[np.ndarray],
+    suffix: str = "",
 ) -> dict[str, np.ndarray]:
-    """Return the columns [T, R, ...] of a batched metric, from quantities [T, R, ...] or from views of models."""
+    """Return the columns [T, R, ...] of a batched metric, of quantities or of models: one lane's, or pairs of two's."""
     if metric.of_quantities:
         return metric.batched_columns(metric.value(supply), suffix)
+    cut = min(sight.at_once for sight in sights)
+    views = [sight.views(of, cut) for sight, of in zip(sights, members, strict=True)]
     parts = [metric.batched_columns(metric(*sides), suffix) for sides in zip(*views, strict=True)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: values.reshape(records, -1, *values.shape[1:]) for name, values in columns.items()}
+    return {name: values.reshape(-1, len(members[0]), *values.shape[1:]) for name, values in columns.items()}
 
 
 def _pair_quantities(a: Sight, b: Sight, member_a: np.ndarray, member_b: np.ndarray) -> dict[str, np.ndarray]:

@@ -230,6 +230,21 @@ def test_pairs_whose_lanes_are_parted_differently_agree_with_autograd():
             np.testing.assert_allclose(ensemble.history(run)[name], expected[name], rtol=1e-10, atol=1e-12)
 
 
+def test_batched_metrics_of_models_of_different_width_see_the_same_runs():
+    @comparative_metric("test_engine_batched_pair", batched=True)
+    def pair(model_a, model_b):
+        ends = [w for model in (model_a, model_b) for w in (model.weights[0], model.weights[-1])]
+        return torch.stack([w.square().sum((-2, -1)) for w in ends], -1)
+
+    name = "test_engine_batched_pair"
+    base = {"max_steps": 9, "dtype": "float64", "comparative_metrics": [name]}
+    base |= {"model_a": {"hidden_dim": 30}, "model_b": {"hidden_dim": 100}, "training_b": {"lr": 0.001}}
+    seeds = [{**base, "training_a": {"model_seed": m}} for m in range(40)]
+    ensemble = factory.build_ensemble([resolve(c, ComparativeConfig) for c in seeds]).run()
+    alone = factory.build(resolve({**seeds[33], "engine": "autograd"}, ComparativeConfig)).run()
+    np.testing.assert_allclose(ensemble.history(33)[name], alone[name], rtol=1e-10)
+
+
 @pytest.mark.parametrize("lr_b", [0.01, 0.005, 1e3])
 def test_comparisons_agree_with_autograd(lr_b):
     @comparative_metric("test_engine_pair")
