@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dln.history import History
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
-    from dln.results import load_sweep, merge_sweeps, to_xarray
+    from dln.results import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.store import load_run
     from dln.train import Trainer
 
@@ -36,6 +36,7 @@ _HOME = {
     "load_run": "store",
     "load_sweep": "results",
     "merge_sweeps": "results",
+    "scan_sweep": "results",
     "to_xarray": "results",
     "model_metric": "metrics",
     "register_callback": "callbacks",
@@ -64,6 +65,7 @@ __all__ = [
     "register_matrix",
     "run_experiment",
     "run_experiments",
+    "scan_sweep",
     "to_xarray",
     "train_ensemble",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dln.compose import written_params
 from dln.config import ExperimentConfig
@@ -100,13 +100,21 @@ def sweep_from_hydra(
 
 
 def workers_of(launcher: DictConfig) -> tuple[int, int | None]:
-    """Return how many jobs a launcher runs at once, about, and the threads that each may use; None: what it finds."""
-    cores = thread_count()
-    if "joblib" not in launcher._target_:
-        return cores, None
-    asked = int(launcher.get("n_jobs") or 1)
-    workers = asked if asked > 0 else max(1, cores + 1 + asked)
-    return workers, max(1, cores // workers)
+    """Return how many jobs a launcher runs at once, about, and the threads each may use; None: the cores it finds.
+
+    Threads are what a job has been given: a joblib worker its share of the machine, a Ray task its `num_cpus`, a
+    submitit job its `cpus_per_task`; on Slurm a job sees no other cores anyway.
+    """
+    cores, kind = thread_count(), launcher._target_
+    if "joblib" in kind:
+        asked = int(launcher.get("n_jobs") or 1)
+        workers = asked if asked > 0 else max(1, cores + 1 + asked)
+        return workers, max(1, cores // workers)
+    if "ray" in kind:
+        given = int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1)
+        return max(1, cores // given), given
+    given = launcher.get("cpus_per_task")
+    return cores, int(given) if given else 1 if "Local" in kind else None
 
 
 def sweep_directory(config: DictConfig) -> Path:
@@ -149,7 +157,8 @@ def preview(plan: Plan) -> str:
         rows.append(f"  {len(cells)} runs on the {guess.engine} engine, about {duration(guess.seconds)}: {told}")
     shown = rows if len(rows) <= 20 else [*rows[:20], f"  ... and {len(rows) - 20} more"]
     total = f"together about {duration(seconds)} and {size / 1e6:.1f} MB; nothing was run or written"
-    return "\n".join([f"{len(plan)} runs, {len(rows)} kinds that are trained together:", *shown, total])
+    kinds = "one kind, trained together" if len(rows) == 1 else f"{len(rows)} kinds, each trained together"
+    return "\n".join([f"{len(plan)} runs of {kinds}:", *shown, total])
 
 
 def shape_of(config: ExperimentConfig) -> dict[str, Any]:

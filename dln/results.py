@@ -306,12 +306,7 @@ def load_sweep(
     """
     import polars as pl
 
-    store = SweepStore(directory)
-    files = store.files()
-    if not files:
-        what = "no run of it is finished" if store.description() else f"there is no {SWEEP}"
-        raise StorageError(f"no results of a sweep in {directory}: {what}")
-    wanted = None
+    files, wanted = _files_of(directory), None
     if columns is not None:
         about = [_about(path) for path in files]
         known = dict.fromkeys(name for a in about for kind in ("curves", "events") for name in a[kind])
@@ -326,11 +321,34 @@ def load_sweep(
     return frame.drop(same)
 
 
+def scan_sweep(directory: str | Path) -> polars.LazyFrame:
+    """Return a sweep's results as a lazy polars frame, all keys of the config included: only what is used is read.
+
+    Raises:
+        StorageError: There is no sweep, or it has no finished run yet.
+    """
+    import polars as pl
+
+    frames = [pl.scan_parquet(path) for path in _files_of(directory)]
+    if len(frames) == 1:
+        return frames[0]
+    return pl.concat(frames, how="diagonal_relaxed").unique(RUN, keep="first", maintain_order=True)
+
+
 def swept_keys(frame: polars.DataFrame) -> list[str]:
     """Return the keys of the config among the columns of a loaded sweep."""
     import polars as pl
 
     return [name for name in frame.columns if "." in name and not isinstance(frame[name].dtype, pl.List | pl.Array)]
+
+
+def _files_of(directory: str | Path) -> list[Path]:
+    store = SweepStore(directory)
+    files = store.files()
+    if not files:
+        what = "no run of it is finished" if store.description() else f"there is no {SWEEP}"
+        raise StorageError(f"no results of a sweep in {directory}: {what}")
+    return files
 
 
 def _about(path: Path) -> dict[str, list[str]]:

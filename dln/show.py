@@ -55,10 +55,12 @@ def print_table(directory: str | Path, columns: Sequence[str] = ()) -> None:
     names = [name for name in frame.columns if not name.endswith(" std")]
     table = Table(title=f"final values, mean ± standard deviation over runs: {directory}", title_justify="left")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in frame.iter_rows(named=True):
         table.add_row(*(_cell(row, name) for name in names))
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    console = console if console.is_terminal else Console(width=1000)  # a pipe is as wide as the table
+    console.print(table)
 
 
 def _cell(row: dict, name: str) -> str:

@@ -20,6 +20,7 @@ from dln import results, sweep
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.metrics import model_metric
+from dln.multirun import workers_of
 from dln.plan import Plans
 from dln.results import SweepStore, load_sweep, merge_sweeps, to_xarray
 from dln.show import final_values
@@ -223,6 +224,57 @@ def test_a_second_driver_is_refused(tmp_path):
     assert run_sweep(plan, tmp_path).finished == 2
 
 
+def test_a_lazy_frame_holds_the_same(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002", "model.num_hidden=1,2", "metrics=[layer_norms]")
+    run_sweep(plan, tmp_path)
+    for _ in range(2):
+        lazy = results.scan_sweep(tmp_path).collect()
+        assert_frame_equal(lazy, load_sweep(tmp_path, constants=True))
+        SweepStore(tmp_path).write(pq.read_table(tmp_path / "results.parquet"))  # some rows twice
+
+
+@pytest.mark.parametrize(
+    ("launcher", "workers", "threads"),
+    [
+        ({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": -1}, 8, 1),
+        ({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": 2}, 2, 4),
+        (
+            {
+                "_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+                "ray": {"remote": {"num_cpus": 4}},
+            },
+            2,
+            4,
+        ),
+        ({"_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher", "ray": {"remote": {}}}, 8, 1),
+        (
+            {
+                "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+                "cpus_per_task": None,
+            },
+            8,
+            1,
+        ),
+        (
+            {
+                "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+                "cpus_per_task": None,
+            },
+            8,
+            None,
+        ),
+        (
+            {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", "cpus_per_task": 16},
+            8,
+            16,
+        ),
+    ],
+)
+def test_workers_share_the_cores(launcher, workers, threads, monkeypatch):
+    monkeypatch.setenv("DLN_THREADS", "8")
+    assert workers_of(OmegaConf.create(launcher)) == (workers, threads)
+
+
 def test_loading_some_columns_or_nothing(tmp_path):
     run_sweep(plan_of("training.lr=0.001,0.002", "metrics=[weight_norm]"), tmp_path)
     assert load_sweep(tmp_path, ["weight_norm"]).columns == ["run", "training.lr", "weight_norm"]
@@ -352,7 +404,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(door, tmp_path):
     argv = ["-m", "training.lr=0.001,0.002", "model.hidden_dim=5,6", "dry_run=true"]
     result = door.run(tmp_path, *argv)
     assert result.status == 0, result.err
-    assert "4 runs, 2 kinds" in result.out
+    assert "4 runs of 2 kinds" in result.out
     assert "hidden_dim=6" in result.out
     assert result.created == []
 
@@ -392,8 +444,7 @@ def test_several_grids_merging_and_showing_from_the_shell(door, tmp_path):
     )
     assert done.stdout == "6 runs in c\n"
     done = subprocess.run([*python, "show", "c", "test_loss"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "training.lr" in done.stdout
-    assert "0.003" in done.stdout
+    assert all(word in done.stdout for word in ("training.lr", "0.003", "test_loss", "±"))
     assert done.stderr == ""
     done = subprocess.run([*python, "show", "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
