@@ -6,11 +6,13 @@ the grid, from which the worker makes the plan anew, and every job's cells as ra
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from dln.ending import tell
+from dln.errors import LaunchError
 from dln.grid import parse_grid
 from dln.plan import Plan, Plans
 from dln.results import SweepStore
@@ -78,17 +81,89 @@ def write_jobs(
     return [[*common, f"hydra.sweeper.job='{path.resolve()}#{number}'"] for number in range(len(jobs))]
 
 
+BEAT, PATIENCE = 10.0, 60.0
+"""Seconds between a worker's signs of life, and without one after which it is given up."""
+
+
+def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], patience: float = PATIENCE) -> None:
+    """Launch jobs and return when all are done, whatever the launcher knows of it.
+
+    Without Slurm's accounting a driver waits for ever for a job that was killed; so the signs of life on disk decide.
+
+    Raises:
+        LaunchError: Every job is done or has died, and at least one has died; or what the launcher raises.
+    """
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            launch(jobs)
+        except BaseException as error:
+            errors.append(error)
+
+    signs = [_signs(overrides[-1].partition("=")[2].strip("'")) for overrides in jobs]
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(1.0)
+        states = [_state(alive, done, patience) for alive, done in signs]
+        if all(state == "done" for state in states):
+            return
+        if all(state in ("done", "dead") for state in states):
+            raise LaunchError(f"{states.count('dead')} of {len(states)} jobs died")
+    if errors:
+        raise errors[0]
+
+
+def _signs(job: str) -> tuple[Path, Path]:
+    """Return the files that a worker touches while it is alive, and when it is done."""
+    path, _, number = job.rpartition("#")
+    return Path(f"{path}.{number}.alive"), Path(f"{path}.{number}.done")
+
+
+def _state(alive: Path, done: Path, patience: float) -> str:
+    if done.exists():
+        return "done"
+    if not alive.exists():
+        return "waiting"
+    clock = alive.with_name("clock")
+    clock.touch()  # the disk's own time: other hosts' may differ from ours
+    return "dead" if clock.stat().st_mtime - alive.stat().st_mtime > patience else "alive"
+
+
+@contextlib.contextmanager
+def _beating(job: str) -> Iterator[None]:
+    """Give signs of life while the block runs."""
+    alive, done = _signs(job)
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            alive.touch()
+
+    alive.touch()
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+        done.touch()
+    finally:
+        over.set()
+        thread.join()
+
+
 def run_job(job: str, loader: Any) -> None:
     """Compute the runs of a job, `FILE#NUMBER`, in a launcher's worker."""
     path, _, number = job.rpartition("#")
     told = json.loads(Path(path).read_text(encoding="utf-8"))
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
-    plan = Recipe(**told["recipe"]).plan(loader)
-    cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
-    results = SweepStore(told["directory"])
-    for _ in compute(plan, [cells], results, Report(len(cells)), told["named"], tell):
-        pass
+    with _beating(job):
+        plan = Recipe(**told["recipe"]).plan(loader)
+        cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
+        results = SweepStore(told["directory"])
+        for _ in compute(plan, [cells], results, Report(len(cells)), told["named"], tell):
+            pass
 
 
 def as_ranges(cells: np.ndarray) -> list[list[int]]:

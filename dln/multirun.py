@@ -20,7 +20,7 @@ from dln.ending import FAILURE, INTERRUPTED, duration, tell
 from dln.ensemble.state import thread_count
 from dln.errors import ConfigError, suggestion
 from dln.experiment import MEMBERS
-from dln.launch import Recipe, write_jobs
+from dln.launch import Recipe, watched, write_jobs
 from dln.plan import Plan
 from dln.progress import sweep_bar
 from dln.sweep import Report, estimate, run_sweep
@@ -73,7 +73,11 @@ def sweep_from_hydra(
     def launched(stretches: list[np.ndarray], named: bool) -> None:
         assert launch is not None
         print(f"launching {sum(map(len, stretches))} runs in {len(stretches)} jobs", flush=True)
-        launch(write_jobs(directory, recipe, stretches, named, threads))
+        jobs = write_jobs(directory, recipe, stretches, named, threads)
+        if "submitit" in config.hydra.launcher._target_:
+            watched(launch, jobs)
+        else:
+            launch(jobs)
 
     at_most = members or (MEMBERS if launch is None else min(MEMBERS, max(1, -(-len(plan) // (4 * workers)))))
     try:
