@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from dln.compose import loader_class, resolve, written_params
+from dln.compose import as_overrides, loader_class, resolve
 from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.ending import FAILURE, INTERRUPTED, USAGE_ERROR, closing_line, interrupted_line
 from dln.errors import ConfigError, DlnError, ExtensionError
@@ -141,7 +141,9 @@ class Gate(Callback):
             return
         with reported(self.schema):
             loader = GlobalHydra.instance().config_loader()
-            grid = parse_grid([*written_params(config), *config.hydra.overrides.task], (), loader)
+            grid = parse_grid(
+                [*as_overrides(config.hydra.sweeper.get("params")), *config.hydra.overrides.task], (), loader
+            )
             if len(grid) <= CHECKED_IN_FULL:
                 jobs = [grid.overrides(cell) for cell in range(len(grid))]
             else:

@@ -198,9 +198,9 @@ def _interpolations(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _interpolations(node._get_node(name), f"{path}.{name}" if path else str(name))
 
 
-def written_params(config: DictConfig) -> list[str]:
+def as_overrides(params: Mapping[str, Any] | None) -> list[str]:
     """Return the overrides that a YAML file lists under `hydra.sweeper.params`."""
-    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    return [f"{key}={value}" for key, value in (params or {}).items()]
 
 
 def is_only_comparative(config_name: str) -> bool:

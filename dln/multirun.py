@@ -14,7 +14,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from dln.compose import written_params
+from dln.compose import as_overrides
 from dln.config import ExperimentConfig
 from dln.ending import FAILURE, INTERRUPTED, duration, tell
 from dln.ensemble.state import thread_count
@@ -57,7 +57,7 @@ def sweep_from_hydra(
     """
     groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
     settings = list(config.hydra.overrides.hydra)
-    shared = [*written_params(config), *arguments]
+    shared = [*as_overrides(params), *arguments]
     recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
