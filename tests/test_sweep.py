@@ -372,7 +372,7 @@ def sweep_argv(*more):
 
 
 def test_a_killed_sweep_goes_on_where_it_was(door, waiting, tmp_path):
-    argv = sweep_argv("training.model_seed=0..2999", "max_steps=3000", "evaluate_every=100")
+    argv = sweep_argv("training.model_seed=0..2999", "max_steps=10000", "evaluate_every=500")
     here = tmp_path / "here"
     for parts in (1, 2):
         process = door.start(tmp_path, *argv)
@@ -390,7 +390,7 @@ def test_a_killed_sweep_goes_on_where_it_was(door, waiting, tmp_path):
 
 
 def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
-    argv = sweep_argv("training.model_seed=0..2999", "max_steps=3000", "evaluate_every=100")
+    argv = sweep_argv("training.model_seed=0..2999", "max_steps=10000", "evaluate_every=500")
     process = door.start(tmp_path, *argv)
     waiting(lambda: list((tmp_path / "here" / "parts").glob("*.parquet")), "a part")
     process.send(signal.SIGINT)
