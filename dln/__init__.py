@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from dln.data import Dataset, linear_teacher, register_matrix
     from dln.ensemble.engine import train_ensemble
     from dln.experiment import run_experiment, run_experiments
+    from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.history import History
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
-    from dln.results import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.store import load_run
     from dln.train import Trainer
 
@@ -34,10 +34,10 @@ _HOME = {
     "comparative_metric": "metrics",
     "linear_teacher": "data",
     "load_run": "store",
-    "load_sweep": "results",
-    "merge_sweeps": "results",
-    "scan_sweep": "results",
-    "to_xarray": "results",
+    "load_sweep": "frames",
+    "merge_sweeps": "frames",
+    "scan_sweep": "frames",
+    "to_xarray": "frames",
     "model_metric": "metrics",
     "register_callback": "callbacks",
     "register_matrix": "data",

@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     merge.add_argument("-o", "--out", required=True, help="the new directory")
     merge.add_argument("--keep", choices=("first", "last"), default="first", help="which counts of a run in several")
     options = parser.parse_args(argv)
-    from dln.results import merge_sweeps
+    from dln.frames import merge_sweeps
     from dln.show import print_table
 
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dln.results import load_sweep, swept_keys
+from dln.frames import load_sweep, swept_keys
 
 if TYPE_CHECKING:
     import polars

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from dln import launch
 from dln.config import SingleConfig
 from dln.errors import LaunchError
+from dln.frames import load_sweep
 from dln.launch import Recipe, as_ranges, run_job, watched, write_jobs
-from dln.results import SweepStore, load_sweep
+from dln.results import SweepStore
 from tests.test_plan import planner
 
 RECIPE = Recipe(["max_steps=5", "training.lr=0.001,0.002,0.003", "training.model_seed=0..3"], [], [], "default", [])

@@ -11,8 +11,8 @@ import yaml
 from dln.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.factory import check_names
+from dln.frames import load_sweep
 from dln.grid import parse_grid, spelled_out
-from dln.results import load_sweep
 from dln.store import load_run
 from dln.sweep import OWN_DIRECTORY_UP_TO
 

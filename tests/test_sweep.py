@@ -16,13 +16,14 @@ from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 
 import dln
-from dln import results, sweep
+from dln import frames, sweep
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
+from dln.frames import load_sweep, merge_sweeps, to_xarray
 from dln.metrics import model_metric
 from dln.multirun import workers_of
 from dln.plan import Plans
-from dln.results import SweepStore, load_sweep, merge_sweeps, to_xarray
+from dln.results import SweepStore
 from dln.show import final_values
 from dln.store import load_run
 from dln.sweep import run_sweep
@@ -60,7 +61,7 @@ def test_every_run_is_what_it_is_alone(tmp_path):
     assert report.trajectories == 9 + 3  # on the full batch the seeds do not matter
     frame = load_sweep(tmp_path)
     assert_rows_are_runs_alone(frame, plan)
-    assert results.swept_keys(frame) == ["training.lr", "training.batch_size", "training.batch_seed"]
+    assert frames.swept_keys(frame) == ["training.lr", "training.batch_size", "training.batch_seed"]
     assert frame["layer_norms"].dtype == pl.List(pl.Array(pl.Float64, 4))
 
 
@@ -228,7 +229,7 @@ def test_a_lazy_frame_holds_the_same(tmp_path):
     plan = plan_of("training.lr=0.001,0.002", "model.num_hidden=1,2", "metrics=[layer_norms]")
     run_sweep(plan, tmp_path)
     for _ in range(2):
-        lazy = results.scan_sweep(tmp_path).collect()
+        lazy = frames.scan_sweep(tmp_path).collect()
         assert_frame_equal(lazy, load_sweep(tmp_path, constants=True))
         SweepStore(tmp_path).write(pq.read_table(tmp_path / "results.parquet"))  # some rows twice
 
@@ -319,7 +320,7 @@ def test_merged_sweeps_are_the_sweep_of_both(tmp_path):
     run_sweep(two, tmp_path / "b")
     assert merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "c") == 4
     frame = load_sweep(tmp_path / "c")
-    assert results.swept_keys(frame) == ["model.gamma", "training.lr"]
+    assert frames.swept_keys(frame) == ["model.gamma", "training.lr"]
     assert_rows_are_runs_alone(frame, Plans([one, two]))
     more = plan_of("training.lr=0.001,0.002,0.003", "model.gamma=1,1.2")
     assert run_sweep(more, tmp_path / "c").found == 4  # and it goes on as a sweep of its own
