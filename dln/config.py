@@ -6,6 +6,7 @@ cannot be trained together) or *batchable* (seeds, rates, scales).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -173,6 +174,21 @@ def fields(node: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
             yield from fields(item.type, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, item
+
+
+def leaf_of(path: str) -> str | None:
+    """Return the leaf of either schema that a dotted path is, or is inside of; None if there is no such key.
+
+    >>> leaf_of("data.params.scale"), leaf_of("max_steps"), leaf_of("train_loss")
+    ('data.params', 'max_steps', None)
+    """
+    ends = [i for i, c in enumerate(path) if c == "."] + [len(path)]
+    return next((path[:i] for i in ends if path[:i] in _leaves()), None)
+
+
+@functools.cache
+def _leaves() -> frozenset[str]:
+    return frozenset(key for schema in (SingleConfig, ComparativeConfig) for key, _ in fields(schema))
 
 
 def keys(schema: Schema) -> list[str]:

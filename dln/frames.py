@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dln.config import leaf_of
 from dln.errors import DlnError, StorageError
 from dln.results import RUN, SWEEP, SweepStore, columns_of, read
 
@@ -63,9 +64,7 @@ def scan_sweep(directory: str | Path) -> polars.LazyFrame:
 
 def swept_keys(frame: polars.DataFrame) -> list[str]:
     """Return the keys of the config among the columns of a loaded sweep."""
-    import polars as pl
-
-    return [name for name in frame.columns if "." in name and not isinstance(frame[name].dtype, pl.List | pl.Array)]
+    return [name for name in frame.columns if leaf_of(name) is not None]
 
 
 def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:

@@ -6,7 +6,7 @@ are a shorthand, ends included as in the shell's {0..100}.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +33,9 @@ class Axis:
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def values(self, at: int) -> list[Any]:
-        """Return one value of each key, as plain Python."""
-        return [Override._convert_value(column[at]) for column in self.columns]
+    def values(self) -> list[Iterator[Any]]:
+        """Return every key's values as plain Python, one after the other."""
+        return [map(Override._convert_value, column) for column in self.columns]
 
     def overrides(self, at: int) -> list[str]:
         """Return the overrides that set these values."""

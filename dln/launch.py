@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from dln.ending import tell
 from dln.errors import LaunchError
 from dln.grid import parse_grid
-from dln.plan import Plan, Plans
+from dln.plan import GridPlan, Plan, Plans
 from dln.results import SweepStore
 from dln.sweep import Report, compute
 
@@ -55,7 +55,7 @@ class Recipe:
             return config
 
         grids = [parse_grid([*self.overrides, *grid], self.zips, loader) for grid in self.grids or [[]]]
-        plans = [Plan(grid, loader.schema, compose) for grid in grids]
+        plans = [GridPlan(grid, loader.schema, compose) for grid in grids]
         return plans[0] if len(plans) == 1 else Plans(plans)
 
 

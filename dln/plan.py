@@ -7,6 +7,7 @@ and the like (the schema's batchable fields) are set in copies, each value being
 
 from __future__ import annotations
 
+import abc
 import bisect
 import copy
 import dataclasses
@@ -22,7 +23,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from dln.compose import affected_leaves, apply_override, resolve
-from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig, check_value, fields, is_free_dict
+from dln.config import ExperimentConfig, Schema, check_value, fields, is_free_dict, leaf_of
 from dln.grid import Axis, Grid
 
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -57,8 +58,50 @@ class Base:
     """The value of every key of the config."""
 
 
-class Plan:
+class Plan(abc.ABC):
     """The runs of a sweep, cell by cell."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many cells there are."""
+
+    @abc.abstractmethod
+    def overrides(self, cell: int) -> list[str]:
+        """Return the overrides that make a cell's run alone, those that vary first."""
+
+    @property
+    @abc.abstractmethod
+    def shapes(self) -> int:
+        """How many configs had to be resolved."""
+
+    @abc.abstractmethod
+    def config(self, cell: int) -> ExperimentConfig:
+        """Return the resolved config of a cell."""
+
+    @abc.abstractmethod
+    def values(self, cell: int) -> dict[str, Any]:
+        """Return the value of every key of a cell, those of free mappings one by one."""
+
+    @abc.abstractmethod
+    def varying(self) -> set[str]:
+        """Return the keys that are not the same in all cells."""
+
+    @abc.abstractmethod
+    def identity(self, cell: int) -> str:
+        """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
+
+    @abc.abstractmethod
+    def together(self) -> Iterator[np.ndarray]:
+        """Yield cells that can be trained together, in ascending order."""
+
+    @functools.cached_property
+    def identities(self) -> list[str]:
+        """Every cell's `identity`."""
+        return [self.identity(cell) for cell in range(len(self))]
+
+
+class GridPlan(Plan):
+    """The runs of one grid."""
 
     def __init__(self, grid: Grid, schema: Schema, compose: Compose) -> None:
         """Compose and check what needs to be, once each.
@@ -102,7 +145,9 @@ class Plan:
             direct = [Direct(axes[i], followers[i], columns[i]) for i in self._inner]
             resolved = resolve(config, schema)
             check_names(resolved)
-            slots = tuple(sorted({_leaf(p) for d in direct for leaves in d.leaves for p in leaves} - _shared(schema)))
+            slots = tuple(
+                sorted({str(leaf_of(p)) for d in direct for leaves in d.leaves for p in leaves} - _shared(schema))
+            )
             base = Base(
                 resolved, tuple(direct), structure(resolved), _template(resolved, slots), slots, config_values(resolved)
             )
@@ -147,11 +192,6 @@ class Plan:
         }
         return swept - _shared(self.schema) | {k for k in keys if any(v.get(k) != bases[0].get(k) for v in bases)}
 
-    @functools.cached_property
-    def identities(self) -> list[str]:
-        """Every cell's `identity`."""
-        return [self.identity(cell) for cell in range(len(self))]
-
     def identity(self, cell: int) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
         base, places = self._base(cell)
@@ -186,7 +226,7 @@ class Plan:
         """Check every value of an axis beside the first values of the others."""
         metadata = {key: item.metadata for key, item in fields(self.schema)}
         for leaves, column in zip(direct.leaves, direct.columns, strict=True):
-            bounds = metadata[_leaf(leaves[0])]
+            bounds = metadata[str(leaf_of(leaves[0]))]
             if isinstance(column, range) and leaves[0] in metadata:  # the ends tell
                 column = (column[0], column[-1])
             for value in column:
@@ -271,11 +311,11 @@ def _overrides(axes: Sequence[Axis], place: Sequence[int]) -> list[str]:
 def _is_direct(axis: Axis, config: DictConfig, schema: Schema) -> bool:
     """Whether all values can be set in copies: batchable leaves, plain values, nothing computed from them."""
     items = dict(fields(schema))
-    for key, column in zip(axis.keys, axis.columns, strict=True):
-        leaf = items.get(_leaf(clean(key)))
+    for key, column, values in zip(axis.keys, axis.columns, axis.values(), strict=True):
+        leaf = items.get(str(leaf_of(clean(key))))
         if leaf is None or not leaf.metadata["batchable"] or affected_leaves(config, clean(key)) is None:
             return False
-        if not isinstance(column, range) and not all(isinstance(v, PLAIN) for v in axis_values(column)):
+        if not isinstance(column, range) and not all(isinstance(v, PLAIN) for v in values):
             return False
     return True
 
@@ -285,44 +325,28 @@ def clean(key: str) -> str:
     return key.lstrip("+")
 
 
-def axis_values(column: Sequence[Any]) -> Iterator[Any]:
-    """Yield the values of a key as plain Python."""
-    return (Axis(("",), (column,), False).values(at)[0] for at in range(len(column)))
-
-
 def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
     """Return an axis' values as the schema types them, e.g. a learning rate of 1 as 1.0."""
     typed = []
     node = OmegaConf.structured(schema)
     items = dict(fields(schema))
-    for key, column in zip(axis.keys, axis.columns, strict=True):
+    for i, (key, column, values) in enumerate(zip(axis.keys, axis.columns, axis.values(), strict=True)):
         path = clean(key)
         kind = items[path].type if path in items else None
         if isinstance(column, range) and kind is int:
             typed.append(column)
             continue
-        values = []
-        for text, value in zip((axis.overrides(at) for at in range(len(column))), axis_values(column), strict=True):
+        converted = []
+        for at, value in enumerate(values):
             if (kind is int and type(value) is int) or (kind is float and type(value) in (int, float)):
-                values.append(kind(value))
+                converted.append(kind(value))
             elif path in items:
-                apply_override(node, text[axis.keys.index(key)], schema)
-                values.append(OmegaConf.select(node, path))
+                apply_override(node, axis.overrides(at)[i], schema)
+                converted.append(OmegaConf.select(node, path))
             else:
-                values.append(value)
-        typed.append(values)
+                converted.append(value)
+        typed.append(converted)
     return tuple(typed)
-
-
-def _leaf(path: str) -> str:
-    """Return the schema's leaf that a path is in: `data.params` of `data.params.scale`."""
-    ends = [i for i, c in enumerate(path) if c == "."] + [len(path)]
-    return next((path[:i] for i in ends if path[:i] in _leaves()), path)
-
-
-@functools.cache
-def _leaves() -> frozenset[str]:
-    return frozenset(key for schema in (SingleConfig, ComparativeConfig) for key, _ in fields(schema))
 
 
 def _shared(schema: Schema) -> set[str]:

@@ -43,19 +43,17 @@ def sweep_bar(runs: int) -> Iterator[Callable[[Report], None]]:
         task = bar.add_task("runs", total=runs, state="")
 
         def show(report: Report) -> None:
-            done = report.found + report.finished + report.diverged + len(report.failed)
-            bar.update(task, completed=done, state=state(report))
+            bar.update(task, completed=report.found + report.done, state=state(report))
 
         yield show
 
 
 def state(report: Report) -> str:
     """Say how far a sweep is."""
-    done = report.finished + report.diverged + len(report.failed)
-    rate = done / report.seconds if report.seconds else 0.0
-    left = (report.runs - report.found - done) / rate if rate else 0.0
+    rate = report.done / report.seconds if report.seconds else 0.0
+    left = (report.runs - report.found - report.done) / rate if rate else 0.0
     bad = "".join(f", {n} {w}" for n, w in ((report.diverged, "diverged"), (len(report.failed), "failed")) if n)
-    return f"{report.found + done} of {report.runs} runs{bad}; {rate:.0f} runs/s, {left:.0f} s left"
+    return f"{report.found + report.done} of {report.runs} runs{bad}; {rate:.0f} runs/s, {left:.0f} s left"
 
 
 EVERY = 10.0

@@ -1,6 +1,6 @@
 """A sweep's results on disk: part files, one row a run, compacted into one; what is on disk is the truth.
 
-sweep.json         what is the same in all runs, and how the sweep was asked for
+sweep.json         the values that are the same in all runs
 parts/*.parquet    finished ensembles, each written beside and renamed into place
 results.parquet    all of them in one file, once nothing is missing
 failed.jsonl       runs that raised, and what they raised; a rerun tries them again

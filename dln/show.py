@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dln.frames import load_sweep, swept_keys
+from dln.frames import load_sweep, scan_sweep, swept_keys
 
 if TYPE_CHECKING:
     import polars
@@ -21,19 +21,17 @@ def final_values(directory: str | Path, columns: Sequence[str] = ()) -> polars.D
     """
     import polars as pl
 
-    frame = load_sweep(directory, list(columns) or None)
+    ended = [name for name in scan_sweep(directory).collect_schema().names() if name.startswith("diverged_at")]
+    frame = load_sweep(directory, [*columns, *ended] if columns else None)
     keys = [
         key for key in swept_keys(frame) if not key.endswith((*SEEDS, *(f"{s}_{lane}" for s in SEEDS for lane in "ab")))
     ]
-    ended = [name for name in frame.columns if name.startswith("diverged_at")]
-    if columns and not ended:
-        ended = []
     curves = [
         name
         for name, kind in frame.schema.items()
         if isinstance(kind, pl.List) and kind.inner in (pl.Float32, pl.Float64) and name != "step"
     ]
-    diverged = pl.any_horizontal([pl.col(name).is_not_null() for name in ended]) if ended else pl.lit(False)
+    diverged = pl.any_horizontal([pl.col(name).is_not_null() for name in ended])
     frame = frame.with_columns(
         diverged.alias("diverged"), *[pl.col(name).list.last().cast(pl.Float64) for name in curves]
     )

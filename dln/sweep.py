@@ -52,8 +52,12 @@ class Report:
     damaged: list[str] = field(default_factory=list)
     """Files that could not be read; they were set aside."""
     lanes: int = 0
-    ensembles: int = 0
     seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Runs that this sweep has brought to an end, good or bad."""
+        return self.finished + self.diverged + len(self.failed)
 
 
 @dataclass
@@ -103,9 +107,11 @@ def run_sweep(
         report = Report(len(plan))
         identities = plan.identities
         _describe(plan, results)
-        if rerun:
-            results.drop({identities[cell] for cell in rerun})
         done = results.finished()
+        if rerun:
+            again = {identities[cell] for cell in rerun}
+            results.drop(again)
+            done -= again
         results.forget_failures()
         named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
         named = named or plan.config(0).checkpoint_every is not None
@@ -272,7 +278,6 @@ def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) ->
     report.finished += count - diverged
     report.trajectories += outcome.trajectories
     report.lanes += count * len(factory.suffixes(config))
-    report.ensembles += 1
 
 
 def _event_names(config: ExperimentConfig) -> set[str]:

@@ -12,7 +12,7 @@ from dln.compose import loader_class, resolve
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError
 from dln.grid import parse_grid
-from dln.plan import Plan
+from dln.plan import GridPlan
 
 
 def planner(schema, directory=None, name="default"):
@@ -25,7 +25,7 @@ def planner(schema, directory=None, name="default"):
             config.pop("hydra")
         return config
 
-    return lambda overrides, zips=(): Plan(parse_grid(overrides, zips, loader), schema, compose), compose
+    return lambda overrides, zips=(): GridPlan(parse_grid(overrides, zips, loader), schema, compose), compose
 
 
 def lanes_of(config):

@@ -207,6 +207,26 @@ def test_a_truncated_part_is_set_aside_and_its_runs_recomputed(tmp_path, monkeyp
     assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
 
 
+def test_a_rerun_in_a_directory_with_a_damaged_part(tmp_path):
+    plan = plan_of("training.lr=0.001,0.002,0.003")
+    run_sweep(plan, tmp_path)
+    before = load_sweep(tmp_path)
+    (tmp_path / "parts" / "x.parquet").write_bytes(b"")
+    report = run_sweep(plan, tmp_path, rerun=[1])
+    assert (report.found, report.finished, report.damaged) == (2, 1, ["x.parquet"])
+    assert_frame_equal(load_sweep(tmp_path), before)
+
+
+def test_keys_at_the_top_of_the_config_are_swept_keys_too(tmp_path):
+    plan = plan_of("max_steps=10,20", "dtype=float32,float64", "metrics=[{name: layer_norms, label: a.b}]")
+    run_sweep(plan, tmp_path)
+    frame = load_sweep(tmp_path)
+    assert frames.swept_keys(frame) == ["max_steps", "dtype"]
+    table = final_values(tmp_path)
+    assert table["runs"].to_list() == [1, 1, 1, 1]
+    assert to_xarray(frame)["train_loss"].sizes == {"max_steps": 2, "dtype": 2, "record": 5}
+
+
 def test_parts_left_by_an_interrupted_compaction_do_no_harm(tmp_path):
     plan = plan_of("training.lr=0.001,0.002")
     run_sweep(plan, tmp_path)
@@ -494,6 +514,7 @@ def test_show_prints_a_table(door, tmp_path):
     np.testing.assert_allclose(table["test_loss"][0], np.mean(losses), rtol=1e-6)
     np.testing.assert_allclose(table["test_loss std"][0], np.std(losses, ddof=1), rtol=1e-5)
     assert table["test_loss"][1] is None
+    assert_frame_equal(final_values(tmp_path / "here", ["test_loss"]), table.drop("train_loss", "train_loss std"))
 
 
 # --- launchers

@@ -55,6 +55,7 @@ class Ensemble:
         self.members = dict(members or {key: np.arange(len(lane)) for key, lane in self.lanes.items()})
         first = next(iter(self.lanes.values()))
         self.max_steps, self.evaluate_every = first.max_steps, evaluate_every
+        # Every lane's shapes are checked; what is built is the same for all.
         built = [build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes]) for lane in self.lanes.values()]
         shapes = [lane.shapes for lane in self.lanes.values()]
         pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
