@@ -11,7 +11,8 @@ import numpy as np
 
 from dln.config import leaf_of
 from dln.errors import DlnError, StorageError
-from dln.results import RUN, SWEEP, SweepStore, columns_of, read
+from dln.results import SWEEP, SweepStore
+from dln.tables import RUN, columns_of, read
 
 if TYPE_CHECKING:
     import polars
@@ -126,16 +127,15 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
     target = SweepStore(out)
     if target.description() is not None or target.files():
         raise StorageError(f"{out} holds a sweep already; choose another directory")
-    table = read([path for store in (stores if keep == "first" else stores[::-1]) for path in store.files()])
+    files = [path for store in (stores if keep == "first" else stores[::-1]) for path in store.files()]
     fixed: dict[str, Any] = (told[0] or {})["fixed"]
     for description in told:
         other = (description or {})["fixed"]
         fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
     with target.locked():
-        target.write(table)
-        target.compact({})
+        target.gather(files)
         target.describe({"kind": kinds.pop(), "fixed": fixed})
-    return len(table)
+    return len(target.finished())
 
 
 def _files_of(directory: str | Path) -> list[Path]:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from dln.compose import affected_leaves, apply_override, resolve
 from dln.config import ExperimentConfig, Schema, check_value, fields, is_free_dict, leaf_of
 from dln.grid import Axis, Grid
+from dln.tables import IDENTITY
 
 Compose = Callable[[Sequence[str]], DictConfig]
 """Return the unresolved config that overrides come to."""
@@ -95,9 +96,9 @@ class Plan(abc.ABC):
         """Yield cells that can be trained together, in ascending order."""
 
     @functools.cached_property
-    def identities(self) -> list[str]:
-        """Every cell's `identity`."""
-        return [self.identity(cell) for cell in range(len(self))]
+    def identities(self) -> np.ndarray:
+        """Every cell's `identity`, as bytes [cells]."""
+        return np.fromiter((self.identity(cell).encode() for cell in range(len(self))), IDENTITY, len(self))
 
 
 class GridPlan(Plan):

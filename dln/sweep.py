@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,8 @@ from dln.experiment import MEMBERS, run_resolved
 from dln.history import History
 from dln.plan import Plan
 from dln.registry import import_extensions
-from dln.results import SweepStore, make_table
+from dln.results import SweepStore, Tally
+from dln.tables import IDENTITY, make_table
 
 log = logging.getLogger("dln")
 
@@ -109,22 +112,22 @@ def run_sweep(
         _describe(plan, results)
         done = results.finished()
         if rerun:
-            again = {identities[cell] for cell in rerun}
-            results.drop(again)
-            done -= again
+            results.drop(identities[list(rerun)])
+            done = np.setdiff1d(done, identities[list(rerun)])
         results.forget_failures()
         named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
         named = named or plan.config(0).checkpoint_every is not None
         report.damaged = results.damaged
-        report.found = len(set(identities) & done)
+        report.found = len(np.intersect1d(identities, done))
         if launch is None:
             for _ in compute(plan, _missing(plan, identities, done, members), results, report, named, on_run):
                 report.seconds = time.perf_counter() - started
                 if on_progress is not None:
                     on_progress(report)
         else:
-            _have_computed(plan, identities, done, results, report, lambda some: launch(some, named), members)
-        results.compact({identity: cell for cell, identity in enumerate(identities)})
+            with _following(results, report, started, on_progress):
+                _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
+        results.compact(identities)
         report.seconds = time.perf_counter() - started
     return report
 
@@ -146,14 +149,11 @@ def compute(
             yield outcome
 
 
-def _missing(plan: Plan, identities: Sequence[str], done: set[str], members: int) -> Iterator[np.ndarray]:
+def _missing(plan: Plan, identities: np.ndarray, done: np.ndarray, members: int) -> Iterator[np.ndarray]:
     """Yield the cells without results, those together that are trained together; of equal runs only the first."""
-    first: dict[str, int] = {}
-    for cell, identity in enumerate(identities):
-        if identity not in done:
-            first.setdefault(identity, cell)
     wanted = np.zeros(len(plan), bool)
-    wanted[list(first.values())] = True
+    wanted[np.unique(identities, return_index=True)[1]] = True
+    wanted &= ~np.isin(identities, done)
     for cells in plan.together():
         yield from _stretches(plan, cells[wanted[cells]], members)
 
@@ -164,15 +164,13 @@ ATTEMPTS = 10
 
 def _have_computed(
     plan: Plan,
-    identities: Sequence[str],
-    found: set[str],
+    identities: np.ndarray,
+    done: np.ndarray,
     results: SweepStore,
-    report: Report,
     launch: Callable[[list[np.ndarray]], Any],
     members: int,
 ) -> None:
     """Launch what is missing until nothing is. What is on disk is the truth: a job that died is launched again."""
-    done = found
     for _ in range(ATTEMPTS):
         stretches = list(_missing(plan, identities, done, members))
         if not stretches:
@@ -183,15 +181,43 @@ def _have_computed(
         except Exception as raised:  # whatever a launcher raises when one of its workers dies
             error = raised
             log.warning("a job ended badly (%s); what is missing is launched again", str(raised).partition("\n")[0])
-        before, done = done, results.finished() | results.failures().keys()
-        if done == before:
+        before, done = done, np.union1d(results.finished(), np.array(list(results.failures()), IDENTITY))
+        if len(done) == len(before):
             raise LaunchError(f"the launcher's jobs finished no run: {error!r}") from error
-    ours = set(identities)
-    failures = {run: told for run, told in results.failures().items() if run in ours}
-    report.failed = [(told["overrides"], told["error"]) for told in failures.values()]
-    new = (ours & results.finished()) - found
-    report.diverged = len(new & results.diverged())
-    report.finished = len(new) - report.diverged
+
+
+LOOK = 1.0
+"""Seconds between looks at what a launcher's jobs have put on disk."""
+
+
+@contextlib.contextmanager
+def _following(
+    results: SweepStore, report: Report, started: float, on_progress: Callable[[Report], Any] | None
+) -> Iterator[None]:
+    """Report what comes to lie on disk while the block has runs computed elsewhere."""
+    tally, over = Tally(results), threading.Event()
+
+    def look() -> None:
+        tally.update()
+        report.diverged, report.finished = tally.diverged, tally.runs - tally.diverged
+        report.trajectories, report.lanes = tally.trajectories, tally.lanes
+        report.failed = [(told["overrides"], told["error"]) for told in results.failures().values()]
+        report.seconds = time.perf_counter() - started
+        if on_progress is not None:
+            on_progress(report)
+
+    def follow() -> None:
+        while not over.wait(LOOK):
+            look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
 
 
 def _stretches(plan: Plan, cells: np.ndarray, members: int) -> Iterator[np.ndarray]:
@@ -213,7 +239,7 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report)
         if len(cells) == 1:
             overrides = plan.overrides(int(cells[0]))
             report.failed.append((overrides, str(error)))
-            results.fail(plan.identities[int(cells[0])], overrides, str(error))
+            results.fail(plan.identity(int(cells[0])), overrides, str(error))
             return
         for half in np.array_split(cells, 2):
             yield from _attempt(plan, half, results, report)
@@ -223,7 +249,7 @@ def _train(plan: Plan, cells: np.ndarray, results: SweepStore) -> Outcome:
     configs = [plan.config(int(cell)) for cell in cells]
     checkpoints = None
     if configs[0].checkpoint_every is not None:
-        places = [_beside(results.directory, plan.identities[int(cell)]) for cell in cells]
+        places = [_beside(results.directory, plan.identity(int(cell))) for cell in cells]
         for place in places:
             shutil.rmtree(place, ignore_errors=True)  # of a sweep that was killed
         checkpoints = [place / store.CHECKPOINTS for place in places]
@@ -267,10 +293,12 @@ def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) ->
     with np.errstate(over="ignore"):
         curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
     table = make_table(
-        [plan.identities[int(cell)] for cell in outcome.cells],
+        [plan.identity(int(cell)) for cell in outcome.cells],
         columns,
         events,
         {"step": steps, **curves},
+        outcome.trajectories,
+        count * len(factory.suffixes(config)),
     )
     results.write(table)
     diverged = sum(any(name.startswith("diverged_at") for name in e) for e in outcome.events)
@@ -287,7 +315,7 @@ def _event_names(config: ExperimentConfig) -> set[str]:
 def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun | None) -> None:
     """Give every run a directory of its own, written beside and renamed into place."""
     for run, cell in enumerate(outcome.cells.tolist()):
-        config, history, identity = plan.config(cell), outcome.histories(run), plan.identities[cell]
+        config, history, identity = plan.config(cell), outcome.histories(run), plan.identity(cell)
         beside, seconds = _beside(results.directory, identity), outcome.seconds / len(outcome.cells)
         (beside / store.HISTORY).unlink(missing_ok=True)  # of a sweep that was killed
         with store.RunWriter(beside) as writer:
