@@ -90,6 +90,7 @@ def sweep_from_hydra(
                 rerun=again,
                 launch=None if launch is None else launched,
                 members=at_most,
+                processes=thread_count(),
             )
     except KeyboardInterrupt:
         print(f"interrupted; what was finished is in {shown}; {resume_line(shown)}", file=sys.stderr)

@@ -25,6 +25,7 @@ from dln.history import History
 from dln.plan import Plan
 from dln.registry import import_extensions
 from dln.results import SweepStore, Tally
+from dln.spread import Spread, spread
 from dln.tables import IDENTITY, make_table
 
 log = logging.getLogger("dln")
@@ -36,7 +37,7 @@ OWN_DIRECTORY_UP_TO = 64
 """Runs of a sweep that also get a directory each, as a single run has."""
 
 ONE_BY_ONE = 8
-"""Runs of the autograd engine that are stored together."""
+"""Runs of the autograd engine that are stored together; more where there are more processes."""
 
 
 @dataclass
@@ -86,6 +87,7 @@ def run_sweep(
     rerun: Sequence[int] = (),
     launch: Callable[[list[np.ndarray], bool], Any] | None = None,
     members: int = MEMBERS,
+    processes: int = 1,
 ) -> Report:
     """Run every cell of a plan that `directory` has no results of.
 
@@ -99,6 +101,7 @@ def run_sweep(
         launch: Has stretches of cells computed elsewhere, by `compute`, and returns when that has ended, well or not;
             told whether runs have directories. None: they are computed here.
         members: Runs trained together at most.
+        processes: How many may train runs of the autograd engine; they know only what modules register.
 
     Raises:
         ConfigError: The directory holds runs whose fixed values differ.
@@ -120,10 +123,12 @@ def run_sweep(
         report.damaged = results.damaged
         report.found = len(np.intersect1d(identities, done))
         if launch is None:
-            for _ in compute(plan, _missing(plan, identities, done, members), results, report, named, on_run):
-                report.seconds = time.perf_counter() - started
-                if on_progress is not None:
-                    on_progress(report)
+            with spread(processes) as on_cores:
+                stretches = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
+                for _ in compute(plan, stretches, results, report, named, on_run, on_cores):
+                    report.seconds = time.perf_counter() - started
+                    if on_progress is not None:
+                        on_progress(report)
         else:
             with _following(results, report, started, on_progress):
                 _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
@@ -139,23 +144,26 @@ def compute(
     report: Report,
     named: bool = False,
     on_run: OnRun | None = None,
+    on_cores: Spread | None = None,
 ) -> Iterator[Outcome]:
     """Train stretches of cells, store what comes of them, and then yield it."""
     for cells in stretches:
-        for outcome in _attempt(plan, cells, results, report):
+        for outcome in _attempt(plan, cells, results, report, on_cores or Spread(1)):
             _store(plan, outcome, results, report)
             if named:
                 _store_each(plan, outcome, results, on_run)
             yield outcome
 
 
-def _missing(plan: Plan, identities: np.ndarray, done: np.ndarray, members: int) -> Iterator[np.ndarray]:
+def _missing(
+    plan: Plan, identities: np.ndarray, done: np.ndarray, members: int, one_by_one: int = ONE_BY_ONE
+) -> Iterator[np.ndarray]:
     """Yield the cells without results, those together that are trained together; of equal runs only the first."""
     wanted = np.zeros(len(plan), bool)
     wanted[np.unique(identities, return_index=True)[1]] = True
     wanted &= ~np.isin(identities, done)
     for cells in plan.together():
-        yield from _stretches(plan, cells[wanted[cells]], members)
+        yield from _stretches(plan, cells[wanted[cells]], members, one_by_one)
 
 
 ATTEMPTS = 10
@@ -220,21 +228,21 @@ def _following(
         look()
 
 
-def _stretches(plan: Plan, cells: np.ndarray, members: int) -> Iterator[np.ndarray]:
+def _stretches(plan: Plan, cells: np.ndarray, members: int, one_by_one: int) -> Iterator[np.ndarray]:
     """Cut cells that share tensor shapes into ensembles."""
     if len(cells) == 0:
         return
     config = plan.config(int(cells[0]))
     import_extensions(config.extensions)
-    at_once = members if factory.autograd_reason(config) is None else ONE_BY_ONE
+    at_once = members if factory.autograd_reason(config) is None else one_by_one
     for start in range(0, len(cells), at_once):
         yield cells[start : start + at_once]
 
 
-def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report) -> Iterator[Outcome]:
+def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report, on_cores: Spread) -> Iterator[Outcome]:
     """Train cells together; where that raises, halve after halve, until it is known which run it is."""
     try:
-        yield _train(plan, cells, results)
+        yield _train(plan, cells, results, on_cores)
     except DlnError as error:
         if len(cells) == 1:
             overrides = plan.overrides(int(cells[0]))
@@ -242,10 +250,10 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report)
             results.fail(plan.identity(int(cells[0])), overrides, str(error))
             return
         for half in np.array_split(cells, 2):
-            yield from _attempt(plan, half, results, report)
+            yield from _attempt(plan, half, results, report, on_cores)
 
 
-def _train(plan: Plan, cells: np.ndarray, results: SweepStore) -> Outcome:
+def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread) -> Outcome:
     configs = [plan.config(int(cell)) for cell in cells]
     checkpoints = None
     if configs[0].checkpoint_every is not None:
@@ -259,8 +267,7 @@ def _train(plan: Plan, cells: np.ndarray, results: SweepStore) -> Outcome:
         curves, events = ensemble.curves(), [ensemble.events(run) for run in range(len(configs))]
         trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
     else:
-        each = checkpoints or [None] * len(configs)
-        runs = [factory.build(config, None, path).run() for config, path in zip(configs, each, strict=True)]
+        runs = on_cores.run(configs, checkpoints or [None] * len(configs))
         curves, events = _stacked(runs), [run.events for run in runs]
         trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
     return Outcome(cells, curves, events, history, trajectories, engine, time.perf_counter() - started)

@@ -1,0 +1,93 @@
+"""Runs of the autograd engine on all cores: a process each, because in threads they would wait for one another."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from dln import factory
+from dln.config import ExperimentConfig
+from dln.errors import LaunchError
+from dln.history import History
+
+WORTH = 5.0
+"""Seconds of training here before processes are started: each takes some to begin."""
+
+
+class Spread:
+    """Trains runs on several cores, and shorter work here."""
+
+    def __init__(self, processes: int) -> None:
+        """Take the number of processes to use at most; none is started before it is worth it."""
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+        self._spent = 0.0
+
+    def run(self, configs: Sequence[ExperimentConfig], checkpoints: Sequence[Path | None]) -> list[History]:
+        """Train each config's run, with its directory of checkpoints, and return the histories.
+
+        Raises:
+            DlnError: What a run raises.
+            LaunchError: A process died.
+        """
+        pairs = [*zip(configs, checkpoints, strict=True)]
+        histories = []
+        while pairs and (self.processes == 1 or (self._pool is None and self._spent < WORTH)):
+            started = time.perf_counter()
+            histories.append(_run(pairs.pop(0)))
+            self._spent += time.perf_counter() - started
+        if not pairs:
+            return histories
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
+            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
+        try:
+            return histories + list(self._pool.map(_run, pairs))
+        except BrokenProcessPool:
+            self._pool = None
+            raise LaunchError("a process that trained it died, perhaps for want of memory") from None
+
+
+@contextlib.contextmanager
+def spread(processes: int) -> Iterator[Spread]:
+    """Give the block a `Spread`; its processes end with the block, at once if it is left by an error."""
+    spread = Spread(processes)
+    try:
+        yield spread
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        if spread._pool is not None:
+            spread._pool.shutdown()
+
+
+def _run(task: tuple[ExperimentConfig, Path | None]) -> History:
+    config, checkpoints = task
+    return factory.build(config, None, checkpoints).run()
+
+
+def _begin() -> None:
+    """Prepare a process: one thread, as in any sweep; Ctrl-C is the driver's to answer; no life without the driver."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+
+    def leave() -> None:
+        driver.join()
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
