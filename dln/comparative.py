@@ -10,6 +10,7 @@ from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
 from dln.metrics import COMPARATIVE_METRICS, build_metrics
+from dln.quantities import PairSupply
 from dln.timeline import is_recorded
 from dln.train import OnRecord, Trainer, naming
 
@@ -36,7 +37,9 @@ class ComparativeTrainer:
         self.max_steps = trainer_a.max_steps
         self.evaluate_every = trainer_a.evaluate_every
         shapes = [trainer_a.model.shapes, trainer_b.model.shapes]
-        self.metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
+        self.metrics = build_metrics(
+            comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, trainer_a.dataset
+        )
         self.history = History()
         self.step = 0
 
@@ -90,8 +93,8 @@ class ComparativeTrainer:
         """Values of the comparative metrics; none once a lane has diverged."""
         values: dict[str, Any] = {}
         if len(self._alive()) == len(self.lanes):
-            models = [lane.model for lane in self.lanes.values()]
+            supply = PairSupply(self.lanes["_a"].supply(), self.lanes["_b"].supply())
             for metric in self.metrics:
                 with naming(f"comparative metric {metric.label!r}", self.step):
-                    values |= metric.columns(metric(*models))
+                    values |= metric.columns(metric(supply))
         return values

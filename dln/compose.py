@@ -136,16 +136,28 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
     for key, _ in fields(schema):
         kind = CallbackConfig if key.startswith("callbacks") else MetricConfig if key.endswith("metrics") else None
         if kind is not None:
-            setattr(resolved, key, [named(kind, e, f"{key}[{i}]") for i, e in enumerate(getattr(resolved, key))])
+            setattr(resolved, key, _listed(kind, getattr(resolved, key), key))
     check(resolved)
     return resolved
+
+
+def _listed(kind: type[CallbackConfig] | type[MetricConfig], value: Any, key: str) -> list[Any]:
+    """Return a list of metrics or callbacks as a list of `kind`; a word is short for a list of it."""
+    if isinstance(value, str) and kind is MetricConfig:
+        value = [value]
+    if not isinstance(value, list):
+        raise ConfigError(f"{key} must be a list such as [NAME, NAME], not {value!r}")
+    return [named(kind, entry, f"{key}[{i}]") for i, entry in enumerate(value)]
 
 
 def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
     """Return `config` on top of the schema's defaults, typed."""
     base = schema_node(schema)
+    words_too = {key for key, item in fields(schema) if item.type is Any and key.endswith("metrics")}
     for key in keys(schema):
         given, section = _node(config, key), _node(base, key)
+        if key in words_too:
+            continue
         wrong = isinstance(section, DictConfig | ListConfig) and type(given) is not type(section)
         if wrong and isinstance(given, Node) and not given._is_none():
             shape = "a mapping" if isinstance(section, DictConfig) else "a list"

@@ -43,6 +43,10 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+COSTS = ("cheap", "moderate", "heavy")
+"""What metrics may cost; in place of a list, each stands for all metrics that cost at most so much."""
+
+
 @dataclass
 class ModelConfig:
     """A deep linear network: num_hidden + 1 weight matrices."""
@@ -125,7 +129,7 @@ class SingleConfig(ExperimentConfig):
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    metrics: list[Any] = setting([], "metrics to record (see below)")
+    metrics: Any = setting([], "metrics to record (see below); cheap, moderate, heavy: all that cost at most so much")
     callbacks: list[Any] = setting([], "interventions (see below)")
 
 
@@ -148,8 +152,8 @@ class ComparativeConfig(ExperimentConfig):
     training_b: TrainingConfig = field(default_factory=TrainingConfig)
     callbacks_a: list[Any] = setting([], "interventions on model a")
     callbacks_b: list[Any] = setting([], "interventions on model b")
-    model_metrics: list[Any] = setting([], "metrics of each model, recorded as NAME_a and NAME_b")
-    comparative_metrics: list[Any] = setting([], "metrics of the pair")
+    model_metrics: Any = setting([], "metrics of each model, recorded as NAME_a and NAME_b; or cheap, moderate, heavy")
+    comparative_metrics: Any = setting([], "metrics of the pair; or cheap, moderate, heavy")
 
 
 Schema = type[SingleConfig] | type[ComparativeConfig]

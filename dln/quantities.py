@@ -1,24 +1,37 @@
-"""What several metrics share: a metric that names one of these as an argument receives it, found once a record.
+"""What several metrics share: a metric that names one of these as an argument receives it, found once for all.
 
-The compiled engine finds them for all members at once while their weights are at hand (`dln.ensemble.summary`), so a
-metric of quantities alone costs next to nothing there. Here is what they are: leading dimensions, if any, are members
-of an ensemble, and sums are taken in float64 whatever the weights' own precision.
+A quantity is a function of what its own arguments name: the model, other quantities, or what is given with the run:
+its data and its start. Leading dimensions, if any, are records and members of an ensemble; everything is float64,
+whatever the weights' own precision. The compiled engine finds those in `IN_KERNELS` for all members at once while their
+weights are at hand (`dln.ensemble.summary`), so a metric of these alone costs next to nothing there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dln.errors import ConfigError
 from dln.model import product
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
+    from dln.data import Dataset
     from dln.model import DeepLinearNetwork
+
+LANES = ("_a", "_b")
+
+
+# --- of one model -----------------------------------------------------------------------------------------------------
 
 
 def weight_squares(model: DeepLinearNetwork) -> Float64[Tensor, "*R L"]:
@@ -33,17 +46,108 @@ def bias_squares(model: DeepLinearNetwork) -> Float64[Tensor, "*R L"]:
     return torch.stack([inner(b, b, 1) for b in model.biases], -1)
 
 
-def gradient_squares(model: DeepLinearNetwork) -> Float64[Tensor, "*R L"]:
+def gradient_squares(gradients: list[Tensor]) -> Float64[Tensor, "*R L"]:
     """||dLoss/dW_l||_F^2 + ||dLoss/db_l||^2 of every layer, the loss being that of the step's batch."""
-    layers = [inner(_gradient(w), _gradient(w), 2) for w in model.weights]
-    for i, b in enumerate(model.biases):
-        layers[i] = layers[i] + inner(_gradient(b), _gradient(b), 1)
-    return torch.stack(layers, -1)
+    return torch.stack([inner(g, g, 2) for g in gradients], -1)
 
 
 def end_to_end(model: DeepLinearNetwork) -> Float64[Tensor, "*R out in"]:
     """The end-to-end map W = W_L ... W_1."""
     return product([w.double() for w in model.weights])
+
+
+def weights(model: DeepLinearNetwork) -> list[Float64[Tensor, "*R out in"]]:
+    """W_1, ..., W_L."""
+    return [w.detach().double() for w in model.weights]
+
+
+def gradients(model: DeepLinearNetwork) -> list[Float64[Tensor, "*R out n"]]:
+    """DLoss/dW_1, ..., dLoss/dW_L on the step's batch, each followed by dLoss/db_l as a column if there are biases."""
+    of_weights = [_gradient(w) for w in model.weights]
+    if not model.biases:
+        return of_weights
+    return [torch.cat([w, _gradient(b)[..., None]], -1) for w, b in zip(of_weights, model.biases, strict=True)]
+
+
+def partial_products(weights: list[Tensor]) -> list[Float64[Tensor, "*R out in"]]:
+    """W_1, W_2 W_1, ..., W_L ... W_1."""
+    return list(accumulate(weights, lambda below, w: matmul(w, below)))
+
+
+def end_to_end_values(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R k"]:
+    """Singular values of the end-to-end map, largest first."""
+    return singular_values_of(end_to_end)
+
+
+def end_to_end_modes(end_to_end: Float64[Tensor, "*R out in"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Singular value decomposition U [*R, out, k], s [*R, k], V' [*R, k, in] of the end-to-end map."""
+    u, s, v = np.linalg.svd(end_to_end.cpu().numpy(), full_matrices=False)
+    return torch.from_numpy(u), torch.from_numpy(s), torch.from_numpy(v)
+
+
+def test_predictions(model: DeepLinearNetwork, test_inputs: Float64[Tensor, "*R M in"]) -> Float64[Tensor, "*R M out"]:
+    """The model's outputs on the test inputs."""
+    outputs = test_inputs
+    for i, w in enumerate(model.weights):
+        outputs = matmul(outputs, w.detach().double().mT)
+        if model.biases:
+            outputs = outputs + model.biases[i].detach().double()[..., None, :]
+    return outputs
+
+
+# --- given with the run -----------------------------------------------------------------------------------------------
+
+
+def train_inputs(dataset: Dataset) -> Float64[np.ndarray, "N in"]:
+    """Inputs of the training set."""
+    return _samples(dataset.train_inputs, "training")
+
+
+def train_targets(dataset: Dataset) -> Float64[np.ndarray, "N out"]:
+    """Targets of the training set."""
+    return _samples(dataset.train_targets, "training")
+
+
+def test_inputs(dataset: Dataset) -> Float64[np.ndarray, "M in"]:
+    """Inputs of the test set."""
+    return _samples(dataset.test_inputs, "test")
+
+
+def sigma(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
+    """X'X / N of the training set."""
+    x = train_inputs(dataset)
+    return x.T @ x / len(x)
+
+
+def sigma_yx(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
+    """Y'X / N of the training set."""
+    x, y = train_inputs(dataset), train_targets(dataset)
+    return y.T @ x / len(x)
+
+
+def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
+    """The teacher's matrix."""
+    if dataset.teacher is None:
+        raise ConfigError("it needs a teacher, and these data come without one")
+    return dataset.teacher.cpu().numpy().astype(np.float64)
+
+
+def teacher_left(dataset: Dataset) -> Float64[np.ndarray, "out k"]:
+    """Left singular vectors of the teacher, in columns, by falling singular value."""
+    return np.linalg.svd(teacher(dataset), full_matrices=False)[0]
+
+
+def teacher_values(dataset: Dataset) -> Float64[np.ndarray, " k"]:
+    """Singular values of the teacher, largest first."""
+    return np.linalg.svd(teacher(dataset), full_matrices=False)[1]
+
+
+def teacher_right(dataset: Dataset) -> Float64[np.ndarray, "k in"]:
+    """Right singular vectors of the teacher, in rows."""
+    return np.linalg.svd(teacher(dataset), full_matrices=False)[2]
+
+
+# --- of two models ----------------------------------------------------------------------------------------------------
 
 
 def difference_squares(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
@@ -59,13 +163,126 @@ def inner_products(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Fl
     return torch.stack([sum(column, torch.zeros(())) for column in zip(*sums, strict=True)], -1)
 
 
-MODEL_QUANTITIES: dict[str, Callable[..., Tensor]] = {
-    f.__name__: f for f in (weight_squares, bias_squares, gradient_squares, end_to_end)
-}
-"""Of one model. A metric of a pair receives them as `weight_squares_a`, `weight_squares_b` and so on."""
+# --- from names to values ---------------------------------------------------------------------------------------------
 
-PAIR_QUANTITIES: dict[str, Callable[..., Tensor]] = {f.__name__: f for f in (difference_squares, inner_products)}
+IN_KERNELS = ("weight_squares", "bias_squares", "gradient_squares", "end_to_end")
+"""Quantities that the compiled engine finds by kernels of its own."""
+
+MODEL_QUANTITIES: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        weight_squares, bias_squares, gradient_squares, end_to_end, weights, gradients, partial_products,
+        end_to_end_values, end_to_end_modes, test_predictions,
+    )
+}  # fmt: skip
+"""Of one model. A metric of a pair receives them as `weights_a`, `weights_b` and so on."""
+
+CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
+    f.__name__: f
+    for f in (
+        train_inputs, train_targets, test_inputs, sigma, sigma_yx, teacher, teacher_left, teacher_values,
+        teacher_right,
+    )
+}  # fmt: skip
+"""Of the data: the same at every record, and for all runs on the same data."""
+
+GIVEN = ("model", "data", "start", "batch_size", *CONSTANTS)
+"""What a quantity or a metric of one model may name beside other quantities: `start` holds the initial weights and
+biases as a model does; `batch_size` counts the samples of the step's batch; `data` is a `MetricData`."""
+
+PAIR_QUANTITIES: dict[str, Callable[..., Any]] = {f.__name__: f for f in (difference_squares, inner_products)}
 """Of two models of equal shapes."""
+
+
+def needs(names: Iterable[str], known: Iterable[str] = ()) -> set[str]:
+    """Return all that has to be found or given for some quantities of a model or a pair, without lanes' suffixes.
+
+    Args:
+        names: The quantities.
+        known: Those that are found by other means: what they are made from is left out.
+
+    >>> sorted(needs(["end_to_end_values"])), sorted(needs(["end_to_end_values"], IN_KERNELS))
+    (['end_to_end', 'end_to_end_values', 'model'], ['end_to_end', 'end_to_end_values'])
+    """
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name, _ = quantity(waiting.pop())
+        made = MODEL_QUANTITIES.get(name) or PAIR_QUANTITIES.get(name)
+        if made is not None and name not in found and name not in known:
+            waiting += inspect.signature(made).parameters
+        found.add(name)
+    return found
+
+
+@dataclass(frozen=True)
+class Later:
+    """Something given that is found only when it is wanted."""
+
+    find: Callable[[], Any]
+
+
+def constants(datasets: Sequence[Dataset]) -> dict[str, Later]:
+    """Return, for each of `CONSTANTS`, its values for some datasets of one shape, [D, ...]; found once."""
+
+    def later(function: Callable[[Dataset], np.ndarray]) -> Later:
+        return Later(functools.cache(lambda: torch.from_numpy(np.stack([function(d) for d in datasets]))))
+
+    return {name: later(function) for name, function in CONSTANTS.items()}
+
+
+class Supply:
+    """What metrics of one model may name, each found when it is first asked for and then shared."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        """Take what is known from the start, or `Later`."""
+        self._given = given
+        self._found: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def _find(self, name: str) -> Any:
+        if name in self._given:
+            given = self._given[name]
+            return given.find() if isinstance(given, Later) else given
+        return _made(MODEL_QUANTITIES[name], self)
+
+
+class PairSupply:
+    """What metrics of a pair may name: either lane's quantities with its suffix, and those of the pair."""
+
+    def __init__(self, a: Supply, b: Supply, given: Mapping[str, Any] | None = None) -> None:
+        """Take the lanes' supplies, and quantities of the pair that are known already."""
+        self._lanes: dict[str, Supply] = {"_a": a, "_b": b}
+        self._found = dict(given or {})
+
+    def __getitem__(self, name: str) -> Any:
+        kind, lane = quantity(name)
+        if lane:
+            return self._lanes[lane][kind]
+        if name not in self._found:
+            self._found[name] = _made(PAIR_QUANTITIES[name], self)
+        return self._found[name]
+
+
+def _made(function: Callable[..., Any], supply: Supply | PairSupply) -> Any:
+    return function(**{name: supply[name] for name in inspect.signature(function).parameters})
+
+
+def quantity(name: str) -> tuple[str, str]:
+    """Split what a metric wants into the quantity and the lane it is of.
+
+    >>> quantity("end_to_end_a"), quantity("end_to_end"), quantity("difference_squares")
+    (('end_to_end', '_a'), ('end_to_end', ''), ('difference_squares', ''))
+    """
+    lane = name[-2:] if name[-2:] in LANES else ""
+    return name.removesuffix(lane), lane
+
+
+# --- sums that do not depend on company -------------------------------------------------------------------------------
 
 
 def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
@@ -74,8 +291,39 @@ def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
     return torch.linalg.vecdot(a, b)
 
 
+def frobenius(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
+    """Frobenius norm."""
+    return inner(matrix, matrix, 2).sqrt()
+
+
+def summed(parts: Iterable[Float64[Tensor, "*R"]]) -> Float64[Tensor, "*R"]:
+    """Sum of at least one tensor, one after the other."""
+    return functools.reduce(torch.add, parts)
+
+
+def total(layers: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
+    """Sum over the last dimension; the order of torch.sum's depends on how many members there are."""
+    return summed(layers.unbind(-1))
+
+
+def matmul(a: Float64[Tensor, "*R n k"], b: Float64[Tensor, "*R k m"]) -> Float64[Tensor, "*R n m"]:
+    """Matrix product; numpy multiplies matrix by matrix, so that the digits do not depend on how many there are."""
+    return torch.from_numpy(np.matmul(a.detach().cpu().numpy(), b.detach().cpu().numpy()))
+
+
+def singular_values_of(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R k"]:
+    """Singular values, largest first: numpy's, because the last digits of torch's depend on where a matrix lies."""
+    return torch.from_numpy(np.linalg.svd(matrix.detach().cpu().numpy(), compute_uv=False))
+
+
+def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
+    if samples is None:
+        raise ConfigError(f"it needs a {kind} set, and these data come without one")
+    return samples.cpu().numpy().astype(np.float64)
+
+
 def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return torch.zeros_like(parameter).double() if parameter.grad is None else parameter.grad.double()
 
 
 def _pairs(a: DeepLinearNetwork, b: DeepLinearNetwork) -> list[tuple[Tensor, Tensor, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
 from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics
 from dln.optim import build_criterion, build_optimizer
+from dln.quantities import Later, Supply, constants
 from dln.timeline import acts_at, is_recorded
 
 if TYPE_CHECKING:
@@ -79,7 +81,9 @@ class Trainer:
         self.max_steps = max_steps
         self.evaluate_every = evaluate_every
         self.callbacks = list(callbacks)
-        self.metrics = build_metrics(metrics, MODEL_METRICS, shapes=[model.shapes])
+        self.metrics = build_metrics(metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset)
+        self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
+        self.start = copy.deepcopy(model)
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
@@ -121,11 +125,18 @@ class Trainer:
         values: dict[str, Value] = {f"train_loss{suffix}": self.train_loss}
         if self.dataset.test_inputs is not None:
             values[f"test_loss{suffix}"] = self.evaluate("test")
+        supply = self.supply()
         for metric in self.metrics:
             with naming(f"metric {metric.label!r}", self.step):
-                data = MetricData.of(self.inputs, self.targets, self.criterion, self.dataset)
-                values |= metric.columns(metric(self.model, data=data), suffix)
+                values |= metric.columns(metric(supply), suffix)
         return values
+
+    def supply(self) -> Supply:
+        """Return what metrics may name at this step."""
+        data = MetricData.of(self.inputs, self.targets, self.criterion, self.dataset)
+        size = torch.tensor(len(self.inputs), dtype=torch.float64)
+        given = {"model": self.model, "data": data, "start": self.start, "batch_size": size}
+        return Supply(given | self.constants)
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind the others."""

@@ -56,9 +56,12 @@ class Ensemble:
         first = next(iter(self.lanes.values()))
         self.max_steps, self.evaluate_every = first.max_steps, evaluate_every
         # Every lane's shapes are checked; what is built is the same for all.
-        built = [build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes]) for lane in self.lanes.values()]
+        data = first.datasets[0]  # all are alike
+        built = [
+            build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes], dataset=data) for lane in self.lanes.values()
+        ]
         shapes = [lane.shapes for lane in self.lanes.values()]
-        pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
+        pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, data)
         self.probe = Probe(self.lanes, built[0], pair_metrics)
         self.steps: list[int] = []
         self.columns: list[dict[str, np.ndarray]] = []

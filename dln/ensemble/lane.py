@@ -109,6 +109,8 @@ class Lane:
         self.bias = biases is not None
         self.max_steps = max_steps
         self.datasets = datasets
+        self.start = [*weights, *(biases or ())]
+        """Initial weights and then biases, each [R, ...]."""
         self.dataset = np.zeros(members, np.int64) if dataset is None else np.asarray(dataset, np.int64)
         self.lr = np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy()
         self.stopped_at = np.full(members, NEVER)

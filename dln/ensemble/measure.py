@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from dln.data import Dataset
 from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.summary import pair_quantities, quantities
 from dln.ensemble.supply import Draw
-from dln.metrics import Metric, MetricData, quantity
+from dln.metrics import Metric, MetricData
 from dln.model import DeepLinearNetwork
-from dln.quantities import MODEL_QUANTITIES, PAIR_QUANTITIES
+from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, Later, PairSupply, Supply, constants, needs
 from dln.train import naming
 
 if TYPE_CHECKING:
@@ -45,14 +46,13 @@ class View:
         return [*self.weights, *self.biases]
 
 
-def add_gradients(view: View, draw: Draw) -> None:
-    """Give the tensors of `view` the gradients of the mean squared error on the first batch of `draw`.
+def add_gradients(view: View, inputs: Float64[np.ndarray, "R B n"], targets: Float64[np.ndarray, "R B out"]) -> None:
+    """Give the tensors of `view` the gradients of the sum of squared residuals on some samples.
 
-    With E the end-to-end map of the inputs and a constant one, r = E x - y and G = 2/(B d_out) sum r x', layer l has
-    gradient A_l' G H_{l-1}', where H_{l-1} maps the inputs to the layer's inputs and A_l its outputs to the net's.
+    With E the end-to-end map of the inputs and a constant one, r = E x - y and G = 2 sum r x', layer l has gradient
+    A_l' G H_{l-1}', where H_{l-1} maps the inputs to the layer's inputs and A_l its outputs to the net's.
     """
     weights, biases = ([t.numpy() for t in tensors] for tensors in (view.weights, view.biases))
-    inputs, targets = batch_samples(draw)
     members, n = len(weights[0]), inputs.shape[2]
     below = [np.broadcast_to(np.eye(weights[0].shape[2], n), (members, weights[0].shape[2], n))]
     for layer, w in enumerate(weights):
@@ -87,15 +87,25 @@ def batch_samples(draw: Draw) -> tuple[Float64[np.ndarray, "R B n"], Float64[np.
 class Sight:
     """One lane at several records, as metrics look at it."""
 
-    def __init__(self, lane: Lane, kept: Sequence[Kept], names: Collection[str]) -> None:
-        """Look at what a lane has kept, group by group, and find the quantities named."""
-        self.lane, self.kept, self.depth = lane, kept, kept[0].layout.depth
+    def __init__(self, lane: Lane, kept: Sequence[Kept], names: Collection[str], given: Mapping[str, Later]) -> None:
+        """Look at what a lane has kept, group by group.
+
+        Args:
+            lane: The lane.
+            kept: Weights of all its members at the records.
+            names: Quantities that kernels find.
+            given: What is the same at all records [R, ...].
+        """
+        self.lane, self.kept, self.given, self.depth = lane, kept, given, kept[0].layout.depth
+        self.records = len(kept[0].weights)
         found = [quantities(names, k.layout, k.weights, len(k.members), k.draw, k.offsets) for k in kept]
-        self.quantities = {name: self._merged([f[name] for f in found]) for name in names}
-        """By name [T, R, ...]; a map that is not finite is zero: nothing of it is recorded, and it has no SVD."""
-        if "end_to_end" in names:
-            maps = self.quantities["end_to_end"]
+        merged = {name: self._merged([f[name] for f in found]) for name in names}
+        if "end_to_end" in names:  # a map that is not finite is zero: nothing of it is recorded, and it has no SVD
+            maps = merged["end_to_end"]
             maps[~np.isfinite(maps).all((2, 3))] = 0
+        # Contiguous, whatever the company: the order of sums may depend on how a tensor lies.
+        self.quantities = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in merged.items()}
+        """By name [T, R, ...]."""
 
     @cached_property
     def arrays(self) -> list[np.ndarray]:
@@ -108,33 +118,74 @@ class Sight:
         finite = [np.isfinite(a).all(axis=tuple(range(2, a.ndim))) for a in self.arrays]
         return np.logical_and.reduce(finite)
 
+    @cached_property
+    def batch_size(self) -> Float64[Tensor, "T R"]:
+        """Samples in every member's batch at every record."""
+        everyone = self.lane.train_data
+        full = 0 if everyone is None else everyone.inputs.shape[1]
+        sizes = [np.repeat(k.draw.size[list(k.offsets)][:, None], len(k.members), 1) for k in self.kept]
+        merged = self._merged(sizes)
+        return torch.from_numpy(np.where(merged == 0, full, merged).astype(np.float64))
+
+    @cached_property
+    def batches(self) -> tuple[Float64[np.ndarray, "T R B n"], Float64[np.ndarray, "T R B out"]]:
+        """Every member's batch at every record as `batch_samples` gives it, shorter ones filled up with zeros."""
+        samples = [[batch_samples(k.draw.at(offset)) for offset in k.offsets] for k in self.kept]
+        longest = max(inputs.shape[1] for group in samples for inputs, _ in group)
+
+        def joined(which: int) -> np.ndarray:
+            filled = [[_filled(pair[which], longest) for pair in group] for group in samples]
+            return self._merged([np.stack(group) for group in filled])
+
+        return joined(0), joined(1)
+
     @property
     def at_once(self) -> int:
         """How many members' weights fit the cache."""
         return max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
 
-    def views(self, members: np.ndarray, cut: int) -> Iterator[View]:
-        """Yield all records of some members in blocks [cut, ...]; those that are not finite are zeros."""
-        records = len(self.arrays[0])
-        lost = np.logical_not(self.finite[:, members]).reshape(-1)
-        flat = [a[:, members].reshape(records * len(members), *a.shape[2:]) for a in self.arrays]
-        for start in range(0, len(lost), cut):
-            block = [a[start : start + cut] for a in flat]
-            if lost[start : start + cut].any():
-                block = [np.where(lost[start : start + cut].reshape(-1, *[1] * (a.ndim - 1)), 0, a) for a in block]
-            yield View.of(block, self.depth)
+    def whole(self, members: np.ndarray) -> Supply:
+        """Return what there is of some members at all records, [T, R, ...], for metrics that need no weights."""
+        found = {name: values[:, members] for name, values in self.quantities.items()}
+        constant = {name: Later(lambda c=c: c.find()[members]) for name, c in self.given.items()}
+        return Supply({**found, **constant, "batch_size": self.batch_size[:, members]})
+
+    def blocks(self, members: np.ndarray, cut: int, gradients: bool) -> Iterator[Supply]:
+        """Yield what there is of some members, record by record, in blocks [cut, ...]; what is not finite is zero."""
+        record, member = (index.reshape(-1) for index in np.indices((self.records, len(members))))
+        for first in range(0, len(record), cut):
+            t, m = record[first : first + cut], members[member[first : first + cut]]
+            found = {name: values[t, m] for name, values in self.quantities.items()}
+            constant = {name: Later(lambda c=c, m=m: c.find()[m]) for name, c in self.given.items()}
+            start = Later(lambda m=m: View.of([a[m] for a in self.lane.start], self.depth))
+            model = self._view(t, m)
+            if gradients:
+                add_gradients(model, *(samples[t, m] for samples in self.batches))
+            yield Supply({**found, **constant, "model": model, "start": start, "batch_size": self.batch_size[t, m]})
+
+    def _view(self, t: np.ndarray, m: np.ndarray) -> View:
+        lost = np.logical_not(self.finite[t, m])
+        block = [a[t, m] for a in self.arrays]
+        if lost.any():
+            block = [np.where(lost.reshape(-1, *[1] * (a.ndim - 1)), 0, a) for a in block]
+        return View.of(block, self.depth)
 
     @cached_property
-    def solos(self) -> list[tuple[int, DeepLinearNetwork, MetricData]]:
-        """Every finite member at the first record as a network of its own, with the gradients, and its data."""
-        networks = []
+    def solos(self) -> dict[int, Supply]:
+        """What there is of every finite member at the first record: its own network, gradients included, its data."""
+        supplies = {}
         for k in self.kept:
             view, draw = View.of([a[0] for a in k.unpacked()], self.depth), k.draw.at(k.offsets[0])
-            add_gradients(view, draw)
+            add_gradients(view, *batch_samples(draw))
+            starts = View.of([a[k.members] for a in self.lane.start], self.depth)
             for place in np.flatnonzero(self.finite[0, k.members]).tolist():
-                sets = self.lane.datasets[int(self.lane.dataset[k.members[place]])]
-                networks.append((int(k.members[place]), solo_model(view, place), member_data(sets, draw, place)))
-        return networks
+                m = int(k.members[place])
+                sets = self.lane.datasets[int(self.lane.dataset[m])]
+                constant = {name: Later(lambda c=c, m=m: c.find()[m]) for name, c in self.given.items()}
+                own = {"model": solo_model(view, place), "start": solo_model(starts, place)}
+                own |= {"data": member_data(sets, draw, place), "batch_size": self.batch_size[0, m]}
+                supplies[m] = Supply({**constant, **own})
+        return supplies
 
     def _merged(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Put what was found of every group [T, r, ...] in the order of the members."""
@@ -161,7 +212,10 @@ class Probe:
         """Whether there is anything to measure."""
         self.one_by_one = not all(metric.batched for metric in everyone)
         """Whether a user's code is to be called for each member at each record."""
-        self.wanted = {quantity(name) for metric in everyone if metric.of_quantities for name in metric.wants}
+        batched = [metric for metric in everyone if metric.batched]
+        self.wanted = {name for metric in batched for name in needs(metric.wants, (*IN_KERNELS, *PAIR_QUANTITIES))}
+        """What batched metrics need, as far as kernels do not find it from something else."""
+        self.given = {key: _of_members(lane) for key, lane in lanes.items()}
 
     def measure(
         self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], step: int
@@ -173,79 +227,113 @@ class Probe:
             members: Every run's member of each lane.
             step: The first record's step, for messages.
         """
-        sights = {
-            key: Sight(self.lanes[key], parts, [n for n in MODEL_QUANTITIES if self.wanted & {(n, key), (n, "")}])
-            for key, parts in kept.items()
-        }
+        names = [name for name in IN_KERNELS if name in self.wanted]
+        sights = {key: Sight(self.lanes[key], parts, names, self.given[key]) for key, parts in kept.items()}
         columns: dict[str, dict[str, np.ndarray]] = {}
         for key, sight in sights.items():
-            columns[key] = {}
             everyone = np.arange(len(sight.lane))
-            supply = _tensors(sight.quantities)
-            for metric in self.metrics:
-                with naming(f"metric {metric.label!r}", step):
-                    if metric.batched:
-                        found = _batched(metric, supply, [sight], [everyone], key)
-                    else:
-                        rows = {m: metric.columns(metric(model, data=data), key) for m, model, data in sight.solos}
-                        found = stacked(rows, len(everyone))
-                    columns[key] |= {name: values[:, members[key]] for name, values in found.items()}
+            rows = {m: (supply,) for m, supply in sight.solos.items()} if self._looped(self.metrics) else {}
+            found = self._evaluate(self.metrics, [sight], [everyone], rows, step, key)
+            columns[key] = {name: values[:, members[key]] for name, values in found.items()}
         return columns | {"pairs": self._compare(sights, members, step) if self.pair_metrics else {}}
 
     def _compare(
         self, sights: Mapping[str, Sight], members: Mapping[str, Int[np.ndarray, " R"]], step: int
     ) -> dict[str, np.ndarray]:
+        of, rows = [members[key] for key in sights], {}
+        if self._looped(self.pair_metrics):
+            ours, theirs = (sight.solos for sight in sights.values())
+            pairs = enumerate(zip(*(m.tolist() for m in of), strict=True))
+            rows = {r: (ours[i], theirs[j]) for r, (i, j) in pairs if i in ours and j in theirs}
+        return self._evaluate(self.pair_metrics, [*sights.values()], of, rows, step)
+
+    @staticmethod
+    def _looped(metrics: Sequence[Metric]) -> bool:
+        return not all(metric.batched for metric in metrics)
+
+    def _evaluate(
+        self,
+        metrics: Sequence[Metric],
+        sights: Sequence[Sight],
+        members: Sequence[np.ndarray],
+        rows: Mapping[int, tuple[Supply, ...]],
+        step: int,
+        suffix: str = "",
+    ) -> dict[str, np.ndarray]:
+        """Return the columns [T, R, ...] of metrics of one lane, or of pairs of two lanes' members.
+
+        Args:
+            metrics: The metrics.
+            sights: Of the one lane, or of both.
+            members: The R members of each lane.
+            rows: What there is of each run alone, for metrics that are evaluated one by one.
+            step: The first record's step, for messages.
+            suffix: Of the columns' names.
+        """
+        count = len(members[0])
+        columns: dict[Metric, dict[str, np.ndarray]] = {}
+        known = self._pair_quantities(sights, members) if len(sights) == 2 else {}
+        whole = _joint([sight.whole(of) for sight, of in zip(sights, members, strict=True)], known)
+        for metric in metrics:
+            with naming(_called(metric), step):
+                if metric.of_quantities:
+                    columns[metric] = metric.batched_columns(metric(whole), suffix)
+                elif not metric.batched:
+                    columns[metric] = stacked(
+                        {r: metric.columns(metric(_joint(row)), suffix) for r, row in rows.items()}, count
+                    )
+        rest = [metric for metric in metrics if metric.batched and not metric.of_quantities]
+        parts: dict[Metric, list[dict[str, np.ndarray]]] = {metric: [] for metric in rest}
+        if rest:
+            cut = min(sight.at_once for sight in sights)
+            gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in rest)
+            blocks = [sight.blocks(of, cut, gradients) for sight, of in zip(sights, members, strict=True)]
+            for start, sides in zip(itertools.count(0, cut), zip(*blocks, strict=True), strict=False):
+                flat = {name: values.flatten(0, 1)[start : start + cut] for name, values in known.items()}
+                supply = _joint(sides, flat)
+                for metric in rest:
+                    with naming(_called(metric), step):
+                        parts[metric].append(metric.batched_columns(metric(supply), suffix))
+        for metric, found in parts.items():
+            joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            columns[metric] = {name: values.reshape(-1, count, *values.shape[1:]) for name, values in joined.items()}
+        return {name: values for metric in metrics for name, values in columns[metric].items()}
+
+    def _pair_quantities(self, sights: Sequence[Sight], members: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Return the quantities of pairs [T, R, ...] that are wanted, group of a by group of b."""
         columns: dict[str, np.ndarray] = {}
-        found = {n + key: q[:, members[key]] for key, sight in sights.items() for n, q in sight.quantities.items()}
-        if self.wanted & {(name, "") for name in PAIR_QUANTITIES}:
-            (a, b), (member_a, member_b) = sights.values(), members.values()
-            found |= _pair_quantities(a, b, member_a, member_b)
-        supply = _tensors(found)
-        for metric in self.pair_metrics:
-            with naming(f"comparative metric {metric.label!r}", step):
-                if metric.batched:
-                    columns |= _batched(metric, supply, [*sights.values()], [members[key] for key in sights])
-                else:
-                    ours, theirs = ({m: model for m, model, _ in sight.solos} for sight in sights.values())
-                    pairs = enumerate(zip(*(members[key].tolist() for key in sights), strict=True))
-                    both = {r: (ours[i], theirs[j]) for r, (i, j) in pairs if i in ours and j in theirs}
-                    rows = {r: metric.columns(metric(*models)) for r, models in both.items()}
-                    columns |= stacked(rows, len(next(iter(members.values()))))
-        return columns
+        (a, b), (member_a, member_b) = sights, members
+        for k, j in itertools.product(a.kept, b.kept) if self.wanted & PAIR_QUANTITIES.keys() else ():
+            runs = np.flatnonzero(np.isin(member_a, k.members) & np.isin(member_b, j.members))
+            if len(runs):
+                places = (_places(of[runs], part.members) for of, part in ((member_a, k), (member_b, j)))
+                for name, values in pair_quantities(k.layout, k.weights, j.weights, *places).items():
+                    columns.setdefault(name, np.empty((len(values), len(member_a), *values.shape[2:])))[:, runs] = (
+                        values
+                    )
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return arrays as tensors that lie in memory alike, whatever the company: the order of sums may depend on it."""
-    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
+def _of_members(lane: Lane) -> dict[str, Later]:
+    """Return what is the same at all records, for all members of a lane [R, ...]."""
+
+    def later(constant: Later) -> Later:
+        return Later(functools.cache(lambda: constant.find()[lane.dataset]))
+
+    return {name: later(constant) for name, constant in constants(lane.datasets).items()}
 
 
-def _batched(
-    metric: Metric,
-    supply: Mapping[str, Tensor],
-    sights: Sequence[Sight],
-    members: Sequence[np.ndarray],
-    suffix: str = "",
-) -> dict[str, np.ndarray]:
-    """Return the columns [T, R, ...] of a batched metric, of quantities or of models: one lane's, or pairs of two's."""
-    if metric.of_quantities:
-        return metric.batched_columns(metric.value(supply), suffix)
-    cut = min(sight.at_once for sight in sights)
-    views = [sight.views(of, cut) for sight, of in zip(sights, members, strict=True)]
-    parts = [metric.batched_columns(metric(*sides), suffix) for sides in zip(*views, strict=True)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: values.reshape(-1, len(members[0]), *values.shape[1:]) for name, values in columns.items()}
+def _joint(sides: Sequence[Supply], known: Mapping[str, Any] | None = None) -> Supply | PairSupply:
+    return sides[0] if len(sides) == 1 else PairSupply(sides[0], sides[1], known)
 
 
-def _pair_quantities(a: Sight, b: Sight, member_a: np.ndarray, member_b: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the quantities of pairs [T, R, ...], group of a by group of b."""
-    columns: dict[str, np.ndarray] = {}
-    for k, j in itertools.product(a.kept, b.kept):
-        runs = np.flatnonzero(np.isin(member_a, k.members) & np.isin(member_b, j.members))
-        if len(runs):
-            places = (_places(of[runs], part.members) for of, part in ((member_a, k), (member_b, j)))
-            for name, values in pair_quantities(k.layout, k.weights, j.weights, *places).items():
-                columns.setdefault(name, np.empty((len(values), len(member_a), *values.shape[2:])))[:, runs] = values
-    return columns
+def _called(metric: Metric) -> str:
+    return f"{metric.kind} {metric.label!r}"
+
+
+def _filled(samples: np.ndarray, length: int) -> np.ndarray:
+    """Return samples [R, B, n] as [R, length, n], zeros behind."""
+    return np.pad(samples, ((0, 0), (0, length - samples.shape[1]), (0, 0)))
 
 
 def _places(members: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -232,7 +232,7 @@ def quantities(
     """Return quantities of all members at several records, float64 [T, R, ...].
 
     Args:
-        names: Which of `dln.quantities.MODEL_QUANTITIES`.
+        names: Which of `dln.quantities.IN_KERNELS`.
         layout: Of `kept`.
         kept: Weights at the records [T, G, P] or [T, G, P, V].
         members: R.

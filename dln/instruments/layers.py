@@ -1,0 +1,36 @@
+"""Layers and what they make together, and how far they have gone from where they began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from dln.metric import model_metric
+from dln.quantities import inner, singular_values_of, summed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+
+@model_metric("layer_singular_values", cost="moderate", batched=True)
+def layer_singular_values(weights: list[Tensor], top: int | None = None) -> dict[str, Float64[Tensor, "*R k"]]:
+    """Singular values of every layer, a column each, largest first; only the first `top` if that is given."""
+    return {str(i): singular_values_of(w)[..., :top] for i, w in enumerate(weights, start=1)}
+
+
+@model_metric("partial_singular_values", cost="moderate", batched=True)
+def partial_singular_values(
+    partial_products: list[Tensor], top: int | None = None
+) -> dict[str, Float64[Tensor, "*R k"]]:
+    """Singular values of W_1, W_2 W_1, ..., W_L ... W_1, a column each, largest first; the first `top` if given."""
+    return {str(i): singular_values_of(p)[..., :top] for i, p in enumerate(partial_products, start=1)}
+
+
+@model_metric("start_distance", cost="moderate", batched=True)
+def start_distance(model: Any, start: Any, relative: bool = False) -> Float64[Tensor, "*R"]:
+    """Distance ||theta - theta_0|| from the initial parameters; `relative`: divided by ||theta_0||."""
+    pairs = [(a.double(), b.double(), 2) for a, b in zip(model.weights, start.weights, strict=True)]
+    pairs += [(a.double(), b.double(), 1) for a, b in zip(model.biases, start.biases, strict=True)]
+    gone = summed(inner(a - b, a - b, dims) for a, b, dims in pairs).sqrt()
+    return gone / summed(inner(b, b, dims) for _, b, dims in pairs).sqrt() if relative else gone

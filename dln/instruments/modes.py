@@ -1,0 +1,73 @@
+"""The end-to-end map W: its rank, and how much of the teacher it has learned, mode by mode.
+
+With the teacher's singular value decomposition sum_i s_i u_i v_i', the strength of mode i is u_i' W v_i: it goes from
+about 0 to s_i as the mode is learned (Saxe, McClelland, Ganguli, arXiv 1312.6120).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dln.metric import model_metric
+from dln.quantities import frobenius, matmul, total
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+
+@model_metric("effective_rank", cost="cheap", batched=True)
+def effective_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
+    """Exponential of the entropy of p_i = s_i / sum_j s_j, s the singular values of W (Roy and Vetterli 2007)."""
+    p = end_to_end_values / total(end_to_end_values)[..., None]
+    return torch.exp(-total(torch.special.xlogy(p, p)))
+
+
+@model_metric("stable_rank", cost="cheap", batched=True)
+def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
+    """||W||_F^2 / ||W||_2^2 of the end-to-end map."""
+    return total(end_to_end_values**2) / end_to_end_values[..., 0] ** 2
+
+
+@model_metric("relative_rank", cost="cheap", batched=True)
+def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: float = 0.01) -> Float64[Tensor, "*R"]:
+    """How many singular values of W exceed `tolerance` times the largest."""
+    return (end_to_end_values > tolerance * end_to_end_values[..., :1]).sum(-1).double()
+
+
+@model_metric("teacher_distance", cost="cheap", batched=True)
+def teacher_distance(
+    end_to_end: Float64[Tensor, "*R out in"], teacher: Float64[Tensor, "*R out in"]
+) -> Float64[Tensor, "*R"]:
+    """Frobenius distance ||W - T||_F of the end-to-end map to the teacher."""
+    return frobenius(end_to_end - teacher)
+
+
+@model_metric("mode_strengths", cost="cheap", batched=True)
+def mode_strengths(
+    end_to_end: Float64[Tensor, "*R out in"],
+    teacher_left: Float64[Tensor, "*R out k"],
+    teacher_right: Float64[Tensor, "*R k in"],
+    top: int | None = None,
+) -> Float64[Tensor, "*R k"]:
+    """Strengths u_i' W v_i of the teacher's modes in W, by falling singular value; only the first `top` if given."""
+    left, right = teacher_left[..., :top], teacher_right[..., :top, :]
+    return matmul(matmul(left.mT, end_to_end), right.mT).diagonal(dim1=-2, dim2=-1)
+
+
+@model_metric("mode_alignments", cost="moderate", batched=True)
+def mode_alignments(
+    end_to_end_modes: tuple[Tensor, Tensor, Tensor],
+    teacher_left: Float64[Tensor, "*R out k"],
+    teacher_right: Float64[Tensor, "*R k in"],
+    top: int | None = None,
+) -> Float64[Tensor, "*R k"]:
+    """|p_i' u_i| |q_i' v_i| for the i-th singular vectors p, q of W and u, v of the teacher: 1 where they agree."""
+    left, _, right = end_to_end_modes
+    cosines = [
+        matmul(left[..., :top].mT, teacher_left[..., :top]).diagonal(dim1=-2, dim2=-1),
+        matmul(right[..., :top, :], teacher_right[..., :top, :].mT).diagonal(dim1=-2, dim2=-1),
+    ]
+    return (cosines[0] * cosines[1]).abs()

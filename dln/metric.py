@@ -1,0 +1,260 @@
+"""What a metric is: a function of what its arguments name, registered under a name, with parameters from a config.
+
+Arguments name the `model`, its `data`, or quantities that metrics share (`dln.quantities`). The built-in metrics
+(`dln.metrics`) are written once for tensors whose leading dimensions, if any, are records and members of an ensemble.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dln.config import COSTS, MetricConfig
+from dln.errors import ConfigError, ExtensionError
+from dln.quantities import (
+    CONSTANTS,
+    GIVEN,
+    IN_KERNELS,
+    LANES,
+    MODEL_QUANTITIES,
+    PAIR_QUANTITIES,
+    PairSupply,
+    Supply,
+    needs,
+    quantity,
+)
+from dln.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from dln.data import Dataset
+
+Value = float | list
+"""What one column holds at one step: a number, or a (nested) list of them."""
+
+MODEL_METRICS = Registry("metric", supplied=(*GIVEN, *MODEL_QUANTITIES))
+COMPARATIVE_METRICS = Registry(
+    "comparative metric",
+    supplied=(*PAIR_QUANTITIES, *(name + lane for name in (*GIVEN, *MODEL_QUANTITIES) for lane in LANES)),
+)
+
+
+def model_metric(name: str, **marks: Any):
+    """Register `f(model) -> value`, or of any of the names in `dln.quantities.GIVEN` and `MODEL_QUANTITIES`.
+
+    Further arguments are parameters a config can set. `p.grad` of the model's parameters holds the gradient on the
+    step's batch; `data` is a `MetricData`. The value is a number, a list or array (one column of vectors), or a dict of
+    them (one column `name.key` each). A metric must only read: one that changes weights or gradients is an error.
+
+    Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes tensors
+    with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad` (the
+    quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it.
+    """
+    return MODEL_METRICS.register(name, **marks)
+
+
+def comparative_metric(name: str, **marks: Any):
+    """Register `f(model_a, model_b) -> value`; further arguments are parameters a config can set.
+
+    It may also name `dln.quantities.PAIR_QUANTITIES`, and either lane's quantities: `end_to_end_a`, `end_to_end_b`, ...
+    """
+    return COMPARATIVE_METRICS.register(name, **marks)
+
+
+@dataclass(frozen=True)
+class MetricData:
+    """What a metric that asks for `data` receives: the step's batch, the whole sets (None: there is none), the loss."""
+
+    inputs: Float[Tensor, "B in"]
+    targets: Float[Tensor, "B out"]
+    criterion: nn.Module
+    train_inputs: Float[Tensor, "N in"] | None
+    train_targets: Float[Tensor, "N out"] | None
+    test_inputs: Float[Tensor, "M in"] | None
+    test_targets: Float[Tensor, "M out"] | None
+
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor, criterion: nn.Module, sets: Dataset) -> MetricData:
+        """Put a batch and its loss beside the sets it is from."""
+        return cls(
+            inputs, targets, criterion, sets.train_inputs, sets.train_targets, sets.test_inputs, sets.test_targets
+        )
+
+
+Shapes = list[list[int]]
+"""Shapes of a model's parameters, layer by layer."""
+
+
+def two_layers(shapes: Shapes) -> None:
+    """Raise ConfigError for a net of one layer: for the mark `needs`."""
+    if sum(len(shape) == 2 for shape in shapes) < 2:
+        raise ConfigError("it needs at least two layers (model.num_hidden=1 or more)")
+
+
+def equal_shapes(a: Shapes, b: Shapes) -> None:
+    """Raise ConfigError for models of different shapes: for the mark `needs` of a metric of pairs."""
+    if a != b:
+        raise ConfigError(
+            f"parameters of different shapes have no distance: a has {a}, b has {b}; "
+            "end_to_end_distance compares the maps"
+        )
+
+
+# --- from names in a config to values in a record ---------------------------------------------------------------------
+
+
+class Metric:
+    """A registered metric with its parameters bound, and the column its values go to."""
+
+    def __init__(self, registry: Registry, config: MetricConfig, where: str = "metrics") -> None:
+        """Bind what `config` says; `where` is the config key to name in an error."""
+        self._entry = registry.get(config.name, where)
+        self._entry.check(config.params, f"{where}.params")
+        self._params = dict(config.params)
+        self.kind = registry.kind
+        self.label = config.label or config.name
+        arguments = inspect.signature(self._entry.function).parameters
+        self.wants = [name for name in registry.supplied if name in arguments]
+        """What it is a function of: what is given, quantities; of a pair, with the lane's suffix."""
+        self.needs = needs(self.wants)
+        """All that must be given or found for it, without lanes' suffixes."""
+        self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.needs
+        found = needs(self.wants, (*IN_KERNELS, *PAIR_QUANTITIES))
+        self.of_quantities: bool = self.batched and not {"model", "start"} & found
+        """Whether it can do without weights: what the kernels find of all records and members is enough."""
+
+    def check_fit(self, *shapes: Shapes) -> None:
+        """Raise ConfigError if the metric has no value for models with parameters of these shapes."""
+        with self._naming():
+            if "needs" in self._entry.marks:
+                self._entry.marks["needs"](*shapes)
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise ConfigError if the metric has no value on such data: no training set, or no teacher."""
+        with self._naming():
+            for name in CONSTANTS.keys() & self.needs:
+                CONSTANTS[name](dataset)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError(f"{self._entry.kind} {self._entry.name!r}: {error}") from None
+
+    def __call__(self, supply: Supply | PairSupply) -> Any:
+        """Return the value for what a record supplies; one that differentiates asks for `torch.enable_grad()`."""
+        models = [supply[name] for name in self.wants if quantity(name)[0] == "model"]
+        before = _versions(models)
+        with torch.no_grad():
+            value = self._entry(**{name: supply[name] for name in self.wants}, **self._params)
+        if _versions(models) != before:
+            raise ExtensionError(
+                "it changed the model's weights or gradients, and recording must not change the trajectory: "
+                "work on copy.deepcopy(model), or use torch.autograd.grad"
+            )
+        return value
+
+    def columns(self, value: Any, suffix: str = "") -> dict[str, Value]:
+        """Return the columns a value fills, e.g. {"norms_a.first": 1.0, "norms_a.last": 2.0} for a dict."""
+        name = self.label + suffix
+        if isinstance(value, Mapping):
+            return {f"{name}.{key}": _plain(v) for key, v in value.items()}
+        return {name: _plain(value)}
+
+    def batched_columns(self, value: Any, suffix: str = "") -> dict[str, np.ndarray]:
+        """Return the columns [R, ...] that the values of R members fill."""
+        name = self.label + suffix
+        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
+        return {column: part.detach().numpy() for column, part in parts.items()}
+
+
+def build_metrics(
+    metrics: str | Sequence[str | MetricConfig],
+    registry: Registry = MODEL_METRICS,
+    key: str = "metrics",
+    shapes: Sequence[Shapes] = (),
+    dataset: Dataset | None = None,
+) -> list[Metric]:
+    """Return the metrics that a config lists; two that would fill the same column are an error.
+
+    Args:
+        metrics: Names, or MetricConfigs. "cheap" stands for all cheap metrics that have a value for these models and
+            data, "moderate" for moderate ones too, "heavy" for all.
+        registry: Where they are registered.
+        key: The config key to name in an error.
+        shapes: Parameter shapes of the models, one or a pair, that each metric must have a value for.
+        dataset: Data that each metric must have a value on.
+    """
+    configs = [
+        MetricConfig(name=m) if isinstance(m, str) else m for m in ([metrics] if isinstance(metrics, str) else metrics)
+    ]
+    built: list[Metric] = []
+    for i, config in enumerate(configs):
+        if config.name in COSTS and config.name not in registry:
+            named = {c.label or c.name for c in configs}
+            group = [MetricConfig(entry.name) for entry in registry if _within(entry, config.name)]
+            metrics_of = [Metric(registry, member) for member in group if member.name not in named]
+            built += [metric for metric in metrics_of if _fits(metric, shapes, dataset)]
+        else:
+            built.append(Metric(registry, config, f"{key}[{i}]"))
+    labels = [metric.label for metric in built]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"{key}: two metrics are called {label!r}; give one a label of its own")
+        if label in ("step", "train_loss", "test_loss"):
+            raise ConfigError(f"{key}: every record has a column {label!r} already; choose another label")
+    for metric in built:
+        if shapes:
+            metric.check_fit(*shapes)
+        if dataset is not None:
+            metric.check_data(dataset)
+    return built
+
+
+def _within(entry: Entry, cost: str) -> bool:
+    """Whether a metric costs at most so much and needs no parameter."""
+    given = entry.marks.get("cost")
+    settled = all(p.default is not p.empty for p in (entry.parameters or {}).values())
+    return given is not None and COSTS.index(given) <= COSTS.index(cost) and settled
+
+
+def _fits(metric: Metric, shapes: Sequence[Shapes], dataset: Dataset | None) -> bool:
+    try:
+        if shapes:
+            metric.check_fit(*shapes)
+        if dataset is not None:
+            metric.check_data(dataset)
+    except ConfigError:
+        return False
+    return True
+
+
+def _versions(models: Sequence[Any]) -> list[tuple[int, int, int]]:
+    """What changes whenever a parameter or its gradient is written to or replaced."""
+    return [
+        (p._version, id(p.grad), -1 if p.grad is None else p.grad._version)
+        for model in models
+        for p in model.parameters()
+    ]
+
+
+def _plain(value: Any) -> Value:
+    """Return a metric's value as a float or a list of floats."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ExtensionError(
+            f"it returned {value!r}: neither a number, nor a list of numbers, nor a dict of them"
+        ) from None
+    return array.tolist()
