@@ -135,7 +135,8 @@ def test_every_distribution_of_inputs_is_the_same_under_both_engines_and_in_any_
     assert_same(*both(change))
     with_seeds = [merged(change, {"data": {"data_seed": s % 2}, "training": {"batch_seed": s}}) for s in range(4)]
     others = [
-        merged(change, {"data": {"inputs": other, "inputs_params": INPUTS_OF_FIVE[other]}}) for other in INPUTS_OF_FIVE
+        {**change, "data": {**sets, "inputs": other, "inputs_params": params}}
+        for other, params in INPUTS_OF_FIVE.items()
     ]
     configs = [config(c, "compiled") for c in (*with_seeds, *others)]
     assert len({factory.structure(c) for c in configs}) == 1
