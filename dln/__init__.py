@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from dln.callbacks import register_callback
     from dln.comparative import ComparativeTrainer
     from dln.config import ComparativeConfig, MetricConfig, SingleConfig
-    from dln.data import Dataset, linear_teacher, register_matrix
+    from dln.data import Dataset, linear_teacher
     from dln.ensemble.engine import train_ensemble
     from dln.experiment import run_experiment, run_experiments
     from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.history import History
+    from dln.inputs import register_inputs
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
     from dln.store import load_run
+    from dln.teachers import register_matrix
     from dln.train import Trainer
 
 __version__ = "0.1.0"
@@ -40,7 +42,8 @@ _HOME = {
     "to_xarray": "frames",
     "model_metric": "metrics",
     "register_callback": "callbacks",
-    "register_matrix": "data",
+    "register_inputs": "inputs",
+    "register_matrix": "teachers",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
     "train_ensemble": "ensemble.engine",
@@ -62,6 +65,7 @@ __all__ = [
     "merge_sweeps",
     "model_metric",
     "register_callback",
+    "register_inputs",
     "register_matrix",
     "run_experiment",
     "run_experiments",

@@ -62,10 +62,16 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Training and test data: a random linear teacher on standard Gaussian inputs."""
+    """Training and test data: a linear teacher on random inputs, or arrays of one's own."""
 
     name: str = setting("linear_teacher", "how the data is made", choices=("linear_teacher",))
     params: dict[str, Any] = setting({"matrix": "diagonal"}, "the teacher: matrix and its parameters", batchable=True)
+    rotate: bool = setting(False, "turn the teacher: U T V', U and V random orthogonal matrices", batchable=True)
+    inputs: str = setting("gaussian", "distribution of the inputs (see below)", batchable=True)
+    inputs_params: dict[str, Any] = setting({}, "its parameters", batchable=True)
+    d_active: int | None = setting(None, "inputs live in the first d_active coordinates; null: in all", least=1)
+    whiten: bool = setting(False, "make X'X/N of the training inputs exactly I; test inputs stay as drawn")
+    path: str | None = setting(None, "own data (.npz); keys of teacher and inputs are then ignored")
     train_samples: int = setting(100, "size of the training set (unused when online)", least=1)
     test_samples: int = setting(100, "size of the test set", least=1)
     noise_std: float = setting(0.0, "standard deviation of the noise on training targets", batchable=True, least=0)
@@ -74,8 +80,19 @@ class DataConfig:
 
     @property
     def samples(self) -> int | None:
-        """Size of the training set; None if data are online."""
-        return None if self.online else self.train_samples
+        """Size of the training set; None if data are online.
+
+        Raises:
+            ConfigError: `path` is no archive with training inputs.
+        """
+        if self.path is None:
+            return None if self.online else self.train_samples
+        from dln.arrays import count_samples  # imports numpy
+
+        try:
+            return count_samples(self.path)
+        except ConfigError as error:
+            raise ConfigError(f"data.path: {error}") from error
 
 
 @dataclass
@@ -219,6 +236,7 @@ def check(config: ExperimentConfig) -> None:
         if is_free_dict(item) and not isinstance(value, Mapping):
             raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
         check_value(key, value, item.metadata)
+    _check_own_data(config.data)
     for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
         _check_lane(config, suffix)
     if isinstance(config, ComparativeConfig):
@@ -240,6 +258,15 @@ def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
         raise ConfigError(f"{key} must be greater than {bounds['above']}, not {value}")
     if bounds.get("least") is not None and not value >= bounds["least"]:
         raise ConfigError(f"{key} must be at least {bounds['least']}, not {value}")
+
+
+def _check_own_data(data: DataConfig) -> None:
+    """Raise ConfigError where arrays of one's own are asked for together with what only drawn samples can be."""
+    for key in ("online", "whiten", "d_active"):
+        value = getattr(data, key)
+        if data.path is not None and value:
+            off = "null" if key == "d_active" else "false"
+            raise ConfigError(f"data.{key} is for inputs that are drawn, not for those of data.path; set it to {off}")
 
 
 def _check_lane(config: Any, suffix: str) -> None:

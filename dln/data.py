@@ -1,132 +1,34 @@
-"""Synthetic data: linear teachers, the datasets they label, and the batches drawn from them."""
+"""Datasets, of linear teachers or of one's own arrays, and the batches drawn from them."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dln.arrays import load_arrays
 from dln.config import check_batch_size
-from dln.errors import ConfigError, ExtensionError
-from dln.registry import Registry
-from dln.streams import seeded_torch, stream
+from dln.errors import ConfigError
+from dln.inputs import Inputs, make_inputs
+from dln.linalg import transform, whitened
+from dln.streams import stream
+from dln.teachers import make_teacher
+from dln.teachers import register_matrix as register_matrix  # teachers may be written in this file too
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
-
-MATRICES = Registry("teacher matrix")
-
-
-def register_matrix(name: str, defaults: Mapping[str, Any] | None = None):
-    """Register `f(in_dim, out_dim, params) -> Tensor [out_dim, in_dim]` as a teacher: `data.params.matrix=name`.
-
-    The function may take a fourth argument `rng`, a numpy Generator of the teacher's own stream; one that draws from
-    torch's global generator reproduces too. With `defaults`, `params` is completed by them and any other key is an
-    error; without, `params` is what the config gives under `data.params` (`matrix` itself left out).
-    """
-    return MATRICES.register(name, defaults)
-
-
-@register_matrix("diagonal", defaults={"scale": 10.0, "spectrum": None})
-def diagonal(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """Singular values scale * spectrum on the diagonal; by default evenly spaced: scale * (1, (k-1)/k, ..., 1/k)."""
-    k = min(in_dim, out_dim)
-    spectrum = params["spectrum"]
-    if spectrum is None:
-        spectrum = [(k - i) / k for i in range(k)]
-    numbers = isinstance(spectrum, list | tuple) and all(isinstance(s, int | float) for s in spectrum)
-    if not numbers or len(spectrum) > k:
-        raise ConfigError(f"data.params.spectrum must list at most {k} numbers, one a mode, not {spectrum!r}")
-    return _on_diagonal(params["scale"] * np.array(spectrum, dtype=float), in_dim, out_dim)
-
-
-@register_matrix("power_law", defaults={"scale": 10.0, "alpha": 1.0})
-def power_law(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """Singular values scale * i**-alpha, i = 1, 2, ..., on the diagonal."""
-    modes = np.arange(1, min(in_dim, out_dim) + 1)
-    return _on_diagonal(params["scale"] * modes ** -float(params["alpha"]), in_dim, out_dim)
-
-
-@register_matrix("identity", defaults={"scale": 10.0})
-def identity(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """The map scale * I, all modes equal; square only."""
-    if in_dim != out_dim:
-        raise ConfigError(
-            f"data.params.matrix: 'identity' needs model.in_dim == model.out_dim, not {in_dim} and {out_dim}; "
-            "'diagonal' may be rectangular"
-        )
-    return _on_diagonal(np.full(in_dim, params["scale"], dtype=float), in_dim, out_dim)
-
-
-@register_matrix("random_normal", defaults={"scale": 10.0})
-def random_normal(
-    in_dim: int, out_dim: int, params: Mapping[str, Any], rng: np.random.Generator
-) -> Float64[Tensor, "out in"]:
-    """Independent N(0, scale**2 / in_dim) entries: every output has standard deviation scale."""
-    return torch.from_numpy(rng.standard_normal((out_dim, in_dim)) * params["scale"] / np.sqrt(in_dim))
-
-
-@register_matrix("low_rank", defaults={"scale": 10.0, "rank": 2})
-def low_rank(
-    in_dim: int, out_dim: int, params: Mapping[str, Any], rng: np.random.Generator
-) -> Float64[Tensor, "out in"]:
-    """`rank` singular values scale * (1, (r-1)/r, ..., 1/r) between random orthonormal singular vectors."""
-    rank = params["rank"]
-    if not 1 <= rank <= min(in_dim, out_dim):
-        raise ConfigError(f"data.params.rank must be between 1 and {min(in_dim, out_dim)}, not {rank}")
-    left = np.linalg.qr(rng.standard_normal((out_dim, rank)))[0]
-    right = np.linalg.qr(rng.standard_normal((in_dim, rank)))[0]
-    values = params["scale"] * (rank - np.arange(rank)) / rank
-    return torch.from_numpy(left * values @ right.T)
-
-
-def _on_diagonal(values: np.ndarray, in_dim: int, out_dim: int) -> Tensor:
-    matrix = torch.zeros(out_dim, in_dim, dtype=torch.float64)
-    index = torch.arange(len(values))
-    matrix[index, index] = torch.from_numpy(values)
-    return matrix
-
-
-def make_teacher(in_dim: int, out_dim: int, params: Mapping[str, Any], data_seed: int) -> Float64[Tensor, "out in"]:
-    """Return the teacher that `data.params` describes.
-
-    Raises:
-        ConfigError: Its name, parameters or dimensions do not fit.
-        ExtensionError: A user's teacher raised, or returned something else than a finite [out_dim, in_dim] matrix.
-    """
-    if "matrix" not in params:
-        raise ConfigError(f"data.params.matrix is missing; it names the teacher: {', '.join(MATRICES.names())}")
-    entry = MATRICES.get(params["matrix"], "data.params.matrix")
-    given = {key: value for key, value in params.items() if key != "matrix"}
-    entry.check(given, "data.params")
-    rng = stream(data_seed, "teacher")
-    extra = [rng] if "rng" in inspect.signature(entry.function).parameters else []
-    try:
-        with seeded_torch(rng):
-            matrix = entry(in_dim, out_dim, {**entry.defaults, **given}, *extra)
-        matrix = torch.as_tensor(matrix, dtype=torch.float64)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ExtensionError(f"teacher matrix {entry.name!r} failed: {error!r}") from error
-    if tuple(matrix.shape) != (out_dim, in_dim) or not torch.isfinite(matrix).all():
-        raise ExtensionError(
-            f"teacher matrix {entry.name!r} must return a finite [out_dim, in_dim] = [{out_dim}, {in_dim}] tensor, "
-            f"not one of shape {list(matrix.shape)}"
-        )
-    return matrix.detach()
 
 
 @dataclass(frozen=True)
 class Dataset:
     """What a run learns from. Inputs are [N, in], targets [N, out], all of one dtype and device.
 
-    An online dataset has no training set: every batch is drawn afresh from `teacher` and `noise_std`.
+    An online dataset has no training set: every batch is drawn afresh from `inputs`, `teacher` and `noise_std`.
     """
 
     train_inputs: Float[Tensor, "N in"] | None
@@ -135,6 +37,7 @@ class Dataset:
     test_targets: Float[Tensor, "M out"] | None
     teacher: Float64[Tensor, "out in"] | None = None
     noise_std: float = 0.0
+    inputs: Inputs | None = None
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -149,6 +52,28 @@ class Dataset:
     def online(self) -> bool:
         """Whether batches are drawn afresh instead of from a training set."""
         return self.train_inputs is None
+
+    def draw(
+        self, samples: int, of_inputs: np.random.Generator, of_noise: np.random.Generator
+    ) -> tuple[Float64[np.ndarray, "N in"], Float64[np.ndarray, "N out"]]:
+        """Draw fresh samples: inputs, and their targets.
+
+        Args:
+            samples: How many, N; the digits of a sample do not depend on it.
+            of_inputs: Where inputs are drawn from.
+            of_noise: Where the noise on targets is drawn from.
+        """
+        if self.inputs is None:
+            raise ConfigError("a dataset without training samples needs inputs to draw batches from")
+        inputs = self.inputs.draw(samples, of_inputs)
+        return inputs, self.label(inputs, of_noise)
+
+    def label(self, inputs: Float64[np.ndarray, "N in"], of_noise: np.random.Generator) -> np.ndarray:
+        """Return training targets [N, out] of some inputs: T x + N(0, noise_std^2)."""
+        if self.teacher is None:
+            raise ConfigError("a dataset without training samples needs a teacher to draw batches from")
+        teacher = self.teacher.cpu().numpy()
+        return transform(teacher, inputs) + self.noise_std * of_noise.standard_normal((len(inputs), len(teacher)))
 
     @classmethod
     def from_arrays(
@@ -208,6 +133,11 @@ def linear_teacher(
     out_dim: int,
     params: Mapping[str, Any],
     *,
+    rotate: bool = False,
+    inputs: str = "gaussian",
+    inputs_params: Mapping[str, Any] | None = None,
+    d_active: int | None = None,
+    whiten: bool = False,
     train_samples: int = 100,
     test_samples: int = 100,
     noise_std: float = 0.0,
@@ -216,34 +146,66 @@ def linear_teacher(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Dataset:
-    """Make the dataset of a linear teacher T: x ~ N(0, I), y = T x, plus N(0, noise_std^2) on training targets.
+    """Make the dataset of a linear teacher T: inputs x, by default N(0, I), y = T x, plus noise on training targets.
 
-    Test targets are noise-free. Teacher, training inputs, training noise and test inputs each have their own stream
-    under `data_seed`, drawn in float64 and rounded to `dtype` last.
+    Noise is N(0, noise_std^2); test targets are noise-free. Teacher, its rotation, the basis of inputs, training
+    inputs, training noise and test inputs each have their own stream under `data_seed`, drawn in float64 and rounded
+    to `dtype` last. The arguments are the keys of `data` in a config.
     """
-    teacher = make_teacher(in_dim, out_dim, params, data_seed)
-    matrix = teacher.numpy()
-    test_inputs = stream(data_seed, "test inputs").standard_normal((test_samples, in_dim))
-    test = [torch.from_numpy(a) for a in (test_inputs, teacher_outputs(matrix, test_inputs))]
-    train: list[Tensor | None] = [None, None]
+    teacher = make_teacher(in_dim, out_dim, params, data_seed, rotate)
+    source = make_inputs(in_dim, inputs, inputs_params, d_active, data_seed)
+    if whiten:
+        check_whiten(None if online else train_samples, source.active)
+    x = source.draw(test_samples, stream(data_seed, "test inputs"))
+    test = [torch.from_numpy(a) for a in (x, transform(teacher.numpy(), x))]
+    dataset = Dataset(None, None, test[0], test[1], teacher, noise_std, source)
     if not online:
-        inputs = stream(data_seed, "train inputs").standard_normal((train_samples, in_dim))
-        noise = stream(data_seed, "train noise").standard_normal((train_samples, out_dim))
-        targets = teacher_outputs(matrix, inputs) + noise_std * noise
-        train = [torch.from_numpy(inputs), torch.from_numpy(targets)]
-    return Dataset(train[0], train[1], test[0], test[1], teacher, noise_std).to(dtype, device)
+        x = source.draw(train_samples, stream(data_seed, "train inputs"))
+        if whiten:
+            x[:, : source.active] = whitened(x[:, : source.active])
+        y = dataset.label(x, stream(data_seed, "train noise"))
+        dataset = replace(dataset, train_inputs=torch.from_numpy(x), train_targets=torch.from_numpy(y))
+    return dataset.to(dtype, device)
 
 
-def teacher_outputs(teacher: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """Return inputs @ teacher.T, [N, out], summed input by input.
+def check_whiten(samples: int | None, dim: int) -> None:
+    """Raise ConfigError where training inputs cannot be whitened.
 
-    BLAS sums in an order that depends on how many samples it is given; this way a sample's target has the same digits
-    whether it is drawn alone or among thousands.
+    Args:
+        samples: Size of the training set; None if data are online.
+        dim: How many inputs are not always zero.
     """
-    outputs = np.zeros((len(inputs), len(teacher)))
-    for k in range(inputs.shape[1]):
-        outputs += inputs[:, k : k + 1] * teacher[:, k]
-    return outputs
+    if samples is None:
+        raise ConfigError("data.whiten needs a training set: set data.online=false or data.whiten=false")
+    if samples < dim:
+        raise ConfigError(
+            f"data.whiten: {samples} samples cannot have covariance I in {dim} dimensions; "
+            f"set data.train_samples={dim} or more"
+        )
+
+
+def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0) -> Dataset:
+    """Load one's own data, in float64, from an .npz file.
+
+    Args:
+        path: Holds train_inputs [N, in], train_targets [N, out], and, if there is a test set, test_inputs [M, in] and
+            test_targets [M, out]; other arrays are not looked at.
+        noise_std: Standard deviation of noise added to the training targets.
+        data_seed: Seed of that noise.
+
+    Raises:
+        ConfigError: There is no such file, arrays are missing or do not fit together, or contain NaN.
+    """
+    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    try:
+        found = load_arrays(path, names)
+        arrays = [None if (a := found.get(name)) is None else np.asarray(a, np.float64) for name in names]
+        dataset = Dataset.from_arrays(*arrays, dtype=torch.float64)
+    except ConfigError as error:
+        raise ConfigError(f"data.path: {error}") from error
+    assert dataset.train_targets is not None
+    noise = torch.from_numpy(stream(data_seed, "train noise").standard_normal(tuple(dataset.train_targets.shape)))
+    return replace(dataset, train_targets=dataset.train_targets + noise_std * noise)
 
 
 class Batches(Protocol):
@@ -299,20 +261,18 @@ class OfflineBatches:
 
 
 class OnlineBatches:
-    """Fresh samples of a teacher for every batch: inputs and noise from two streams under `batch_seed`."""
+    """Fresh samples for every batch: inputs and noise from two streams under `batch_seed`."""
 
     def __init__(
         self,
-        teacher: Float64[Tensor, "out in"],
-        noise_std: float,
+        dataset: Dataset,
         batch_size: int | None,
         batch_seed: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Take the teacher, the noise on its outputs, the size of a batch, and the seed of the draws."""
-        self._teacher = teacher.cpu().numpy()
-        self._noise_std = noise_std
+        """Take a dataset that can be drawn from, the size of a batch, and the seed of the draws."""
+        self._dataset = dataset
         self._inputs = stream(batch_seed, "online inputs")
         self._noise = stream(batch_seed, "online noise")
         self._to = {"dtype": dtype, "device": device}
@@ -326,14 +286,11 @@ class OnlineBatches:
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
         check_batch_size(size, None)
-        self._batch_size = cast(int, size)
+        self._batch_size = size
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Return the next batch: inputs and targets."""
-        out_dim, in_dim = self._teacher.shape
-        inputs = self._inputs.standard_normal((self._batch_size, in_dim))  # [B, in]
-        noise = self._noise.standard_normal((self._batch_size, out_dim))  # [B, out]
-        targets = teacher_outputs(self._teacher, inputs) + self._noise_std * noise
+        inputs, targets = self._dataset.draw(cast(int, self._batch_size), self._inputs, self._noise)
         return torch.from_numpy(inputs).to(**self._to), torch.from_numpy(targets).to(**self._to)
 
 
@@ -341,6 +298,4 @@ def make_batches(dataset: Dataset, batch_size: int | None, batch_seed: int, like
     """Return the batches of a dataset, online or offline, in the dtype and on the device of `like`."""
     if dataset.train_inputs is not None and dataset.train_targets is not None:
         return OfflineBatches(dataset.train_inputs, dataset.train_targets, batch_size, batch_seed)
-    if dataset.teacher is None:
-        raise ConfigError("a dataset without training samples needs a teacher to draw batches from")
-    return OnlineBatches(dataset.teacher, dataset.noise_std, batch_size, batch_seed, like.dtype, like.device)
+    return OnlineBatches(dataset, batch_size, batch_seed, like.dtype, like.device)

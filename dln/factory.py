@@ -26,12 +26,14 @@ from dln.config import (
     fields,
     hidden_widths,
 )
-from dln.data import Dataset, linear_teacher, make_teacher
+from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
 from dln.errors import ConfigError
+from dln.inputs import make_inputs
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
 from dln.model import DeepLinearNetwork, draw_initial, load_weights, save_weights
 from dln.optim import build_criterion, build_optimizer, check_optimizer
 from dln.registry import import_extensions
+from dln.teachers import make_teacher
 from dln.timeline import acting_at
 from dln.train import Trainer
 from dln.utils import select_device
@@ -201,7 +203,7 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     """
     training: TrainingConfig = getattr(config, f"training{suffix}")
     callbacks = getattr(config, f"callbacks{suffix}")
-    full = training.batch_size in (None, config.data.train_samples) and not config.data.online and not callbacks
+    full = training.batch_size in (None, config.data.samples) and not config.data.online and not callbacks
     training = replace(training, batch_seed=0) if full else training
     return repr((config.data, getattr(config, f"model{suffix}"), training, callbacks))
 
@@ -234,13 +236,24 @@ def check_names(config: ExperimentConfig) -> None:
         if training.optimizer_params:  # torch checks their values; importing what that needs takes a second
             weight = torch.nn.Parameter(torch.zeros(1, 1))
             build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
-        make_teacher(model.in_dim, model.out_dim, config.data.params, config.data.data_seed)
+        _check_data(config.data, model.in_dim, model.out_dim)
         built = build_model(model, training.model_seed, torch.float32, torch.device("cpu"), f"model{suffix}")
         shapes.append(built.shapes)
         build_metrics(_metrics(config), MODEL_METRICS, shapes=[built.shapes])
     if isinstance(config, ComparativeConfig):
         build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
     autograd_reason(config)
+
+
+def _check_data(data: DataConfig, in_dim: int, out_dim: int) -> None:
+    """Raise what `build_dataset` would raise; drawn samples are not drawn for it, but arrays of one's own are read."""
+    if data.path is not None:
+        build_dataset(data, in_dim, out_dim)
+        return
+    make_teacher(in_dim, out_dim, data.params, data.data_seed)
+    inputs = make_inputs(in_dim, data.inputs, data.inputs_params, data.d_active, data.data_seed)
+    if data.whiten:
+        check_whiten(data.samples, inputs.active)
 
 
 def suffixes(config: ExperimentConfig) -> tuple[str, ...]:
@@ -250,10 +263,23 @@ def suffixes(config: ExperimentConfig) -> tuple[str, ...]:
 
 def build_dataset(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
     """Return the data that a config describes, in float64 on the cpu."""
+    if data.path is not None:
+        dataset = load_dataset(data.path, noise_std=data.noise_std, data_seed=data.data_seed)
+        if dataset.dims != (in_dim, out_dim):
+            raise ConfigError(
+                f"data.path: {data.path!r} has {dataset.dims[0]} inputs and {dataset.dims[1]} outputs a sample, but "
+                f"model.in_dim={in_dim} and model.out_dim={out_dim}"
+            )
+        return dataset
     return linear_teacher(
         in_dim,
         out_dim,
         data.params,
+        rotate=data.rotate,
+        inputs=data.inputs,
+        inputs_params=data.inputs_params,
+        d_active=data.d_active,
+        whiten=data.whiten,
         train_samples=data.train_samples,
         test_samples=data.test_samples,
         noise_std=data.noise_std,

@@ -60,8 +60,9 @@ def _registered(schema: Schema, width: int) -> Iterator[str]:
 def registries(schema: Schema) -> list[tuple[str, Registry]]:
     """Return every registry a config of this schema names entries of, with a heading that says where."""
     from dln.callbacks import CALLBACKS
-    from dln.data import MATRICES
+    from dln.inputs import INPUTS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
+    from dln.teachers import MATRICES
 
     if schema is ComparativeConfig:
         return [
@@ -69,11 +70,13 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
             ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
             ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+            ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
         ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+        ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
     ]
 
 

@@ -36,7 +36,7 @@ class Entry:
     def usage(self) -> str:
         """The parameters as they would be written, e.g. `step, batch_size` or `rank=2`."""
         return ", ".join(
-            name if p.default is p.empty else f"{name}={'null' if p.default is None else p.default}"
+            name if p.default is p.empty else f"{name}={_written(p.default)}"
             for name, p in (self.parameters or {}).items()
         )
 
@@ -170,6 +170,11 @@ def import_extensions(modules: Iterable[str]) -> None:
             raise
         except Exception as error:
             raise ExtensionError(f"extensions: importing {module!r} failed: {error!r}") from error
+
+
+def _written(value: Any) -> str:
+    """Return a default as a config would have it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _identity(function: Callable) -> str:

@@ -41,6 +41,11 @@ ON_THE_COMMAND_LINE = [
     (C, "comparative_metrics=[{name: param_distance, params: {p: 1}}]", "comparative_metrics[0].params.p", "param"),
     (S, "data.params.scael=3", "data.params.scael", "'scale'"),
     (S, "data.params={matrix: low_rank, rnk: 3}", "data.params.rnk", "'rank'"),
+    (S, "data.inputs=power_law data.inputs_params.aplha=3", "data.inputs_params.aplha", "'alpha'"),
+    (S, "data.inputs_params.alpha=3", "data.inputs_params.alpha", "'gaussian'"),
+    (S, "data.inputs=spectrum", "data.inputs_params.values", "needs"),
+    (S, "data.params.matrix=singular_values", "data.params.values", "at most 5"),
+    (S, "data.params.matrix=file", "data.params.path", "missing"),
     (S, "training.optimizer_params.momentm=0.9", "training.optimizer_params.momentm", "'momentum'"),
     (S, "training.optimizer_params={lr: 1}", "training.optimizer_params.lr", "training.lr"),
     (S, "training.criterion_params={redction: sum}", "training.criterion_params.redction", "'reduction'"),
@@ -61,6 +66,10 @@ ON_THE_COMMAND_LINE = [
     (S, "data.params.scale=big", "data.params.scale", "'big'"),
     (S, "data.params={matrix: low_rank, rank: 2.5}", "data.params.rank", "2.5"),
     (S, "data.params={matrix: diagonal, spectrum: [1, a]}", "spectrum", "a"),
+    (S, "data.inputs=power_law data.inputs_params.alpha=steep", "data.inputs_params.alpha", "'steep'"),
+    (S, "data.inputs_params=3", "data.inputs_params", "int"),
+    (S, "data.whiten=perhaps", "data.whiten", "'perhaps'"),
+    (S, "data.d_active=few", "data.d_active", "'few'"),
     (S, "training.optimizer_params=3", "training.optimizer_params", "mapping"),
     (S, "training.optimizer_params={momentum: big}", "training.optimizer_params", "'big'"),
     (S, "metrics=weight_norm", "metrics", "list"),
@@ -79,6 +88,9 @@ ON_THE_COMMAND_LINE = [
     (S, "callbacks=[{name: switch_batch_sise}]", "callbacks[0]", "'switch_batch_size'"),
     (C, "callbacks_b=[{name: lr_deacy}]", "callbacks_b[0]", "'lr_decay'"),
     (S, "data.params.matrix=diagnal", "data.params.matrix", "'diagonal'"),
+    (S, "data.inputs=gausian", "data.inputs", "'gaussian'"),
+    (S, "data.path=nowhere.npz", "data.path", "'nowhere.npz'"),
+    (S, "data.params={matrix: file, path: nowhere.npy}", "data.params.path", "'nowhere.npy'"),
     (S, "data.name=linear_techer", "data.name", "'linear_teacher'"),
     (S, "training.optimizer=Admw", "training.optimizer", "'AdamW'"),
     (S, "training.optimizer=sgd", "training.optimizer", "mean 'SGD'"),
@@ -125,9 +137,27 @@ ON_THE_COMMAND_LINE = [
     (S, SWITCH.format("step: -5, batch_size: 1"), "callbacks[0].params", "step"),
     (S, "callbacks=[{name: lr_decay, params: {factor: -1, interval: 5}}]", "callbacks[0].params", "factor"),
     (S, "data.params={matrix: low_rank, rank: 9}", "data.params.rank", "5"),
+    (S, "data.params={matrix: power_law_topk, k: 6}", "data.params.k", "5"),
+    (S, "data.params={matrix: singular_values, values: [1, -2]}", "data.params.values", "negative"),
+    (S, "data.params={matrix: singular_values, values: [1, 1, 1, 1, 1, 1]}", "data.params.values", "at most 5"),
+    (S, "data.d_active=0", "data.d_active", "at least 1"),
+    (
+        S,
+        "data={inputs: spectrum, inputs_params: {values: [1, 1, 1, 1, -1]}}",
+        "data.inputs_params.values",
+        "at least 0",
+    ),
     (S, "training.optimizer_params={momentum: -1}", "training.optimizer_params", "momentum"),
     # values that do not fit each other
     (S, "data.online=true", "training.batch_size", "data.online"),
+    (S, "data.d_active=6", "data.d_active", "model.in_dim=5"),
+    (S, "data={inputs: spectrum, inputs_params: {values: [1, 1]}}", "data.inputs_params.values", "5 numbers"),
+    (S, "data.whiten=true data.train_samples=4", "data.whiten", "data.train_samples=5"),
+    (C, "data.whiten=true data.train_samples=1 data.d_active=2", "data.whiten", "data.train_samples=2"),
+    (S, "data.whiten=true data.online=true training.batch_size=5", "data.whiten", "data.online=false"),
+    (S, "data.path=x.npz data.online=true training.batch_size=5", "data.online", "set it to false"),
+    (S, "data.path=x.npz data.whiten=true", "data.whiten", "set it to false"),
+    (S, "data.path=x.npz data.d_active=2", "data.d_active", "set it to null"),
     (S, "training.batch_size=101", "training.batch_size", "100"),
     (C, "training_b.batch_size=101", "training_b.batch_size", "100"),
     (S, "model.hidden_dim=[3,4]", "model.hidden_dim", "model.num_hidden=2"),
@@ -245,6 +275,37 @@ def test_a_checkpoint_that_does_not_fit(arrays, fragments, tmp_path):
     hidden = 0 if arrays is not None and len(arrays) == 1 and "W1" in arrays else 3
     with pytest.raises(ConfigError) as caught:
         check_names(resolve({"model": {"weights": str(path), "num_hidden": hidden}}, S))
+    assert_helpful(str(caught.value), *fragments)
+
+
+FITTING = {"train_inputs": np.ones((9, 5)), "train_targets": np.ones((9, 5))}
+
+
+@pytest.mark.parametrize("schema", [S, C])
+@pytest.mark.parametrize(
+    ("arrays", "fragments"),
+    [
+        ({**FITTING, "train_inputs": np.ones((9, 4))}, ["data.path", "4 inputs", "model.in_dim=5"]),
+        ({**FITTING, "train_targets": np.ones((9, 1))}, ["data.path", "1 outputs", "model.out_dim=5"]),
+        ({**FITTING, "train_targets": np.ones((8, 5))}, ["data.path", "9 train_inputs but 8 train_targets"]),
+        ({**FITTING, "train_targets": np.ones(9)}, ["data.path", "train_targets must be [samples, dimension]"]),
+        ({**FITTING, "train_inputs": np.full((9, 5), np.nan)}, ["data.path", "train_inputs contains NaN"]),
+        ({**FITTING, "train_inputs": np.full((9, 5), "a")}, ["data.path", "train_inputs is of type", "real numbers"]),
+        ({**FITTING, "test_inputs": np.ones((9, 5))}, ["data.path", "test_targets is missing"]),
+        ({"train_inputs": np.ones((9, 5))}, ["data.path", "train_targets is missing"]),
+        ({"train_targets": np.ones((9, 5))}, ["data.path", "no array train_inputs"]),
+        ({"x": np.ones((9, 5))}, ["data.path", "no array train_inputs"]),
+        (None, ["data.path", "own.npz", "not an .npy or .npz file"]),
+    ],
+)
+def test_data_of_ones_own_that_do_not_fit(schema, arrays, fragments, tmp_path):
+    path = tmp_path / "own.npz"
+    if arrays is None:
+        path.write_text("not an archive", encoding="utf-8")
+    else:
+        np.savez(path, **arrays)
+    with pytest.raises(ConfigError) as caught:
+        check_names(resolve({"data": {"path": str(path)}}, schema))
     assert_helpful(str(caught.value), *fragments)
 
 

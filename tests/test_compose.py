@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 from dln.compose import ComparativeLoader, SingleLoader, load_config, loader_class, resolve, schema_node
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
-from dln.data import MATRICES
 from dln.errors import ConfigError
 from dln.factory import check_names
 from dln.faults import nearest_key, translated
+from dln.teachers import MATRICES
 
 S, C = SingleConfig, ComparativeConfig
 SCHEMAS = [S, C]

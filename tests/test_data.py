@@ -1,4 +1,4 @@
-"""Teachers, datasets, batches."""
+"""Datasets, batches."""
 
 import numpy as np
 import pytest
@@ -6,92 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dln.data import MATRICES, Dataset, OfflineBatches, OnlineBatches, linear_teacher, make_teacher, register_matrix
-from dln.errors import ConfigError, ExtensionError
+from dln.data import Dataset, OfflineBatches, OnlineBatches, linear_teacher
+from dln.errors import ConfigError
 from tests import naive
-
-
-def teacher(matrix, in_dim=5, out_dim=5, seed=0, **params):
-    return make_teacher(in_dim, out_dim, {"matrix": matrix, **params}, seed).numpy()
-
-
-def singular_values(matrix):
-    return np.linalg.svd(matrix, compute_uv=False)
-
-
-# --- teachers
-
-
-@pytest.mark.parametrize("name", MATRICES.names())
-@pytest.mark.parametrize("dims", [(5, 5), (3, 4), (6, 2), (1, 1)])
-def test_every_teacher_is_a_finite_matrix_that_reproduces_and_scales(name, dims):
-    in_dim, out_dim = dims
-    if name == "identity" and in_dim != out_dim:
-        with pytest.raises(ConfigError, match=r"in_dim.*'diagonal' may be"):
-            teacher(name, in_dim, out_dim)
-        return
-    params = {"rank": 1} if name == "low_rank" else {}
-    one = teacher(name, in_dim, out_dim, scale=1.0, **params)
-    assert one.shape == (out_dim, in_dim)
-    assert np.isfinite(one).all()
-    assert np.abs(one).max() > 0
-    np.testing.assert_array_equal(one, teacher(name, in_dim, out_dim, scale=1.0, **params))
-    np.testing.assert_allclose(teacher(name, in_dim, out_dim, scale=3.0, **params), 3 * one, rtol=1e-12)
-
-
-def test_diagonal_spectra():
-    np.testing.assert_allclose(teacher("diagonal", scale=10.0), np.diag([10.0, 8, 6, 4, 2]))
-    rectangular = teacher("diagonal", 2, 3, scale=2.0, spectrum=[1, 0.5])
-    np.testing.assert_allclose(rectangular, [[2, 0], [0, 1], [0, 0]])
-    assert singular_values(teacher("diagonal", scale=1.0, spectrum=[3.0])).tolist() == [3, 0, 0, 0, 0]
-
-
-def test_power_law_spectrum():
-    np.testing.assert_allclose(np.diag(teacher("power_law", scale=50.0, alpha=2.0)), 50 / np.arange(1, 6) ** 2)
-
-
-def test_low_rank_has_the_spectrum_it_says_in_random_directions():
-    one, other = (teacher("low_rank", 6, 4, seed=s, rank=3, scale=9.0) for s in (0, 1))
-    np.testing.assert_allclose(singular_values(one), [9, 6, 3, 0], atol=1e-12)
-    assert np.abs(one - other).max() > 0.1
-
-
-def test_random_normal_outputs_have_standard_deviation_scale():
-    entries = np.concatenate([teacher("random_normal", 50, 40, seed=s, scale=7.0).ravel() for s in range(5)])
-    assert abs(entries.std() * np.sqrt(50) / 7 - 1) < 0.03
-
-
-def test_a_teacher_that_draws_from_torchs_generator_reproduces():
-    """The seed's contract: f(in_dim, out_dim, params), free to call torch.randn."""
-
-    @register_matrix("test_torch_randn")
-    def create(in_dim: int, out_dim: int, params: dict) -> torch.Tensor:
-        return params["size"] * torch.randn(out_dim, in_dim)
-
-    torch.manual_seed(0)
-    first = teacher("test_torch_randn", seed=3, size=2.0)
-    torch.manual_seed(1)
-    np.testing.assert_array_equal(first, teacher("test_torch_randn", seed=3, size=2.0))
-    assert np.abs(first - teacher("test_torch_randn", seed=4, size=2.0)).max() > 0
-    assert not np.array_equal(first, first.astype(np.float32)), "drawn in float64"
-
-
-def test_a_teacher_of_the_wrong_shape_or_that_raises_is_named():
-    @register_matrix("test_transposed")
-    def transposed(in_dim: int, out_dim: int, params: dict) -> torch.Tensor:
-        return torch.ones(in_dim, out_dim)
-
-    @register_matrix("test_raises")
-    def raises(in_dim: int, out_dim: int, params: dict) -> torch.Tensor:
-        raise ZeroDivisionError
-
-    with pytest.raises(ExtensionError, match=r"'test_transposed'.*\[3, 2\].*not one of shape \[2, 3\]"):
-        teacher("test_transposed", 2, 3)
-    with pytest.raises(ExtensionError, match="'test_raises' failed"):
-        teacher("test_raises")
-
-
-# --- datasets
+from tests.test_inputs import INPUTS_OF_FOUR
 
 
 def dataset(**kwargs):
@@ -127,6 +45,45 @@ def test_training_inputs_of_a_seed_are_not_the_next_seeds_test_inputs():
     for offset in (-1, 0, 1):
         train = dataset(data_seed=5).train_inputs.numpy()
         assert not np.isin(train, dataset(data_seed=5 + offset).test_inputs.numpy()).any()
+
+
+def test_a_rotated_teacher_changes_targets_and_nothing_else():
+    plain, turned = (dataset(params={"matrix": "diagonal"}, rotate=r, noise_std=0.5) for r in (False, True))
+    for name in ("train_inputs", "test_inputs"):
+        assert torch.equal(getattr(plain, name), getattr(turned, name)), name
+    noise = [d.train_targets - d.train_inputs @ d.teacher.T for d in (plain, turned)]
+    torch.testing.assert_close(*noise)
+    torch.testing.assert_close(turned.test_targets, turned.test_inputs @ turned.teacher.T)
+    assert (turned.teacher - plain.teacher).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("inputs", INPUTS_OF_FOUR)
+@pytest.mark.parametrize("d_active", [None, 2])
+@pytest.mark.parametrize("samples", [4, 300])
+def test_whitened_training_inputs_have_covariance_exactly_one(inputs, d_active, samples):
+    params = dict(INPUTS_OF_FOUR[inputs])
+    if inputs == "spectrum" and d_active:
+        params["values"] = params["values"][:d_active]
+    how = {"inputs": inputs, "inputs_params": params, "d_active": d_active, "train_samples": samples}
+    plain, white = (dataset(whiten=w, **how) for w in (False, True))
+    x = white.train_inputs.numpy()
+    expected = np.diag([1.0] * (d_active or 4) + [0.0] * (4 - (d_active or 4)))
+    np.testing.assert_allclose(x.T @ x / samples, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(white.train_targets, white.train_inputs @ white.teacher.T)
+    for name in ("test_inputs", "test_targets", "teacher"):
+        assert torch.equal(getattr(plain, name), getattr(white, name)), name
+
+
+def test_whitening_moves_gaussian_inputs_as_little_as_it_must():
+    """X is sqrt(N) Q R with R = I + O(sqrt(d / N))."""
+    for samples in (1_000, 16_000):
+        x, white = (dataset(train_samples=samples, whiten=w).train_inputs for w in (False, True))
+        assert (white - x).square().mean().sqrt() < 2 * np.sqrt(4 / samples)
+
+
+def test_whitening_refuses_inputs_that_do_not_fill_their_space():
+    with pytest.raises(ConfigError, match=r"data.whiten.*fewer than 4 dimensions"):
+        dataset(whiten=True, inputs="spectrum", inputs_params={"values": [1.0, 0.0, 1.0, 1.0]})
 
 
 def test_float32_data_are_the_float64_data_rounded():
@@ -188,8 +145,8 @@ def test_switching_starts_a_new_epoch_from_the_same_stream():
 
 
 def test_online_batches_are_fresh_draws_whose_digits_do_not_depend_on_the_batch_size():
-    matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 5)))
-    one, many = (OnlineBatches(matrix, 0.5, size, batch_seed=1, dtype=torch.float64) for size in (1, 8))
+    data = dataset(online=True, noise_std=0.5)
+    one, many = (OnlineBatches(data, size, batch_seed=1, dtype=torch.float64) for size in (1, 8))
     rows = [one.draw() for _ in range(8)]
     inputs, targets = many.draw()
     assert torch.equal(torch.cat([x for x, _ in rows]), inputs)

@@ -1,4 +1,4 @@
-"""The four extension examples of the README: a few lines each, in a module of the user's, used from the config."""
+"""The extension examples of the README: a few lines each, in a module of the user's, used from the config."""
 
 import textwrap
 
@@ -8,12 +8,14 @@ import pytest
 from dln import run_experiment
 
 MODULE = """
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from dln.callbacks import register_callback
 from dln.data import register_matrix
+from dln.inputs import register_inputs
 from dln.metrics import comparative_metric, model_metric
 from dln.train import Trainer
 
@@ -32,6 +34,12 @@ def my_comparative_metric(model_a: Module, model_b: Module) -> float:
 def create_my_matrix(in_dim: int, out_dim: int, params: dict) -> Tensor:
     # Return a (out_dim, in_dim) tensor
     return params["size"] * torch.randn(out_dim, in_dim)
+
+
+@register_inputs("my_inputs")
+def my_inputs(samples: int, dim: int, rng: np.random.Generator, freedom: float = 3.0):
+    # Return a (samples, dim) array
+    return rng.standard_t(freedom, (samples, dim))
 
 
 @register_callback("my_callback")
@@ -66,6 +74,15 @@ def test_a_teacher_matrix(my_lab):
     one, same, larger = (run_experiment([*overrides, f"data.params.size={s}"]) for s in (1.0, 1.0, 10.0))
     assert one.records == same.records
     assert larger["train_loss"][0] > 10 * one["train_loss"][0]
+
+
+@pytest.mark.parametrize("online", ["false", "true"])
+def test_inputs(my_lab, online):
+    overrides = [my_lab, "max_steps=5", "training.batch_size=10", f"data.online={online}", "dtype=float64"]
+    own = [*overrides, "data.inputs=my_inputs", "data.inputs_params.freedom=2.5"]
+    losses = [run_experiment([*own, f"engine={engine}"])["train_loss"] for engine in ("compiled", "autograd")]
+    np.testing.assert_allclose(*losses, rtol=1e-10)
+    assert np.abs(losses[0] - run_experiment(overrides)["train_loss"]).max() > 0.1
 
 
 def test_a_callback_that_declares_no_steps(my_lab):

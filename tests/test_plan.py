@@ -42,6 +42,11 @@ CASES = {
         1,
     ),
     "teachers by name": (SingleConfig, ["data.params.matrix=diagonal,power_law", "data.noise_std=0,1"], 1),
+    "inputs": (
+        SingleConfig,
+        ["data.inputs=power_law", "data.inputs_params.alpha=1,2.5", "data.rotate=false,true", "data.whiten=true,false"],
+        2,
+    ),
     "callbacks": (SingleConfig, ["callbacks=[],[{name: lr_decay, params: {factor: 0.5, interval: 3}}]"], 2),
     "optimizers": (SingleConfig, ["training.optimizer=SGD,Adam,RMSprop", "training.lr=0.1,0.2"], 3),
     "lanes": (ComparativeConfig, ["shared.training.lr=0.1,0.2", "training_b.batch_seed=1,2,3", "max_steps=4,5"], 2),
@@ -156,6 +161,10 @@ def test_the_identity_is_of_values_not_of_how_they_were_written():
         (["data.params.matrix=low_rank", "data.params.rank=1,2,9"], "rank must be between 1 and 5, not 9"),
         (["training.batch_size=10,50", "data.train_samples=100,20"], "50"),
         (["model.weights=null,nowhere.npz"], "nowhere.npz"),
+        (["data.inputs=gaussian,gausian"], "'gausian'; did you mean 'gaussian'"),
+        (["data.inputs=power_law", "data.inputs_params.alpha=1,steep"], "data.inputs_params.alpha.*'steep'"),
+        (["data.d_active=1,6"], "data.d_active is 6"),
+        (["data.whiten=true", "data.train_samples=50,3"], "data.whiten.*data.train_samples=5"),
     ],
 )
 def test_every_value_is_checked_before_anything_runs(overrides, named):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from dln.config import check_batch_size
-from dln.data import Dataset, teacher_outputs
+from dln.data import Dataset
 from dln.ensemble.order import Orders
 from dln.ensemble.state import Data
 from dln.streams import stream
@@ -150,7 +150,7 @@ class MiniBatches:
 
 
 class FreshBatches:
-    """Online data: every batch is drawn afresh from its member's teacher, inputs and noise from two streams."""
+    """Online data: every batch is drawn afresh from its member's dataset, inputs and noise from two streams."""
 
     def __init__(
         self,
@@ -171,12 +171,9 @@ class FreshBatches:
         count = steps * self.batch_size
         inputs, targets = [], []
         for dataset, (of_inputs, of_noise) in zip(self.datasets, self.generators, strict=True):
-            assert dataset.teacher is not None
-            teacher = dataset.teacher.cpu().numpy()
-            x = of_inputs.standard_normal((count, teacher.shape[1]))
-            noise = of_noise.standard_normal((count, teacher.shape[0]))
+            x, y = dataset.draw(count, of_inputs, of_noise)
             inputs.append(x.astype(self.dtype))
-            targets.append((teacher_outputs(teacher, x) + dataset.noise_std * noise).astype(self.dtype))
+            targets.append(y.astype(self.dtype))
         data = Data(np.stack(inputs), np.stack(targets), self.dtype, self.bias)
         order = np.arange(count, dtype=np.int32).reshape(1, steps, self.batch_size)
         size = np.full(steps, self.batch_size, np.int64)
@@ -194,8 +191,7 @@ class FreshBatches:
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
-        out_dim, in_dim = self.datasets[0].teacher.shape  # type: ignore[union-attr]
-        return max(1, LARGE // (len(self.datasets) * self.batch_size * (in_dim + out_dim)))
+        return max(1, LARGE // (len(self.datasets) * self.batch_size * sum(self.datasets[0].dims)))
 
 
 def make_supply(

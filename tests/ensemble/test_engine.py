@@ -19,6 +19,7 @@ from dln import (
 from dln.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
+from dln.inputs import INPUTS
 from dln.metrics import comparative_metric, model_metric
 from dln.timeline import acting_at
 
@@ -114,6 +115,41 @@ def test_losses_recorded_without_metrics_are_those_recorded_with(name):
     assert_same((bare, _), reference)
     (measured, _), _ = both({**change, "metrics": ["weight_norm"]})
     assert all(np.array_equal(bare[n], measured[n]) for n in bare.names)
+
+
+INPUTS_OF_FIVE = {
+    "gaussian": {},
+    "power_law": {"alpha": 1.5, "rotate": True},
+    "spectrum": {"values": [3.0, 1.0, 0.5, 0.2, 0.1]},
+    "sphere": {},
+}
+
+
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("name", INPUTS.names())
+def test_every_distribution_of_inputs_is_the_same_under_both_engines_and_in_any_company(name, online):
+    if not INPUTS.get(name).function.__module__.startswith("dln."):
+        return  # another test's
+    sets = {"inputs": name, "inputs_params": INPUTS_OF_FIVE[name], "online": online, "rotate": True, "noise_std": 0.1}
+    change = {"data": sets, "training": {"batch_size": 7}, "max_steps": 100, "evaluate_every": 7}
+    assert_same(*both(change))
+    with_seeds = [merged(change, {"data": {"data_seed": s % 2}, "training": {"batch_seed": s}}) for s in range(4)]
+    others = [
+        {**change, "data": {**sets, "inputs": other, "inputs_params": params}}
+        for other, params in INPUTS_OF_FIVE.items()
+    ]
+    configs = [config(c, "compiled") for c in (*with_seeds, *others)]
+    assert len({factory.structure(c) for c in configs}) == 1
+    records, _ = run_all(configs)
+    for member in (0, 3):
+        assert records[member] == run_all([configs[member]])[0][0]
+
+
+@pytest.mark.parametrize("change", [{"whiten": True}, {"d_active": 3}, {"whiten": True, "d_active": 3}])
+def test_whitened_and_rank_deficient_inputs_agree_with_autograd(change):
+    assert_same(
+        *both({"data": change, "max_steps": 300, "training": {"batch_size": None if "whiten" in change else 7}})
+    )
 
 
 CALLBACKS = {
