@@ -2,9 +2,9 @@
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/curvature.py [--rounds N]
 
-Autograd is what a user would write: torch.func.hessian and eigvalsh, torch.func.jacrev for the kernel, torch.func.vmap of
-gradients for the noise; it is timed on a few members and scaled up. Both are taken in turn, and the ratio is that of the
-medians.
+Autograd is what a user would write: torch.func.hessian and eigvalsh, torch.func.jacrev for the kernel, torch.func.vmap
+of gradients for the noise; it is timed on a few members and scaled up. Both are taken in turn, and the ratio is that of
+the medians.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -97,31 +98,30 @@ def small(rounds: int) -> None:
     """Print every quantity of ensembles against autograd."""
     for label, (widths, members, few) in NETS.items():
         nets = Nets(widths, members)
-        layers, data = nets.weights, (nets.inputs, nets.targets)
-        rows: dict[str, tuple[Callable[[], object], Callable[[int], object]]] = {
-            "Hessian spectrum": (
-                lambda n=nets: hessian_spectrum(n.weights, *n.moments),
-                lambda r, n=nets: torch.linalg.eigvalsh(n.hessian(r)),
-            ),
-            "its trace": (
-                lambda n=nets: hessian_trace(n.weights, n.moments[0]),
-                lambda r, n=nets: n.hessian(r).trace(),
-            ),
-            "Gauss-Newton spectrum": (lambda n=nets: gauss_newton_spectrum(n.weights, n.moments[0]), nets.kernel),
-            "NTK spectrum": (lambda n=nets: ntk_spectrum(n.weights, n.moments[0], SAMPLES), nets.kernel),
-            "tr C": (
-                lambda w=layers, d=data: sample_noise(w, *d).trace(),
-                lambda r, n=nets: n.gradients(r).var(0, correction=0).sum(),
-            ),
-            "tr(H C)": (lambda w=layers, d=data: hessian_noise_trace(w, *d), nets.noise_curvature),
-        }
-        for name, (ours, theirs) in rows.items():
-
-            def autograd(theirs=theirs, few=few, members=members) -> float:
-                return seconds(lambda: [theirs(r) for r in range(few)]) * members / few
-
-            fast, slow = in_turn(rounds, lambda ours=ours: seconds(ours), autograd)
+        for name, (ours, theirs) in quantities(nets).items():
+            autograd = partial(seconds, lambda f=theirs, few=few: [f(r) for r in range(few)])
+            fast, slow = in_turn(rounds, partial(seconds, ours), autograd)
+            slow *= members / few
             print(f"| {label} | {name} | {fast:.3g} s | {slow:.3g} s | **{slow / fast:.0f}x** |", flush=True)
+
+
+def quantities(nets: Nets) -> dict[str, tuple[Callable[[], object], Callable[[int], object]]]:
+    """Return every quantity, of all members in closed form and of one by autograd."""
+    layers, (sigma, sigma_yx), data = nets.weights, nets.moments, (nets.inputs, nets.targets)
+    return {
+        "Hessian spectrum": (
+            lambda: hessian_spectrum(layers, sigma, sigma_yx),
+            lambda r: torch.linalg.eigvalsh(nets.hessian(r)),
+        ),
+        "its trace": (lambda: hessian_trace(layers, sigma), lambda r: nets.hessian(r).trace()),
+        "Gauss-Newton spectrum": (lambda: gauss_newton_spectrum(layers, sigma), nets.kernel),
+        "NTK spectrum": (lambda: ntk_spectrum(layers, sigma, SAMPLES), nets.kernel),
+        "tr C": (
+            lambda: sample_noise(layers, *data).trace(),
+            lambda r: nets.gradients(r).var(0, correction=0).sum(),
+        ),
+        "tr(H C)": (lambda: hessian_noise_trace(layers, *data), nets.noise_curvature),
+    }
 
 
 def large(rounds: int) -> None:
@@ -135,10 +135,10 @@ def large(rounds: int) -> None:
             trained = [w - 0.01 * p.grad.numpy() for w, p in zip(trained, parts, strict=True) if p.grad is not None]
         for state, layers in (("random", [w[0] for w in nets.weights]), ("trained", trained)):
             for count in (1, 10):
-                (t,) = in_turn(rounds, lambda w=layers, k=count: seconds(lambda: top_eigenvalues(w, *nets.moments, k)))
+                (t,) = in_turn(rounds, partial(seconds, partial(top_eigenvalues, layers, *nets.moments, count)))
                 print(f"| {label}, {state} | top {count} | {t:.3g} s |", flush=True)
         if len(nets.flat(0)) < 10_000:
-            (t,) = in_turn(rounds, lambda: seconds(lambda: hessian_spectrum(trained, *nets.moments)))
+            (t,) = in_turn(rounds, partial(seconds, partial(hessian_spectrum, trained, *nets.moments)))
             print(f"| {label}, trained | all | {t:.3g} s |", flush=True)
 
 

@@ -93,7 +93,8 @@ def test_hessian_and_gauss_newton_are_those_of_curvlinops():
     places = to_vector([np.arange(w.size).reshape(w.shape) + 1000 * i for i, w in enumerate(c.weights)])
     theirs_in_ours = np.ix_(np.argsort(places), np.argsort(places))  # it orders parameters row by row
     identity = torch.eye(len(places), dtype=torch.float64)
-    args = (c.model, MSE, list(c.model.parameters()), [c.tensors])
+    model = c.model
+    args = (model, MSE, list(model.parameters()), [c.tensors])
     for operator, ours in (
         (HessianLinearOperator, hessian(c.layers, *c.moments)),
         (GGNLinearOperator, gauss_newton(c.layers, c.moments[0])),
