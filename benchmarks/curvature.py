@@ -26,7 +26,7 @@ from dln.ntk import gauss_newton_spectrum, ntk_spectrum
 
 NETS = {  # widths, members, members that autograd is timed on
     "100 nets, 300 parameters": ([5, 10, 10, 10, 5], 100, 5),
-    "10 nets, 1,500 parameters": ([5, 25, 25, 5], 10, 1),
+    "10 nets, 1,575 parameters": ([5, 35, 35, 5], 10, 1),
 }
 LARGE = {"5,500 parameters": [5, 50, 50, 50, 5], "21,000 parameters": [5, 100, 100, 100, 5]}
 SAMPLES = 100
