@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dln.experiment import run_experiment, run_experiments
     from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.history import History
+    from dln.initial import register_init
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
     from dln.store import load_run
@@ -40,6 +41,7 @@ _HOME = {
     "to_xarray": "frames",
     "model_metric": "metrics",
     "register_callback": "callbacks",
+    "register_init": "initial",
     "register_matrix": "data",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
@@ -62,6 +64,7 @@ __all__ = [
     "merge_sweeps",
     "model_metric",
     "register_callback",
+    "register_init",
     "register_matrix",
     "run_experiment",
     "run_experiments",

@@ -61,6 +61,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
     """Return every registry a config of this schema names entries of, with a heading that says where."""
     from dln.callbacks import CALLBACKS
     from dln.data import MATRICES
+    from dln.initial import INITS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
 
     if schema is ComparativeConfig:
@@ -69,11 +70,13 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
             ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
             ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+            ("Initialisations: shared.model.init=NAME, shared.model.init_params.PARAMETER=VALUE", INITS),
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
         ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+        ("Initialisations: model.init=NAME, model.init_params.PARAMETER=VALUE", INITS),
     ]
 
 
