@@ -1,4 +1,4 @@
-"""The four extension examples of the README: a few lines each, in a module of the user's, used from the config."""
+"""The extension examples of the README: a few lines each, in a module of the user's, used from the config."""
 
 import textwrap
 
@@ -8,12 +8,15 @@ import pytest
 from dln import run_experiment
 
 MODULE = """
+import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.nn import Module
 
 from dln.callbacks import register_callback
 from dln.data import register_matrix
+from dln.initial import register_init
 from dln.metrics import comparative_metric, model_metric
 from dln.train import Trainer
 
@@ -32,6 +35,12 @@ def my_comparative_metric(model_a: Module, model_b: Module) -> float:
 def create_my_matrix(in_dim: int, out_dim: int, params: dict) -> Tensor:
     # Return a (out_dim, in_dim) tensor
     return params["size"] * torch.randn(out_dim, in_dim)
+
+
+@register_init("my_init")
+def my_init(shapes: list[tuple[int, int]], rngs: list[Generator], size: float = 0.1) -> list[np.ndarray]:
+    # Return the weights [W_1, ..., W_L]: a matrix for each (out, in) of shapes
+    return [size * rng.standard_normal(shape) for shape, rng in zip(shapes, rngs)]
 
 
 @register_callback("my_callback")
@@ -66,6 +75,14 @@ def test_a_teacher_matrix(my_lab):
     one, same, larger = (run_experiment([*overrides, f"data.params.size={s}"]) for s in (1.0, 1.0, 10.0))
     assert one.records == same.records
     assert larger["train_loss"][0] > 10 * one["train_loss"][0]
+
+
+def test_an_initialisation(my_lab):
+    overrides = [my_lab, "max_steps=2", "model.init=my_init", "metrics=[weight_norm]", "dtype=float64"]
+    one, larger = (run_experiment([*overrides, f"model.init_params.size={s}"]) for s in (0.1, 0.2))
+    np.testing.assert_allclose(larger["weight_norm"][0], 2 * one["weight_norm"][0], rtol=1e-12)
+    slow = run_experiment([*overrides, "engine=autograd"])
+    np.testing.assert_allclose(slow["train_loss"], one["train_loss"], rtol=1e-10)
 
 
 def test_a_callback_that_declares_no_steps(my_lab):
