@@ -106,6 +106,15 @@ save_figure(plot(runs, title="Learning rate"), "figures/sweep_lr.png")
 runs = sweep("model.gamma", [0.75, 1.0, 1.25, 1.5], "training.lr=0.005", max_steps=400, metrics=["weight_norm"])
 save_figure(plot(runs, metric="weight_norm", title="From lazy to rich"), "figures/sweep_gamma.png")
 
+# %% [markdown]
+# ## Other initial weights
+# `model.init` names them. These start with the teacher's singular vectors, so that every mode follows its own sigmoid
+# from the strength it is given.
+
+# %%
+runs = sweep("model.init_params.strength", [0.001, 0.01, 0.1], "model.init=aligned", "training.lr=0.002", max_steps=400)
+save_figure(plot(runs, metric="train_loss", title="Strength of aligned modes"), "figures/sweep_aligned.png")
+
 # %%
 runs = sweep("shared.training.lr", [0.001, 0.002, 0.004], "training_b.batch_size=10", max_steps=200)
 save_figure(plot(runs, metric="param_distance"), "figures/sweep_comparison.png")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.history import History
     from dln.inputs import register_inputs
+    from dln.initial import register_init
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
     from dln.store import load_run
@@ -44,6 +45,7 @@ _HOME = {
     "register_callback": "callbacks",
     "register_inputs": "inputs",
     "register_matrix": "teachers",
+    "register_init": "initial",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
     "train_ensemble": "ensemble.engine",
@@ -66,6 +68,7 @@ __all__ = [
     "model_metric",
     "register_callback",
     "register_inputs",
+    "register_init",
     "register_matrix",
     "run_experiment",
     "run_experiments",

@@ -56,6 +56,11 @@ class ModelConfig:
     num_hidden: int = setting(3, "hidden layers; weight matrices are one more", least=0)
     hidden_dim: Any = setting(50, "width of the hidden layers: a number, or a list with one a layer")
     gamma: float = setting(1.0, "initial weights ~ N(0, width**-gamma)", batchable=True)
+    init: str = setting("gamma", "initialisation (see below)")
+    init_params: Any = setting({}, "its parameters", batchable=True)
+    alpha: float = setting(
+        1.0, "factor on all initial weights, a file's too; scales W_L...W_1 by alpha**L", batchable=True, above=0
+    )
     bias: bool = setting(False, "add biases, zero at the start")
     weights: str | None = setting(None, "start from this checkpoint (.npz) instead of random weights", batchable=True)
 

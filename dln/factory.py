@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ from dln.config import (
     TrainingConfig,
     check_batch_size,
     fields,
-    hidden_widths,
 )
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
 from dln.errors import ConfigError
 from dln.inputs import make_inputs
+from dln.initial import asks_for_teacher, draw_initial
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
-from dln.model import DeepLinearNetwork, draw_initial, load_weights, save_weights
+from dln.model import DeepLinearNetwork, load_weights, save_weights
 from dln.optim import build_criterion, build_optimizer, check_optimizer
 from dln.registry import import_extensions
 from dln.teachers import make_teacher
@@ -108,7 +108,7 @@ def build_trainer(
     def lane(suffix: str) -> Trainer:
         training: TrainingConfig = getattr(config, f"training{suffix}")
         return Trainer(
-            build_model(getattr(config, f"model{suffix}"), training.model_seed, dtype, device, f"model{suffix}"),
+            build_model(config, suffix, dataset, device),
             dataset,
             lr=training.lr,
             max_steps=config.max_steps,
@@ -159,9 +159,11 @@ def build_ensemble(
         starts: dict[str, Initial] = {}  # many runs may begin alike
 
         def start(config: ExperimentConfig, seed: int) -> Initial:
-            key = repr((getattr(config, f"model{suffix}"), seed))
+            model: ModelConfig = getattr(config, f"model{suffix}")
+            source = repr(config.data) if dataset is None else ""
+            key = repr((model, seed, asks_for_teacher(model.init, f"model{suffix}") and source))
             if key not in starts:
-                starts[key] = initial_arrays(config, suffix, np.dtype(first.dtype))
+                starts[key] = initial_arrays(config, suffix, datasets[source])
             return starts[key]
 
         initial = [start(config, training.model_seed) for config, training in zip(configs, trainings, strict=True)]
@@ -231,29 +233,30 @@ def check_names(config: ExperimentConfig) -> None:
         for i, callback in enumerate(build_callbacks(getattr(config, f"callbacks{suffix}"), f"callbacks{suffix}")):
             for size in getattr(callback, "batch_sizes", ()):
                 check_batch_size(size, config.data.samples, f"callbacks{suffix}[{i}].params: batch_size")
-        build_criterion(training.criterion, training.criterion_params, key)
+        criterion = build_criterion(training.criterion, training.criterion_params, key)
         check_optimizer(training.optimizer, training.optimizer_params, key)
         if training.optimizer_params:  # torch checks their values; importing what that needs takes a second
             weight = torch.nn.Parameter(torch.zeros(1, 1))
             build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
-        _check_data(config.data, model.in_dim, model.out_dim)
-        built = build_model(model, training.model_seed, torch.float32, torch.device("cpu"), f"model{suffix}")
-        shapes.append(built.shapes)
-        build_metrics(_metrics(config), MODEL_METRICS, shapes=[built.shapes])
+        outline = _outline(config.data, model.in_dim, model.out_dim)
+        shapes.append(build_model(config, suffix, outline).shapes)
+        build_metrics(_metrics(config), MODEL_METRICS, shapes=[shapes[-1]], dataset=outline, criterion=criterion)
     if isinstance(config, ComparativeConfig):
-        build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes)
+        build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
     autograd_reason(config)
 
 
-def _check_data(data: DataConfig, in_dim: int, out_dim: int) -> None:
-    """Raise what `build_dataset` would raise; drawn samples are not drawn for it, but arrays of one's own are read."""
+def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
+    """Return the data but for their samples, which are zeros, and raise what `build_dataset` would raise."""
     if data.path is not None:
-        build_dataset(data, in_dim, out_dim)
-        return
-    make_teacher(in_dim, out_dim, data.params, data.data_seed)
+        return build_dataset(data, in_dim, out_dim)
+    teacher = make_teacher(in_dim, out_dim, data.params, data.data_seed)
     inputs = make_inputs(in_dim, data.inputs, data.inputs_params, data.d_active, data.data_seed)
     if data.whiten:
         check_whiten(data.samples, inputs.active)
+    sample = [torch.zeros(1, in_dim), torch.zeros(1, out_dim)]
+    train = [None, None] if data.online else sample
+    return Dataset(*train, *sample, teacher, data.noise_std, inputs)
 
 
 def suffixes(config: ExperimentConfig) -> tuple[str, ...]:
@@ -290,49 +293,72 @@ def build_dataset(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
 
 
 def build_model(
-    model: ModelConfig, model_seed: int, dtype: torch.dtype, device: torch.device, key: str = "model"
+    config: ExperimentConfig, suffix: str, data: Dataset, device: torch.device | str = "cpu"
 ) -> DeepLinearNetwork:
-    """Return the network that a config describes, from its seed or from a checkpoint."""
-    fresh = DeepLinearNetwork(
-        model.in_dim,
-        model.hidden_dim,
-        model.num_hidden,
-        model.out_dim,
-        gamma=model.gamma,
-        bias=model.bias,
-        model_seed=model_seed,
-        dtype=dtype,
-        device=device,
-    )
-    if model.weights is None:
-        return fresh
-    try:
-        loaded = DeepLinearNetwork.from_weights(*load_weights(model.weights), dtype=dtype, device=device)
-    except ConfigError as error:
-        raise ConfigError(f"{key}.weights: {error}") from error
-    if fresh.shapes != loaded.shapes:
-        raise ConfigError(
-            f"{key}.weights: {model.weights!r} holds shapes {loaded.shapes} but the config describes {fresh.shapes}"
-        )
-    return loaded
+    """Return the network that a config describes, as `initial_arrays` says it starts."""
+    return DeepLinearNetwork.from_weights(*initial_arrays(config, suffix, data), device=device)
 
 
 Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
 """Weights of every layer, and biases if there are any."""
 
 
-def initial_arrays(config: ExperimentConfig, suffix: str, dtype: np.dtype) -> Initial:
-    """Return the weights, and biases if any, that `build_model` would start from, without making a network."""
-    model: ModelConfig = getattr(config, f"model{suffix}")
-    seed = getattr(config, f"training{suffix}").model_seed
+def initial_arrays(config: ExperimentConfig, suffix: str, data: Dataset) -> Initial:
+    """Return the weights, and biases if any, that a lane starts from, in the run's precision.
+
+    Args:
+        config: A resolved config.
+        suffix: The lane's.
+        data: What it learns; an initialisation may depend on the teacher.
+    """
+    key = f"model{suffix}"
+    model: ModelConfig = getattr(config, key)
+    if model.weights is not None and model.init != "gamma":
+        raise ConfigError(f"{key}.weights and {key}.init={model.init} both say how to start; leave one out")
+    weights = draw_initial(
+        model.in_dim,
+        model.hidden_dim,
+        model.num_hidden,
+        model.out_dim,
+        gamma=model.gamma,
+        init=model.init,
+        params=model.init_params,
+        seed=getattr(config, f"training{suffix}").model_seed,
+        teacher=teacher_of(data) if asks_for_teacher(model.init, key) else None,
+        key=key,
+    )
+    biases = [np.zeros(len(w)) for w in weights] if model.bias else None
     if model.weights is not None:
-        network = build_model(model, seed, getattr(torch, config.dtype), torch.device("cpu"), f"model{suffix}")
-        arrays = [[p.detach().numpy() for p in ps] for ps in (network.weights, network.biases)]
-        return arrays[0], arrays[1] or None
-    hidden = hidden_widths(model.hidden_dim, model.num_hidden)
-    weights = draw_initial(model.in_dim, hidden, model.out_dim, model.hidden_dim, model.gamma, seed)
-    biases = [np.zeros(len(w), dtype) for w in weights] if model.bias else None
-    return [w.astype(dtype) for w in weights], biases
+        described = DeepLinearNetwork.from_weights(weights, biases).shapes
+        weights, biases = _from_file(model.weights, described, f"{key}.weights")
+    with np.errstate(over="ignore"):
+        arrays = [(model.alpha * w).astype(config.dtype) for w in weights]
+    if not all(np.isfinite(w).all() for w in arrays):
+        raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or their scale")
+    return arrays, None if biases is None else [b.astype(config.dtype) for b in biases]
+
+
+def _from_file(path: str, shapes: list[list[int]], key: str) -> Initial:
+    """Return the weights and biases of a checkpoint, whose parameters must have these shapes."""
+    try:
+        loaded = DeepLinearNetwork.from_weights(*load_weights(path), dtype=torch.float64)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if loaded.shapes != shapes:
+        raise ConfigError(f"{key}: {path!r} holds shapes {loaded.shapes} but the config describes {shapes}")
+    arrays = [[p.detach().numpy() for p in ps] for ps in (loaded.weights, loaded.biases)]
+    return arrays[0], arrays[1] or None
+
+
+def teacher_of(data: Dataset) -> np.ndarray:
+    """Return the map to be learned, [out, in]: the teacher, or the least-squares map of arrays that came without one.
+
+    The latter is Sigma_yx Sigma^-1; where inputs do not span all dimensions, the one of least norm.
+    """
+    if data.teacher is not None:
+        return data.teacher.cpu().numpy()
+    inputs, targets = (cast(torch.Tensor, t).double().cpu() for t in (data.train_inputs, data.train_targets))
+    return np.linalg.lstsq(inputs.numpy(), targets.numpy())[0].T
 
 
 def save_checkpoints(directory: Path, interval: int, max_steps: int, suffix: str = "") -> Callback:

@@ -61,6 +61,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
     """Return every registry a config of this schema names entries of, with a heading that says where."""
     from dln.callbacks import CALLBACKS
     from dln.inputs import INPUTS
+    from dln.initial import INITS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
     from dln.teachers import MATRICES
 
@@ -71,12 +72,14 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
             ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
             ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
+            ("Initialisations: shared.model.init=NAME, shared.model.init_params.PARAMETER=VALUE", INITS),
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
         ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
         ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
+        ("Initialisations: model.init=NAME, model.init_params.PARAMETER=VALUE", INITS),
     ]
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dln.config import hidden_widths
 from dln.errors import ConfigError
-from dln.streams import stream
+from dln.initial import draw_initial
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -59,8 +58,7 @@ class DeepLinearNetwork(nn.Module):
             dtype: Precision, to which draws in float64 are rounded.
             device: Where the weights live.
         """
-        hidden = hidden_widths(hidden_dim, num_hidden)
-        weights = draw_initial(in_dim, hidden, out_dim, hidden_dim, gamma, model_seed)
+        weights = draw_initial(in_dim, hidden_dim, num_hidden, out_dim, gamma=gamma, seed=model_seed)
         biases = [np.zeros(len(w)) for w in weights] if bias else None
         self._assign([torch.from_numpy(w) for w in weights], biases, dtype, device)
 
@@ -146,27 +144,6 @@ def product(weights: Sequence[Float[Tensor, "*R out in"]]) -> Float[Tensor, "*R 
     for w in weights[1:]:
         result = w @ result
     return result
-
-
-def draw_initial(
-    in_dim: int, hidden: Sequence[int], out_dim: int, hidden_dim: int | Sequence[int], gamma: float, seed: int
-) -> list[np.ndarray]:
-    """Draw initial weights in float64, one stream a layer.
-
-    Args:
-        in_dim: Input dimension.
-        hidden: Widths of the hidden layers.
-        out_dim: Output dimension.
-        hidden_dim: As in the config: without hidden layers, the number that sets the scale.
-        gamma: A layer's standard deviation is h**(-gamma / 2), h the hidden width it reads from (the first: writes to).
-        seed: `model_seed`.
-    """
-    widths = [in_dim, *hidden, out_dim]
-    scale = [hidden[0], *hidden] if hidden else [cast(int, hidden_dim)]
-    return [
-        stream(seed, "weights", layer).standard_normal((n_out, n_in)) * h ** (-gamma / 2)
-        for layer, (n_in, n_out, h) in enumerate(zip(widths, widths[1:], scale, strict=False), start=1)
-    ]
 
 
 def save_weights(model: DeepLinearNetwork, path: Path) -> None:

@@ -190,8 +190,9 @@ class GridPlan(Plan):
             if len(direct.axis) > 1
             for leaves in direct.leaves
             for path in leaves
+            if not path.startswith("shared.")
         }
-        return swept - _shared(self.schema) | {k for k in keys if any(v.get(k) != bases[0].get(k) for v in bases)}
+        return swept | {k for k in keys if any(v.get(k) != bases[0].get(k) for v in bases)}
 
     def identity(self, cell: int) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""

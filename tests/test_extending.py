@@ -10,12 +10,14 @@ from dln import run_experiment
 MODULE = """
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.nn import Module
 
 from dln.callbacks import register_callback
 from dln.data import register_matrix
 from dln.inputs import register_inputs
+from dln.initial import register_init
 from dln.metrics import comparative_metric, model_metric
 from dln.train import Trainer
 
@@ -40,6 +42,12 @@ def create_my_matrix(in_dim: int, out_dim: int, params: dict) -> Tensor:
 def my_inputs(samples: int, dim: int, rng: np.random.Generator, freedom: float = 3.0):
     # Return a (samples, dim) array
     return rng.standard_t(freedom, (samples, dim))
+
+
+@register_init("my_init")
+def my_init(shapes: list[tuple[int, int]], rngs: list[Generator], size: float = 0.1) -> list[np.ndarray]:
+    # Return the weights [W_1, ..., W_L]: a matrix for each (out, in) of shapes
+    return [size * rng.standard_normal(shape) for shape, rng in zip(shapes, rngs)]
 
 
 @register_callback("my_callback")
@@ -83,6 +91,14 @@ def test_inputs(my_lab, online):
     losses = [run_experiment([*own, f"engine={engine}"])["train_loss"] for engine in ("compiled", "autograd")]
     np.testing.assert_allclose(*losses, rtol=1e-10)
     assert np.abs(losses[0] - run_experiment(overrides)["train_loss"]).max() > 0.1
+
+
+def test_an_initialisation(my_lab):
+    overrides = [my_lab, "max_steps=2", "model.init=my_init", "metrics=[weight_norm]", "dtype=float64"]
+    one, larger = (run_experiment([*overrides, f"model.init_params.size={s}"]) for s in (0.1, 0.2))
+    np.testing.assert_allclose(larger["weight_norm"][0], 2 * one["weight_norm"][0], rtol=1e-12)
+    slow = run_experiment([*overrides, "engine=autograd"])
+    np.testing.assert_allclose(slow["train_loss"], one["train_loss"], rtol=1e-10)
 
 
 def test_a_callback_that_declares_no_steps(my_lab):

@@ -78,6 +78,8 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, bias):
         "device=nothing",
         "extensions=[nothing]",
         "model.weights=nothing",
+        "model.init=nothing",
+        "model.init_params={nothing: 1}",
     ],
 )
 def test_what_cannot_be_built_is_found_without_building(override):

@@ -50,6 +50,16 @@ CASES = {
     "callbacks": (SingleConfig, ["callbacks=[],[{name: lr_decay, params: {factor: 0.5, interval: 3}}]"], 2),
     "optimizers": (SingleConfig, ["training.optimizer=SGD,Adam,RMSprop", "training.lr=0.1,0.2"], 3),
     "lanes": (ComparativeConfig, ["shared.training.lr=0.1,0.2", "training_b.batch_seed=1,2,3", "max_steps=4,5"], 2),
+    "initialisations": (
+        SingleConfig,
+        ["model.init=target_norm,balanced", "model.init_params.norm=1,2.5", "model.alpha=1,0.5"],
+        2,
+    ),
+    "initialisations of lanes": (
+        ComparativeConfig,
+        ["shared.model.init=balanced", "shared.model.init_params.norm=1,2", "model_b.alpha=1,2"],
+        1,
+    ),
     "own value of a lane": (ComparativeConfig, ["shared.model.gamma=1,2", "model_a.gamma=3,4"], 1),
     "own value first": (ComparativeConfig, ["model_a.gamma=3,4", "shared.model.gamma=1,2"], 1),
     "batch sizes of lanes": (
