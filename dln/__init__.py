@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dln.experiment import run_experiment, run_experiments
     from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.history import History
-    from dln.inputs import register_inputs
     from dln.initial import register_init
+    from dln.inputs import register_inputs
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
     from dln.store import load_run
@@ -67,8 +67,8 @@ __all__ = [
     "merge_sweeps",
     "model_metric",
     "register_callback",
-    "register_inputs",
     "register_init",
+    "register_inputs",
     "register_matrix",
     "run_experiment",
     "run_experiments",

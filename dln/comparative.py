@@ -38,7 +38,12 @@ class ComparativeTrainer:
         self.evaluate_every = trainer_a.evaluate_every
         shapes = [trainer_a.model.shapes, trainer_b.model.shapes]
         self.metrics = build_metrics(
-            comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, trainer_a.dataset
+            comparative_metrics,
+            COMPARATIVE_METRICS,
+            "comparative_metrics",
+            shapes,
+            trainer_a.dataset,
+            trainer_a.criterion,
         )
         self.history = History()
         self.step = 0

@@ -27,8 +27,8 @@ from dln.config import (
 )
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
 from dln.errors import ConfigError
-from dln.inputs import make_inputs
 from dln.initial import asks_for_teacher, draw_initial
+from dln.inputs import make_inputs
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
 from dln.model import DeepLinearNetwork, load_weights, save_weights
 from dln.optim import build_criterion, build_optimizer, check_optimizer
@@ -225,7 +225,7 @@ def check_names(config: ExperimentConfig) -> None:
     select_device(config.device)
     key = "model_metrics" if isinstance(config, ComparativeConfig) else "metrics"
     build_metrics(_metrics(config), MODEL_METRICS, key)
-    shapes = []
+    shapes, outline = [], None
     for suffix in suffixes(config):
         model: ModelConfig = getattr(config, f"model{suffix}")
         training: TrainingConfig = getattr(config, f"training{suffix}")
@@ -238,7 +238,7 @@ def check_names(config: ExperimentConfig) -> None:
         if training.optimizer_params:  # torch checks their values; importing what that needs takes a second
             weight = torch.nn.Parameter(torch.zeros(1, 1))
             build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
-        outline = _outline(config.data, model.in_dim, model.out_dim)
+        outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
         shapes.append(build_model(config, suffix, outline).shapes)
         build_metrics(_metrics(config), MODEL_METRICS, shapes=[shapes[-1]], dataset=outline, criterion=criterion)
     if isinstance(config, ComparativeConfig):
@@ -254,9 +254,9 @@ def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
     inputs = make_inputs(in_dim, data.inputs, data.inputs_params, data.d_active, data.data_seed)
     if data.whiten:
         check_whiten(data.samples, inputs.active)
-    sample = [torch.zeros(1, in_dim), torch.zeros(1, out_dim)]
-    train = [None, None] if data.online else sample
-    return Dataset(*train, *sample, teacher, data.noise_std, inputs)
+    x, y = torch.zeros(1, in_dim), torch.zeros(1, out_dim)
+    train = (None, None) if data.online else (x, y)
+    return Dataset(train[0], train[1], x, y, teacher, data.noise_std, inputs)
 
 
 def suffixes(config: ExperimentConfig) -> tuple[str, ...]:

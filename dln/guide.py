@@ -60,8 +60,8 @@ def _registered(schema: Schema, width: int) -> Iterator[str]:
 def registries(schema: Schema) -> list[tuple[str, Registry]]:
     """Return every registry a config of this schema names entries of, with a heading that says where."""
     from dln.callbacks import CALLBACKS
-    from dln.inputs import INPUTS
     from dln.initial import INITS
+    from dln.inputs import INPUTS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
     from dln.teachers import MATRICES
 

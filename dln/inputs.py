@@ -20,24 +20,37 @@ if TYPE_CHECKING:
 INPUTS = Registry("input distribution", supplied=("samples", "dim", "rng", "basis"))
 
 
-def register_inputs(name: str):
+def register_inputs(name: str, **marks: Any):
     """Register `f(samples, dim, rng) -> array [samples, dim]` as a distribution of inputs: `data.inputs=name`.
 
     It draws from the numpy Generator `rng`, sample by sample: the digits of a sample must not depend on how many are
     drawn at once. `dim` is `model.in_dim`, or `data.d_active` if that is set. The function may ask for `basis`, an
     orthogonal matrix [dim, dim] that is random (Haar) but the same for all samples of a data seed. Further arguments
     are parameters that a config can set under `data.inputs_params`.
+
+    Marks, for what is computed over the population (curvature and noise of online runs): `eigenvalues=f(dim, **params)`
+    returns those of the covariance, on the axes, or in `basis` where a parameter `rotate` is true; `normal=True` says
+    that the distribution is Gaussian.
     """
-    return INPUTS.register(name)
+    return INPUTS.register(name, **marks)
 
 
-@register_inputs("gaussian")
+def _isotropic(dim: int) -> Float64[np.ndarray, " d"]:
+    return np.ones(dim)
+
+
+def _power_law(dim: int, alpha: float, normalize: bool, rotate: bool) -> Float64[np.ndarray, " d"]:
+    eigenvalues = np.arange(1, dim + 1) ** -float(alpha)
+    return eigenvalues / eigenvalues.mean() if normalize else eigenvalues
+
+
+@register_inputs("gaussian", eigenvalues=_isotropic, normal=True)
 def gaussian(samples: int, dim: int, rng: np.random.Generator) -> Float64[np.ndarray, "N d"]:
     """Gaussian of covariance I."""
     return rng.standard_normal((samples, dim))
 
 
-@register_inputs("power_law")
+@register_inputs("power_law", eigenvalues=_power_law, normal=True)
 def power_law(
     samples: int,
     dim: int,
@@ -48,13 +61,10 @@ def power_law(
     rotate: bool = False,
 ) -> Float64[np.ndarray, "N d"]:
     """Gaussian, covariance eigenvalues i**-alpha, scaled to mean 1 if `normalize`; in a random basis if `rotate`."""
-    eigenvalues = np.arange(1, dim + 1) ** -float(alpha)
-    if normalize:
-        eigenvalues /= eigenvalues.mean()
-    return _gaussian(samples, eigenvalues, rng, basis if rotate else None)
+    return _gaussian(samples, _power_law(dim, alpha, normalize, rotate), rng, basis if rotate else None)
 
 
-@register_inputs("spectrum")
+@register_inputs("spectrum", eigenvalues=lambda dim, values, rotate: np.array(values, float), normal=True)
 def spectrum(
     samples: int,
     dim: int,
@@ -72,7 +82,7 @@ def spectrum(
     return _gaussian(samples, values, rng, basis if rotate else None)
 
 
-@register_inputs("sphere")
+@register_inputs("sphere", eigenvalues=_isotropic)
 def sphere(samples: int, dim: int, rng: np.random.Generator) -> Float64[np.ndarray, "N d"]:
     """Uniform on the sphere of radius sqrt(in_dim): covariance I, all inputs equally long."""
     x = rng.standard_normal((samples, dim))
@@ -119,6 +129,24 @@ class Inputs:
         if self.active == self.in_dim:
             return drawn
         return np.concatenate([drawn, np.zeros((samples, self.in_dim - self.active))], axis=1)
+
+    @property
+    def normal(self) -> bool:
+        """Whether it is known to be Gaussian."""
+        return self.entry.marks.get("normal", False)
+
+    @property
+    def covariance(self) -> Float64[np.ndarray, "in in"] | None:
+        """The covariance of the population, or None if it is not known."""
+        eigenvalues = self.entry.marks.get("eigenvalues")
+        if eigenvalues is None:
+            return None
+        params = {name: p.default for name, p in (self.entry.parameters or {}).items()}
+        params |= {name: value for name, value in self.arguments.items() if name != "basis"}
+        basis = self.arguments["basis"] if params.get("rotate") else np.eye(self.active)
+        covariance = np.zeros((self.in_dim, self.in_dim))
+        covariance[: self.active, : self.active] = basis * eigenvalues(self.active, **params) @ basis.T
+        return covariance
 
 
 def make_inputs(

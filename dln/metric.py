@@ -56,7 +56,8 @@ def model_metric(name: str, **marks: Any):
 
     Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes tensors
     with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad` (the
-    quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it.
+    quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it;
+    `loss="mse"` says that its formula holds for the mean squared error only.
     """
     return MODEL_METRICS.register(name, **marks)
 
@@ -137,11 +138,17 @@ class Metric:
             if "needs" in self._entry.marks:
                 self._entry.marks["needs"](*shapes)
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Raise ConfigError if the metric has no value on such data: no training set, or no teacher."""
+    def check_setting(self, dataset: Dataset | None, criterion: nn.Module | None) -> None:
+        """Raise ConfigError if the metric has no value on such data (no training set, no teacher) or for this loss."""
         with self._naming():
-            for name in CONSTANTS.keys() & self.needs:
+            for name in CONSTANTS.keys() & self.needs if dataset is not None else ():
                 CONSTANTS[name](dataset)
+            mse = isinstance(criterion, nn.MSELoss) and criterion.reduction == "mean"
+            if criterion is not None and not mse and self._entry.marks.get("loss") == "mse":
+                raise ConfigError(
+                    f"its formula holds for MSELoss only, not for {type(criterion).__name__}; of other losses, "
+                    "hessian_spectrum_autograd finds the curvature"
+                )
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
@@ -183,6 +190,7 @@ def build_metrics(
     key: str = "metrics",
     shapes: Sequence[Shapes] = (),
     dataset: Dataset | None = None,
+    criterion: nn.Module | None = None,
 ) -> list[Metric]:
     """Return the metrics that a config lists; two that would fill the same column are an error.
 
@@ -193,6 +201,7 @@ def build_metrics(
         key: The config key to name in an error.
         shapes: Parameter shapes of the models, one or a pair, that each metric must have a value for.
         dataset: Data that each metric must have a value on.
+        criterion: The loss that each metric must hold for.
     """
     configs = [
         MetricConfig(name=m) if isinstance(m, str) else m for m in ([metrics] if isinstance(metrics, str) else metrics)
@@ -203,7 +212,7 @@ def build_metrics(
             named = {c.label or c.name for c in configs}
             group = [MetricConfig(entry.name) for entry in registry if _within(entry, config.name)]
             metrics_of = [Metric(registry, member) for member in group if member.name not in named]
-            built += [metric for metric in metrics_of if _fits(metric, shapes, dataset)]
+            built += [metric for metric in metrics_of if _fits(metric, shapes, dataset, criterion)]
         else:
             built.append(Metric(registry, config, f"{key}[{i}]"))
     labels = [metric.label for metric in built]
@@ -213,10 +222,7 @@ def build_metrics(
         if label in ("step", "train_loss", "test_loss"):
             raise ConfigError(f"{key}: every record has a column {label!r} already; choose another label")
     for metric in built:
-        if shapes:
-            metric.check_fit(*shapes)
-        if dataset is not None:
-            metric.check_data(dataset)
+        _check(metric, shapes, dataset, criterion)
     return built
 
 
@@ -227,12 +233,15 @@ def _within(entry: Entry, cost: str) -> bool:
     return given is not None and COSTS.index(given) <= COSTS.index(cost) and settled
 
 
-def _fits(metric: Metric, shapes: Sequence[Shapes], dataset: Dataset | None) -> bool:
+def _check(metric: Metric, shapes: Sequence[Shapes], dataset: Dataset | None, criterion: nn.Module | None) -> None:
+    if shapes:
+        metric.check_fit(*shapes)
+    metric.check_setting(dataset, criterion)
+
+
+def _fits(metric: Metric, *setting: Any) -> bool:
     try:
-        if shapes:
-            metric.check_fit(*shapes)
-        if dataset is not None:
-            metric.check_data(dataset)
+        _check(metric, *setting)
     except ConfigError:
         return False
     return True

@@ -19,8 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dln import curvature
+from dln.chain import with_biases, with_constant
 from dln.errors import ConfigError
 from dln.model import product
+from dln.noise import Noise, sample_noise
+from dln.ntk import gauss_newton_spectrum
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -95,6 +99,42 @@ def test_predictions(model: DeepLinearNetwork, test_inputs: Float64[Tensor, "*R 
     return outputs
 
 
+def layers(model: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n"]]:
+    """[W_l b_l] of every layer, or W_l where there are no biases, as `dln.chain` takes them."""
+    return with_biases(*([p.detach() for p in ps] for ps in (model.weights, model.biases)))
+
+
+def start_layers(start: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n"]]:
+    """The initial `layers`."""
+    return layers(start)
+
+
+def sigma(layers: list[np.ndarray], input_moments: Float64[Tensor, "*R n n"]) -> Float64[Tensor, "*R n n"]:
+    """Sigma = X'X / N; inputs end with a constant one if the network has biases. Of online data, the population's."""
+    n = layers[0].shape[-1]
+    return input_moments[..., :n, :n]
+
+
+def sigma_yx(layers: list[np.ndarray], target_moments: Float64[Tensor, "*R out n"]) -> Float64[Tensor, "*R out n"]:
+    """Sigma_yx = Y'X / N, as `sigma`."""
+    return target_moments[..., : layers[0].shape[-1]]
+
+
+def hessian_eigenvalues(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor) -> Float64[Tensor, "*R P"]:
+    """All eigenvalues of the Hessian of the mean squared error over the training set, largest first."""
+    return as_tensor(curvature.hessian_spectrum(layers, sigma, sigma_yx))
+
+
+def gauss_newton_eigenvalues(layers: list[np.ndarray], sigma: Tensor) -> Float64[Tensor, "*R k"]:
+    """The largest eigenvalues of the Gauss-Newton matrix, largest first; all others are zero."""
+    return as_tensor(gauss_newton_spectrum(layers, sigma))
+
+
+def sample_gradients(layers: list[np.ndarray], train_inputs: Tensor, train_targets: Tensor) -> Noise:
+    """Mean and spread of the training samples' gradients, layer by layer."""
+    return sample_noise(layers, train_inputs, train_targets)
+
+
 # --- given with the run -----------------------------------------------------------------------------------------------
 
 
@@ -113,16 +153,42 @@ def test_inputs(dataset: Dataset) -> Float64[np.ndarray, "M in"]:
     return _samples(dataset.test_inputs, "test")
 
 
-def sigma(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
-    """X'X / N of the training set."""
-    x = train_inputs(dataset)
-    return x.T @ x / len(x)
+def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
+    """Means of x x' over the training set, x ending with a constant one; of online data, over the population."""
+    if not dataset.online:
+        x = with_constant(train_inputs(dataset))
+        return x.T @ x / len(x)
+    moments = np.eye(dataset.dims[0] + 1)
+    moments[:-1, :-1] = covariance(dataset)
+    return moments
 
 
-def sigma_yx(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
-    """Y'X / N of the training set."""
-    x, y = train_inputs(dataset), train_targets(dataset)
-    return y.T @ x / len(x)
+def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
+    """Means of y x', as `input_moments`."""
+    if not dataset.online:
+        x, y = with_constant(train_inputs(dataset)), train_targets(dataset)
+        return y.T @ x / len(x)
+    return np.pad(teacher(dataset) @ covariance(dataset), ((0, 0), (0, 1)))
+
+
+def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
+    """Covariance of the distribution that inputs come from."""
+    known = None if dataset.inputs is None else dataset.inputs.covariance
+    if known is None:
+        raise ConfigError("it needs inputs of known covariance (a mark of register_inputs), and these have none")
+    return known
+
+
+def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
+    """Covariance of the Gaussian that inputs come from."""
+    if dataset.inputs is None or not dataset.inputs.normal:
+        raise ConfigError("it needs inputs drawn from a Gaussian, and these are not")
+    return covariance(dataset)
+
+
+def label_noise(dataset: Dataset) -> Float64[np.ndarray, ""]:
+    """Standard deviation of the noise on training targets."""
+    return np.array(float(dataset.noise_std))
 
 
 def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
@@ -172,7 +238,8 @@ MODEL_QUANTITIES: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         weight_squares, bias_squares, gradient_squares, end_to_end, weights, gradients, partial_products,
-        end_to_end_values, end_to_end_modes, test_predictions,
+        end_to_end_values, end_to_end_modes, test_predictions, layers, start_layers, sigma, sigma_yx,
+        hessian_eigenvalues, gauss_newton_eigenvalues, sample_gradients,
     )
 }  # fmt: skip
 """Of one model. A metric of a pair receives them as `weights_a`, `weights_b` and so on."""
@@ -180,8 +247,8 @@ MODEL_QUANTITIES: dict[str, Callable[..., Any]] = {
 CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
     f.__name__: f
     for f in (
-        train_inputs, train_targets, test_inputs, sigma, sigma_yx, teacher, teacher_left, teacher_values,
-        teacher_right,
+        train_inputs, train_targets, test_inputs, input_moments, target_moments, covariance, normal_covariance,
+        label_noise, teacher, teacher_left, teacher_values, teacher_right,
     )
 }  # fmt: skip
 """Of the data: the same at every record, and for all runs on the same data."""
@@ -294,6 +361,11 @@ def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
 def frobenius(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
     """Frobenius norm."""
     return inner(matrix, matrix, 2).sqrt()
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    """Return an array as a tensor."""
+    return torch.from_numpy(np.asarray(values, order="C"))
 
 
 def summed(parts: Iterable[Float64[Tensor, "*R"]]) -> Float64[Tensor, "*R"]:

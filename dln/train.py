@@ -81,10 +81,12 @@ class Trainer:
         self.max_steps = max_steps
         self.evaluate_every = evaluate_every
         self.callbacks = list(callbacks)
-        self.metrics = build_metrics(metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset)
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
         self.criterion = build_criterion(criterion, criterion_params or {})
+        self.metrics = build_metrics(
+            metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset, criterion=self.criterion
+        )
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
         self.history = History()

@@ -1,5 +1,5 @@
 """Metrics by what they look at: the end-to-end map's modes, layers, gradients, curvature, pairs of models."""
 
-from dln.instruments import gradient, layers, modes, pairs
+from dln.instruments import curvature, gradient, layers, modes, noise, pairs
 
-__all__ = ["gradient", "layers", "modes", "pairs"]
+__all__ = ["curvature", "gradient", "layers", "modes", "noise", "pairs"]

@@ -1,0 +1,102 @@
+"""Curvature of the mean squared error over the training set (of online data: over the population), in closed form.
+
+Formulas and how they are found: `dln.curvature` and `dln.ntk`. Everything is accumulated in float64. Losses other than
+the mean squared error have no closed form: `hessian_spectrum_autograd` takes any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dln import curvature, ntk
+from dln.metric import MetricData, model_metric
+from dln.quantities import as_tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+    from dln.model import DeepLinearNetwork
+
+Layers = list[np.ndarray]
+
+
+@model_metric("hessian_trace", cost="moderate", loss="mse", batched=True)
+def hessian_trace(layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
+    """Trace of the Hessian, (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||^2; that of the Gauss-Newton matrix too."""
+    return as_tensor(curvature.hessian_trace(layers, sigma))
+
+
+@model_metric("sharpness", cost="heavy", loss="mse", batched=True)
+def sharpness(
+    layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int | None = None
+) -> Float64[Tensor, "*R"] | Float64[Tensor, "*R top"]:
+    """Largest eigenvalue of the Hessian, a list of the `top` largest if given; gradient descent needs lr < 2 / it."""
+    values = as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, top or 1))
+    return values if top else values[..., 0]
+
+
+@model_metric("hessian_spectrum", cost="heavy", loss="mse", batched=True)
+def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: int | None = None) -> Float64[Tensor, "*R k"]:
+    """All eigenvalues of the Hessian, largest first; only the first `top` if that is given."""
+    return hessian_eigenvalues[..., :top]
+
+
+@model_metric("saddle_index", cost="heavy", loss="mse", batched=True)
+def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: float = 1e-10) -> Float64[Tensor, "*R"]:
+    """How many eigenvalues of the Hessian are below -`tolerance` times the largest in size."""
+    return as_tensor(np.asarray(curvature.saddle_index(hessian_eigenvalues.numpy(), tolerance), np.float64))
+
+
+@model_metric("gauss_newton_spectrum", cost="moderate", loss="mse", batched=True)
+def gauss_newton_spectrum(
+    gauss_newton_eigenvalues: Float64[Tensor, "*R k"], top: int | None = None
+) -> Float64[Tensor, "*R k"]:
+    """Eigenvalues of the Gauss-Newton matrix that can be nonzero, largest first; only the first `top` if given."""
+    return gauss_newton_eigenvalues[..., :top]
+
+
+@model_metric("ntk_spectrum", cost="moderate", batched=True)
+def ntk_spectrum(
+    gauss_newton_eigenvalues: Float64[Tensor, "*R k"],
+    train_targets: Float64[Tensor, "*R N out"],
+    top: int | None = None,
+) -> Float64[Tensor, "*R k"]:
+    """Eigenvalues of the neural tangent kernel's Gram matrix that can be nonzero, largest first; the first `top`."""
+    size = train_targets.shape[-2] * train_targets.shape[-1]
+    return (size / 2 * gauss_newton_eigenvalues[..., :size])[..., :top]
+
+
+@model_metric("ntk_distance", cost="moderate", batched=True)
+def ntk_distance(
+    layers: Layers,
+    start_layers: Layers,
+    sigma: Tensor,
+    train_inputs: Float64[Tensor, "*R N in"],
+    relative: bool = False,
+) -> Float64[Tensor, "*R"]:
+    """Frobenius distance of the kernel's Gram matrix from that at the start; `relative`: divided by the latter's."""
+    samples = train_inputs.shape[-2]
+    gone = as_tensor(ntk.ntk_distance(layers, start_layers, sigma, samples))
+    return gone / as_tensor(ntk.ntk_norm(start_layers, sigma, samples)) if relative else gone
+
+
+@model_metric("ntk_alignment", cost="moderate", batched=True)
+def ntk_alignment(layers: Layers, start_layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
+    """Cosine of the neural tangent kernel and that at the start."""
+    return as_tensor(ntk.ntk_alignment(layers, start_layers, sigma))
+
+
+@model_metric("hessian_spectrum_autograd")
+def hessian_spectrum_autograd(
+    model: DeepLinearNetwork, data: MetricData, top: int | None = None
+) -> Float64[Tensor, " k"]:
+    """Eigenvalues of the Hessian of any loss over the training set, by torch's autograd; for small networks."""
+    assert data.train_inputs is not None
+    assert data.train_targets is not None
+    with torch.enable_grad():
+        matrix = curvature.hessian_autograd(model, data.criterion, data.train_inputs, data.train_targets)
+    return torch.linalg.eigvalsh(matrix).flip(-1)[:top]
