@@ -6,28 +6,42 @@ import numpy as np
 import pytest
 import torch
 
-from dln import MetricConfig
+from dln import MetricConfig, linear_teacher
+from dln.config import COSTS
 from dln.errors import ConfigError, ExtensionError
 from dln.metrics import (
     COMPARATIVE_METRICS,
     MODEL_METRICS,
     Metric,
+    MetricData,
     build_metrics,
     comparative_metric,
     model_metric,
 )
 from dln.model import DeepLinearNetwork
+from dln.quantities import Later, PairSupply, Supply, constants, needs
 
-BUILT_IN = ["balancedness", "end_to_end_norm", "gradient_norm", "layer_norms", "singular_values", "weight_norm"]
-BUILT_IN_PAIRS = ["end_to_end_distance", "param_cosine_sim", "param_distance"]
+BUILT_IN = [e.name for e in MODEL_METRICS if e.function.__module__.startswith("dln.")]
+BUILT_IN_PAIRS = [e.name for e in COMPARATIVE_METRICS if e.function.__module__.startswith("dln.")]
+BATCHED = [e.name for e in [*MODEL_METRICS, *COMPARATIVE_METRICS] if e.marks.get("batched")]
+
+DATA = linear_teacher(4, 3, {"matrix": "low_rank", "rank": 3}, train_samples=20, noise_std=0.3, dtype=torch.float64)
+BATCH = 8
 
 
 def network(seed=0, bias=False, **kwargs):
-    """A float64 network with the gradient of a random loss, as at a record."""
+    """A float64 network with the gradient of the loss on the first samples, as at a record."""
     model = DeepLinearNetwork(4, 6, 2, 3, model_seed=seed, dtype=torch.float64, bias=bias, **kwargs)
     rng = np.random.default_rng(seed)
-    for p in model.parameters():
-        p.grad = torch.from_numpy(rng.standard_normal(p.shape))
+    with torch.no_grad():
+        for b in model.biases:
+            b.copy_(torch.from_numpy(rng.standard_normal(b.shape)))
+    return with_gradient(model)
+
+
+def with_gradient(model):
+    model.zero_grad()
+    torch.nn.functional.mse_loss(model(DATA.train_inputs[:BATCH]), DATA.train_targets[:BATCH]).backward()
     return model
 
 
@@ -35,9 +49,38 @@ def numbers(model, gradient=False):
     return [(p.grad if gradient else p.detach()).numpy() for p in model.parameters()]
 
 
-def value(name, *models, **params):
+def start_of(model):
+    """What the weights were at the start: some other network of the same shapes."""
+    return network(100, bool(getattr(model, "biases", ())))
+
+
+def supply(model, start=None, lead=()):
+    """What a record supplies for a model, or for a stand-in with leading dimensions."""
+    data = MetricData.of(DATA.train_inputs[:BATCH], DATA.train_targets[:BATCH], torch.nn.MSELoss(), DATA)
+    size = torch.full(lead, float(BATCH), dtype=torch.float64)
+    given = {
+        name: Later(lambda c=c: c.find()[0].expand((*lead, *c.find()[0].shape)))
+        for name, c in constants([DATA]).items()
+    }
+    return Supply({"model": model, "data": data, "start": start or start_of(model), "batch_size": size, **given})
+
+
+def supplied(*models, **more):
+    sides = [supply(model, **more) for model in models]
+    return sides[0] if len(sides) == 1 else PairSupply(*sides)
+
+
+def columns(name, supply, **params):
+    """A metric's columns as arrays."""
     registry = COMPARATIVE_METRICS if name in COMPARATIVE_METRICS else MODEL_METRICS
-    return Metric(registry, MetricConfig(name, params))(*models).detach().numpy()
+    metric = Metric(registry, MetricConfig(name, params))
+    return metric.batched_columns(metric(supply))
+
+
+def value(name, *models, **params):
+    """The value of a metric that fills one column."""
+    (column,) = columns(name, supplied(*models), **params).values()
+    return column
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -96,16 +139,26 @@ def rotated(model, seed=0):
     return result
 
 
+def assert_same_columns(found, expected, rtol, atol):
+    assert found.keys() == expected.keys()
+    for name, column in expected.items():
+        np.testing.assert_allclose(found[name], column, rtol=rtol, atol=atol, err_msg=name)
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_model_metrics_do_not_see_rotations_of_hidden_units(name):
-    model = network()
-    np.testing.assert_allclose(value(name, rotated(model)), value(name, model), rtol=1e-12, atol=1e-14)
+    model, start = network(), network(100)
+    turned = supplied(rotated(model), start=rotated(start))
+    scale = max(np.abs(column).max() for column in columns(name, supplied(model)).values())
+    assert_same_columns(columns(name, turned), columns(name, supplied(model)), rtol=1e-11, atol=1e-13 * max(scale, 1))
 
 
 @pytest.mark.parametrize("name", BUILT_IN_PAIRS)
 def test_comparative_metrics_do_not_see_a_rotation_of_both_models(name):
     a, b = network(0), network(1)
-    np.testing.assert_allclose(value(name, rotated(a), rotated(b)), value(name, a, b), rtol=1e-12, atol=1e-14)
+    assert_same_columns(
+        columns(name, supplied(rotated(a), rotated(b))), columns(name, supplied(a, b)), rtol=1e-12, atol=1e-14
+    )
 
 
 def test_distances_between_parameters_do_see_a_rotation_of_one():
@@ -127,28 +180,36 @@ def ensemble(models):
     return SimpleNamespace(weights=weights, biases=biases, parameters=lambda: [*weights, *biases])
 
 
-@pytest.mark.parametrize("name", BUILT_IN + BUILT_IN_PAIRS)
+@pytest.mark.parametrize("name", BATCHED)
 @pytest.mark.parametrize("bias", [False, True])
 def test_all_members_of_an_ensemble_at_once_are_each_alone(name, bias):
     lanes = [[network(seed + 10 * lane, bias) for seed in range(5)] for lane in range(2)]
+    starts = [network(seed + 100, bias) for seed in range(5)]
     lanes = lanes if name in COMPARATIVE_METRICS else lanes[:1]
-    together = value(name, *(ensemble(models) for models in lanes))
-    alone = np.array([value(name, *members) for members in zip(*lanes, strict=True)])
-    np.testing.assert_allclose(together, alone, rtol=1e-13, atol=1e-15)
+    together = columns(name, supplied(*(ensemble(models) for models in lanes), start=ensemble(starts), lead=(5,)))
+    for r, members in enumerate(zip(*lanes, strict=True)):
+        alone = columns(name, supplied(*members, start=starts[r]))
+        assert_same_columns({n: c[r] for n, c in together.items()}, alone, rtol=1e-13, atol=1e-13)
 
 
 def test_float32_weights_are_measured_in_float64():
     single = DeepLinearNetwork(4, 30, 2, 3)
     double = DeepLinearNetwork.from_weights([w.detach() for w in single.weights], dtype=torch.float64)
-    for name in sorted(set(BUILT_IN) - {"gradient_norm"}):
-        np.testing.assert_array_equal(value(name, single), value(name, double))
+    start = DeepLinearNetwork(4, 30, 2, 3, model_seed=1, dtype=torch.float64)
+    names = [
+        n
+        for n in BATCHED
+        if n in MODEL_METRICS and "gradients" not in needs(Metric(MODEL_METRICS, MetricConfig(n)).wants)
+    ]
+    for name in names:
+        found, expected = (columns(name, supplied(model, start=start)) for model in (single, double))
+        for column, values in expected.items():
+            np.testing.assert_array_equal(found[column], values, err_msg=name)
 
 
-def test_the_registries_hold_what_is_tested_here():
-    assert set(BUILT_IN) <= set(MODEL_METRICS.names())
-    assert set(BUILT_IN_PAIRS) <= set(COMPARATIVE_METRICS.names())
-    built_in = {e.name for e in [*MODEL_METRICS, *COMPARATIVE_METRICS] if e.function.__module__ == "dln.metrics"}
-    assert built_in == set(BUILT_IN) | set(BUILT_IN_PAIRS)
+def test_every_built_in_metric_says_what_it_costs():
+    costs = {e.name: e.marks.get("cost") for e in [*MODEL_METRICS, *COMPARATIVE_METRICS] if e.name in BATCHED}
+    assert all(cost in COSTS for cost in costs.values()), costs
 
 
 # --- from a user's function to columns
@@ -161,7 +222,7 @@ def test_numbers_lists_arrays_and_dicts_become_columns():
     metrics = build_metrics([MetricConfig(f"test_columns_{name}", label=name) for name in values])
     columns = {}
     for metric in metrics:
-        columns |= metric.columns(metric(network()), "_a")
+        columns |= metric.columns(metric(supplied(network())), "_a")
     assert columns == {
         "number_a": 1.0,
         "array_a": [0.0, 1.0, 2.0],
@@ -175,7 +236,7 @@ def test_a_value_that_is_no_number_is_refused():
     model_metric("test_words")(lambda model: "words")
     (metric,) = build_metrics(["test_words"])
     with pytest.raises(ExtensionError, match="returned 'words'"):
-        metric.columns(metric(network()))
+        metric.columns(metric(supplied(network())))
 
 
 @pytest.mark.parametrize("deed", ["weights", "gradient", "backward", "no gradient"])
@@ -196,7 +257,7 @@ def test_a_metric_that_writes_is_refused(deed):
     model_metric(f"test_meddle_{deed}")(meddle)
     (metric,) = build_metrics([f"test_meddle_{deed}"])
     with pytest.raises(ExtensionError, match="must not change the trajectory"):
-        metric(network())
+        metric(supplied(network()))
 
 
 def test_a_metric_may_differentiate():
@@ -206,7 +267,7 @@ def test_a_metric_may_differentiate():
             return torch.autograd.grad(model.end_to_end().sum(), model.weights[0])[0].norm()
 
     (metric,) = build_metrics(["test_differentiates"])
-    assert metric(network()).item() > 0
+    assert metric(supplied(network())).item() > 0
 
 
 def test_parameters_and_labels():
@@ -216,8 +277,8 @@ def test_parameters_and_labels():
 
     configs = [MetricConfig("test_powers"), MetricConfig("test_powers", {"exponent": 3}, "cubed")]
     one, cubed = build_metrics(configs, COMPARATIVE_METRICS)
-    assert (one.columns(one(None or network(), network()))) == {"test_powers": 2.0}
-    assert cubed.columns(cubed(network(), network())) == {"cubed": 8.0}
+    assert (one.columns(one(supplied(network(), network())))) == {"test_powers": 2.0}
+    assert cubed.columns(cubed(supplied(network(), network()))) == {"cubed": 8.0}
     with pytest.raises(ConfigError, match="two metrics are called 'test_powers'"):
         build_metrics([configs[0], configs[0]], COMPARATIVE_METRICS)
     with pytest.raises(ConfigError, match="label"):
