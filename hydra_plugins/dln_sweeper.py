@@ -30,7 +30,7 @@ class DlnSweeperConf:
     members: int | None = None
     """Runs trained together, and of one job of a launcher, at most; null: what suits."""
     patience: float = 60.0
-    """Seconds without a sign of life after which a submitit job counts as dead, and what it had left is launched again."""
+    """Seconds without a sign of life after which a submitit job counts as dead; what it leaves is launched again."""
     job: str | None = None
     """Set for the workers of a launcher."""
 

@@ -138,7 +138,7 @@ def slurm_worker(directory):
         if not any(argument.startswith(bytes(directory)) for argument in command):
             continue
         (number,) = (v.partition(b"=")[2].decode() for v in variables if v.startswith(b"SLURM_ARRAY_TASK_ID="))
-        alive = [sign for sign in (directory / JOBS).glob(f"*.{number}.alive")]
+        alive = list((directory / JOBS).glob(f"*.{number}.alive"))
         if alive and not any(sign.with_suffix(".done").exists() for sign in alive):
             return int(path.name)
     return None
