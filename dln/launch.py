@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +30,16 @@ from dln.plan import GridPlan, Plan, Plans
 from dln.results import SweepStore
 from dln.sweep import Report, compute
 
+log = logging.getLogger("dln")
+
 JOBS = ".jobs"
 """Folder of the sweep's directory: job files, and what launchers leave behind."""
+
+PATIENCE = 60.0
+"""Seconds without a sign of life after which a worker is given up, unless `hydra.sweeper.patience` says otherwise."""
+
+BEATS = 6
+"""Signs of life that a worker gives within the patience."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,12 @@ class Recipe:
 
 
 def write_jobs(
-    directory: Path, recipe: Recipe, stretches: Sequence[np.ndarray], named: bool, threads: int | None
+    directory: Path,
+    recipe: Recipe,
+    stretches: Sequence[np.ndarray],
+    named: bool,
+    threads: int | None,
+    patience: float = PATIENCE,
 ) -> list[list[str]]:
     """Write the file of some jobs, one for each stretch of cells, and return each job's overrides.
 
@@ -70,19 +85,16 @@ def write_jobs(
         stretches: Cells.
         named: Whether runs have directories of their own.
         threads: What a job's kernels may use; None: as many as a worker finds.
+        patience: Seconds without a sign of life after which a worker will be given up.
     """
     folder = directory / JOBS
     folder.mkdir(exist_ok=True)
     path = folder / f"{time.time_ns():x}.json"
-    about = {"directory": str(directory.resolve()), "named": named, "threads": threads}
+    about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
     jobs = [as_ranges(cells) for cells in stretches]
     path.write_text(json.dumps({**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs}), encoding="utf-8")
     common = [f"hydra.sweep.dir='{directory.resolve()}'", f"hydra.sweep.subdir={JOBS}", "hydra.output_subdir=null"]
     return [[*common, f"hydra.sweeper.job='{path.resolve()}#{number}'"] for number in range(len(jobs))]
-
-
-BEAT, PATIENCE = 10.0, 60.0
-"""Seconds between a worker's signs of life, and without one after which it is given up."""
 
 
 def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], patience: float = PATIENCE) -> None:
@@ -115,6 +127,27 @@ def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], pat
         raise errors[0]
 
 
+def spare_accounting() -> None:
+    """Where Slurm keeps no accounts, say so once, and keep submitit from asking for them at every poll.
+
+    Each time it would print two complaints or more and learn nothing; `watched` knows without.
+    """
+    from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+
+    class Unasked(SlurmInfoWatcher):
+        def update(self) -> None:
+            pass
+
+    if type(SlurmJob.watcher) is not SlurmInfoWatcher:
+        return  # said before
+    try:
+        subprocess.run(["sacct", "--noheader", "--jobs=1"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        told = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
+        log.warning("no accounts from Slurm (%s): a job counts as dead that gives no sign of life on disk", told)
+        SlurmJob.watcher = Unasked()
+
+
 def _signs(job: str) -> tuple[Path, Path]:
     """Return the files that a worker touches while it is alive, and when it is done."""
     path, _, number = job.rpartition("#")
@@ -132,13 +165,13 @@ def _state(alive: Path, done: Path, patience: float) -> str:
 
 
 @contextlib.contextmanager
-def _beating(job: str) -> Iterator[None]:
-    """Give signs of life while the block runs."""
+def _beating(job: str, interval: float) -> Iterator[None]:
+    """Give signs of life while the block runs, one every `interval` seconds."""
     alive, done = _signs(job)
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(BEAT):
+        while not over.wait(interval):
             alive.touch()
 
     alive.touch()
@@ -158,7 +191,7 @@ def run_job(job: str, loader: Any) -> None:
     told = json.loads(Path(path).read_text(encoding="utf-8"))
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
-    with _beating(job):
+    with _beating(job, told["patience"] / BEATS):
         plan = Recipe(**told["recipe"]).plan(loader)
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
         results = SweepStore(told["directory"])

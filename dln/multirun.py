@@ -20,7 +20,7 @@ from dln.ending import FAILURE, INTERRUPTED, duration, tell
 from dln.ensemble.state import thread_count
 from dln.errors import ConfigError, suggestion
 from dln.experiment import MEMBERS
-from dln.launch import Recipe, watched, write_jobs
+from dln.launch import PATIENCE, Recipe, spare_accounting, watched, write_jobs
 from dln.plan import Plan
 from dln.progress import sweep_bar
 from dln.sweep import Report, estimate, run_sweep
@@ -38,6 +38,7 @@ def sweep_from_hydra(
     dry_run: bool = False,
     rerun: Sequence[str] = (),
     members: int | None = None,
+    patience: float = PATIENCE,
     job: None = None,
 ) -> None:
     """Run the sweep of a composed config and print how it ended; leaves the process with an error if a run failed.
@@ -53,8 +54,11 @@ def sweep_from_hydra(
         dry_run: Only say what would run.
         rerun: Compute matching runs anew.
         members: Runs trained together, and of a launcher's job, at most.
+        patience: Seconds without a sign of life after which a submitit job counts as dead.
         job: For workers only.
     """
+    if not patience >= 1:
+        raise ConfigError(f"hydra.sweeper.patience must be at least 1 second, got {patience}")
     groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
     settings = list(config.hydra.overrides.hydra)
     shared = [*as_overrides(params), *arguments]
@@ -73,9 +77,11 @@ def sweep_from_hydra(
     def launched(stretches: list[np.ndarray], named: bool) -> None:
         assert launch is not None
         print(f"launching {sum(map(len, stretches))} runs in {len(stretches)} jobs", flush=True)
-        jobs = write_jobs(directory, recipe, stretches, named, threads)
+        jobs = write_jobs(directory, recipe, stretches, named, threads, patience)
         if "submitit" in config.hydra.launcher._target_:
-            watched(launch, jobs)
+            if "Slurm" in config.hydra.launcher._target_:
+                spare_accounting()
+            watched(launch, jobs, patience)
         else:
             launch(jobs)
 

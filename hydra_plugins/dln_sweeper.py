@@ -29,6 +29,8 @@ class DlnSweeperConf:
     """Compute matching runs anew, e.g. [model.gamma=0.75]."""
     members: int | None = None
     """Runs trained together, and of one job of a launcher, at most; null: what suits."""
+    patience: float = 60.0
+    """Seconds without a sign of life after which a submitit job counts as dead; what it leaves is launched again."""
     job: str | None = None
     """Set for the workers of a launcher."""
 
