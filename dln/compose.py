@@ -19,7 +19,9 @@ from dln.config import (
     CONFIGS,
     CallbackConfig,
     ComparativeConfig,
+    EventConfig,
     ExperimentConfig,
+    Kind,
     MetricConfig,
     Schema,
     SingleConfig,
@@ -134,15 +136,22 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
         OmegaConf.resolve(merged)
         resolved = cast(ExperimentConfig, OmegaConf.to_object(merged))
     for key, _ in fields(schema):
-        kind = CallbackConfig if key.startswith("callbacks") else MetricConfig if key.endswith("metrics") else None
+        kind = _kind(key)
         if kind is not None:
             setattr(resolved, key, _listed(kind, getattr(resolved, key), key))
     check(resolved)
     return resolved
 
 
-def _listed(kind: type[CallbackConfig] | type[MetricConfig], value: Any, key: str) -> list[Any]:
-    """Return a list of metrics or callbacks as a list of `kind`; a word is short for a list of it."""
+def _kind(key: str) -> Kind | None:
+    """Return what the entries are of a list of names that stands at `key`, if it is one."""
+    if key.startswith("callbacks"):
+        return CallbackConfig
+    return EventConfig if key == "events" else MetricConfig if key.endswith("metrics") else None
+
+
+def _listed(kind: Kind, value: Any, key: str) -> list[Any]:
+    """Return a list of metrics, events or callbacks as a list of `kind`; a word is short for a list of it."""
     if isinstance(value, str) and kind is MetricConfig:
         value = [value]
     if not isinstance(value, list):

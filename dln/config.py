@@ -132,6 +132,14 @@ class MetricConfig:
 
 
 @dataclass
+class EventConfig:
+    """Something to find in the records of a run that has ended, by its registered name; bare as metrics may be."""
+
+    name: str = setting(MISSING, "registered name")
+    params: dict[str, Any] = setting({}, "its parameters", batchable=True)
+
+
+@dataclass
 class ExperimentConfig:
     """What single and comparative experiments have in common."""
 
@@ -142,6 +150,7 @@ class ExperimentConfig:
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
     engine: str = setting("auto", "what trains", choices=("auto", "compiled", "autograd"))
+    events: list[Any] = setting([], "what to find in the records at the end (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
 
 
@@ -281,18 +290,21 @@ def _check_lane(config: Any, suffix: str) -> None:
     check_batch_size(training.batch_size, config.data.samples, f"training{suffix}.batch_size")
 
 
-def named(kind: type[CallbackConfig] | type[MetricConfig], entry: Any, where: str) -> Any:
-    """Return an entry of a list of metrics or callbacks as a `kind`; `where` is its key, for messages.
+Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig]
+
+
+def named(kind: Kind, entry: Any, where: str) -> Any:
+    """Return an entry of a list of metrics, events or callbacks as a `kind`; `where` is its key, for messages.
 
     >>> named(MetricConfig, "weight_norm", "metrics[0]")
     MetricConfig(name='weight_norm', params={}, label=None)
     """
     if isinstance(entry, kind):
         return entry
-    if isinstance(entry, str) and kind is MetricConfig:
+    if isinstance(entry, str) and kind is not CallbackConfig:
         return kind(name=entry)
     if not isinstance(entry, Mapping):
-        short = "a name or " if kind is MetricConfig else ""
+        short = "" if kind is CallbackConfig else "a name or "
         raise ConfigError(f"{where} must be {short}a mapping such as {{name: NAME, params: {{...}}}}, not {entry!r}")
     known = [item.name for item in dataclasses.fields(kind)]
     for key in entry:

@@ -24,7 +24,7 @@ def closing_line(history: History, max_steps: int, seconds: float, where: str) -
     '9 steps in 1.2 s | train_loss 5.000e-01 | outputs/x'
     """
     final = history.final
-    ends = [f"{name.replace('_at', '')} at step {step}" for name, step in history.events.items()]
+    ends = [f"{name.replace('_at', '')} at step {step}" for name, step in history.ends.items()]
     head = f"{', '.join(ends)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
     losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
     return " | ".join([f"{head} in {seconds:.1f} s", *([", ".join(losses)] if losses else []), where])

@@ -92,7 +92,9 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
             ensemble = factory.build_ensemble([resolved[i] for i in some]).run()
             if ensemble.trajectories < len(some) * len(ensemble.lanes):
                 log.info("%d runs shared %d trajectories", len(some), ensemble.trajectories)
-            histories |= {i: ensemble.history(run) for run, i in enumerate(some)}
+            for run, i in enumerate(some):
+                histories[i] = ensemble.history(run)
+                histories[i].events |= factory.find_events_of(resolved[i], histories[i].columns)
     return [histories[i] for i in range(len(resolved))]
 
 
@@ -113,22 +115,28 @@ def run_resolved(
 
         with progress_bar(config.max_steps) as tick:
             trainer.add_callback(tick)
-            return _run(trainer, directory)
-    return _run(trainer, directory)
+            return _run(trainer, config, dataset, directory)
+    return _run(trainer, config, dataset, directory)
 
 
-def _run(trainer: Any, directory: str | Path | None) -> History:
+def _run(trainer: Any, config: ExperimentConfig, dataset: Dataset | None, directory: str | Path | None) -> History:
+    def run(*on_record: Any) -> History:
+        history = trainer.run(*on_record)
+        history.events |= factory.find_events_of(config, history.columns, dataset)
+        return history
+
     if directory is None:
-        return trainer.run()
+        return run()
     started = time.perf_counter()
 
     def summary(status: str) -> dict[str, Any]:
         seconds = time.perf_counter() - started
-        return store.run_summary(status, trainer.engine, trainer.step, trainer.max_steps, seconds, trainer.events)
+        events = trainer.events | trainer.history.events
+        return store.run_summary(status, trainer.engine, trainer.step, trainer.max_steps, seconds, events)
 
     with store.RunWriter(directory) as writer:
         try:
-            history = trainer.run(writer.append)
+            history = run(writer.append)
         except BaseException as error:
             with contextlib.suppress(StorageError):  # what ended the run matters more
                 writer.finish(summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from dln.config import (
 )
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
 from dln.errors import ConfigError
+from dln.events import check_events, find_events
 from dln.initial import asks_for_teacher, draw_initial
 from dln.inputs import make_inputs
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
@@ -243,7 +244,32 @@ def check_names(config: ExperimentConfig) -> None:
         build_metrics(_metrics(config), MODEL_METRICS, shapes=[shapes[-1]], dataset=outline, criterion=criterion)
     if isinstance(config, ComparativeConfig):
         build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
+    _check_events(config, shapes, outline)
     autograd_reason(config)
+
+
+def _check_events(config: ExperimentConfig, shapes: list[list[list[int]]], outline: Dataset | None) -> None:
+    for lane in shapes:
+        metrics = build_metrics(_metrics(config), MODEL_METRICS, shapes=[lane], dataset=outline)
+        check_events(config.events, ["train_loss", "test_loss", *(metric.label for metric in metrics)], outline)
+
+
+def find_events_of(
+    config: ExperimentConfig, columns: Mapping[str, np.ndarray], dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Return what the events of a config come to in the records of its run.
+
+    Args:
+        config: A resolved config.
+        columns: All columns of the records, [T, ...] each.
+        dataset: What the run learned from, instead of what the config describes.
+    """
+    if not config.events or "step" not in columns:
+        return {}
+    model: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")
+    data = dataset or build_dataset(config.data, model.in_dim, model.out_dim)
+    lanes = [find_events(config.events, columns, data, suffix) for suffix in suffixes(config)]
+    return {name: value for lane in lanes for name, value in lane.items()}
 
 
 def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:

@@ -60,6 +60,7 @@ def _registered(schema: Schema, width: int) -> Iterator[str]:
 def registries(schema: Schema) -> list[tuple[str, Registry]]:
     """Return every registry a config of this schema names entries of, with a heading that says where."""
     from dln.callbacks import CALLBACKS
+    from dln.events import EVENTS
     from dln.initial import INITS
     from dln.inputs import INPUTS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
@@ -69,6 +70,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
         return [
             ("Metrics of each model: model_metrics=[NAME, ...]", MODEL_METRICS),
             ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
+            ("Events: events=[NAME, {name: NAME, params: {...}}]", EVENTS),
             ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
             ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
@@ -76,6 +78,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
+        ("Events: events=[NAME, {name: NAME, params: {...}}]", EVENTS),
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
         ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
         ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
+ENDS = ("diverged_at", "stopped_at")
+"""How the names of events begin at which a run ends."""
+
 Record = dict[str, Any]
 """What was measured at one step: `step` and, by column name, floats or (nested) lists of floats."""
 
@@ -30,8 +33,9 @@ class History:
     """
 
     records: list[Record] = field(default_factory=list)
-    events: dict[str, int] = field(default_factory=dict)
-    """Steps at which something happened once: `diverged_at`, `stopped_at` (with `_a`, `_b` in a comparative run)."""
+    events: dict[str, Any] = field(default_factory=dict)
+    """What happened: the steps `diverged_at`, `stopped_at` (with `_a`, `_b` in a comparative run), and what the
+    config's `events` have found."""
     directory: str | None = None
     """Where the run is stored, if it is."""
 
@@ -39,6 +43,11 @@ class History:
     def final(self) -> Record:
         """The last record; empty if there is none."""
         return self.records[-1] if self.records else {}
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """The steps at which the run, or a lane of it, ended early."""
+        return {name: step for name, step in self.events.items() if name.startswith(ENDS)}
 
     @property
     def diverged_at(self) -> int | None:
@@ -93,7 +102,7 @@ class History:
         return pd.DataFrame({name: c if c.ndim == 1 else c.tolist() for name, c in self.columns.items()})
 
     def __repr__(self) -> str:
-        events = "".join(f", {name}={step}" for name, step in self.events.items())
+        events = "".join(f", {name}={step}" for name, step in self.ends.items())
         return f"History({len(self)} records to step {self.final.get('step')}{events}; {', '.join(self.names)})"
 
 

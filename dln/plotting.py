@@ -250,7 +250,7 @@ def _draw(history: History, panels: Mapping[str, list[Curve]], title: str | None
             ax.remove()
         for i, (ax, (name, curves)) in enumerate(zip(axes, panels.items(), strict=False)):
             _draw_curves(ax, name, [curve for curve in curves if curve.column in history])
-            _mark_events(ax, history.events, labelled=i == 0)
+            _mark_events(ax, history.ends, labelled=i == 0)
             if i + columns >= len(panels):  # nothing below
                 ax.set_xlabel("step")
                 ax.tick_params(labelbottom=True)

@@ -7,7 +7,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +99,7 @@ class Registry:
                 (a notebook cell run twice).
             defaults: For functions that receive one `params` dict: the parameters it knows, with their defaults.
                 Without it any parameter is accepted.
-            marks: Anything a caller wants to know about the function later.
+            marks: Anything a caller wants to know about the function later; `of` lists further arguments it supplies.
         """
 
         def decorate(function: Callable) -> Callable:
@@ -110,7 +110,12 @@ class Registry:
                     f"choose another name ({suggestion(None, self._entries)})"
                 )
             self._entries[name] = Entry(
-                self.kind, name, function, self._settable(function, defaults), defaults or {}, marks
+                self.kind,
+                name,
+                function,
+                self._settable(function, defaults, marks.get("of", ())),
+                defaults or {},
+                marks,
             )
             return function
 
@@ -134,7 +139,9 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def _settable(self, function: Callable, defaults: Mapping[str, Any] | None) -> dict[str, inspect.Parameter] | None:
+    def _settable(
+        self, function: Callable, defaults: Mapping[str, Any] | None, supplied: Collection[str]
+    ) -> dict[str, inspect.Parameter] | None:
         keyword = inspect.Parameter.KEYWORD_ONLY
         if defaults is not None:
             return {
@@ -144,7 +151,7 @@ class Registry:
         parameters = inspect.signature(function).parameters
         if "params" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             return None
-        return {name: p for name, p in parameters.items() if name not in self.supplied}
+        return {name: p for name, p in parameters.items() if name not in (*self.supplied, *supplied)}
 
 
 def import_extensions(modules: Iterable[str]) -> None:

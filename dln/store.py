@@ -72,7 +72,7 @@ class RunWriter:
 
 
 def run_summary(
-    status: str, engine: str, steps: int, max_steps: int, seconds: float, events: dict[str, int]
+    status: str, engine: str, steps: int, max_steps: int, seconds: float, events: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what `summary.json` says of a run."""
     return {

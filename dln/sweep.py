@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Outcome:
 
     cells: np.ndarray
     curves: dict[str, np.ndarray]
-    events: list[dict[str, int]]
+    events: list[dict[str, Any]]
     histories: Callable[[int], History]
     trajectories: int
     engine: str
@@ -270,7 +270,21 @@ def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread)
         runs = on_cores.run(configs, checkpoints or [None] * len(configs))
         curves, events = _stacked(runs), [run.events for run in runs]
         trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
+    if configs[0].events:
+        found = _find_events(configs, curves)
+        events = [own | more for own, more in zip(events, found, strict=True)]
     return Outcome(cells, curves, events, history, trajectories, engine, time.perf_counter() - started)
+
+
+def _find_events(configs: Sequence[ExperimentConfig], curves: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return what the configs' events come to, run by run; a run has records where a loss of it is a number."""
+    losses = [name for name in curves if name.startswith("train_loss")]
+    found = []
+    for run, config in enumerate(configs):
+        there = np.any([~np.isnan(curves[name][run]) for name in losses], 0)
+        own = {name: (c if name == "step" else c[run])[there] for name, c in curves.items()}
+        found.append(factory.find_events_of(config, own))
+    return found
 
 
 def _stacked(histories: Sequence[History]) -> dict[str, np.ndarray]:
@@ -293,7 +307,7 @@ def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) ->
     config, count = plan.config(int(outcome.cells[0])), len(outcome.cells)
     rows = [plan.values(int(cell)) for cell in outcome.cells]
     columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
-    names = sorted({name for events in outcome.events for name in events} | _event_names(config))
+    names = dict.fromkeys([*sorted(_event_names(config)), *(name for events in outcome.events for name in events)])
     events = {name: [e.get(name) for e in outcome.events] for name in names}
     kind = np.dtype(config.dtype)
     steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (count, len(outcome.curves["step"])))
@@ -329,7 +343,8 @@ def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun
             for record in history:
                 writer.append(record)
             status = "finished" if history.diverged_at is None else "diverged"
-            steps = max(history.events.values(), default=config.max_steps)
+            history.events |= outcome.events[run]
+            steps = max(history.ends.values(), default=config.max_steps)
             told = store.run_summary(status, outcome.engine, steps, config.max_steps, seconds, history.events)
             writer.finish({**told, "run": identity})
         (beside / ".hydra").mkdir(exist_ok=True)

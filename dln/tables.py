@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dln.history import ENDS
+
 RUN = "run"
 """The column of identities."""
 
@@ -33,7 +35,7 @@ GATHERED = 2**25
 def make_table(
     runs: Sequence[str],
     config: Mapping[str, Sequence[Any]],
-    events: Mapping[str, Sequence[int | None]],
+    events: Mapping[str, Sequence[Any]],
     curves: Mapping[str, np.ndarray],
     trajectories: int = 0,
     lanes: int = 0,
@@ -43,14 +45,14 @@ def make_table(
     Args:
         runs: Identities [R].
         config: Values of every key; those that are neither numbers nor words as JSON.
-        events: Steps of what happened once.
+        events: Steps at which runs ended early, None where one did not; and numbers, or lists of them, of other events.
         curves: [R, T, ...] each.
         trajectories: How many were computed.
         lanes: For so many.
     """
     columns: dict[str, pa.Array] = {RUN: pa.array(runs, pa.string())}
     columns |= {key: _config_column(values) for key, values in config.items()}
-    columns |= {key: pa.array(values, pa.int64()) for key, values in events.items()}
+    columns |= {key: _event_column(key, values) for key, values in events.items()}
     columns |= {key: _list_column(values) for key, values in curves.items()}
     about = {"config": list(config), "events": list(events), "curves": list(curves)}
     about |= {"trajectories": trajectories, "lanes": lanes}
@@ -165,6 +167,13 @@ def _config_column(values: Sequence[Any]) -> pa.Array:
         return pa.array(plain)
     except pa.ArrowException:  # numbers beside words
         return pa.array([None if v is None else v if isinstance(v, str) else _json(v) for v in plain])
+
+
+def _event_column(name: str, values: Sequence[Any]) -> pa.Array:
+    if name.startswith(ENDS):
+        return pa.array(values, pa.int64())
+    lists = any(isinstance(value, list) for value in values)
+    return pa.array(values, pa.list_(pa.float64()) if lists else pa.float64())
 
 
 def _json(value: Any) -> str:
