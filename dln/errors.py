@@ -35,6 +35,16 @@ def suggestion(word: object, choices: Iterable[str]) -> str:
     known = {str(choice).lower(): str(choice) for choice in choices}
     if not known:
         return "none are known"
-    listing = f"known: {', '.join(sorted(known.values()))}"
+    listing = f"known: {_listed(sorted(known.values()))}"
     close = difflib.get_close_matches(str(word).lower(), known, n=1, cutoff=0.55)
     return f"did you mean {known[close[0]]!r}? ({listing})" if close else listing
+
+
+def _listed(words: list[str], most: int = 200) -> str:
+    """Put words in one line; of very many, the first, and how many there are."""
+    shown: list[str] = []
+    for word in words:
+        if len(", ".join([*shown, word])) > most:
+            return f"{', '.join(shown)}, ... {len(words)} in all, see --help"
+        shown.append(word)
+    return ", ".join(shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING
 
 from dln.config import CONFIGS, ComparativeConfig, Schema, fields, folder
-from dln.registry import Registry, import_extensions
+from dln.registry import Entry, Registry, import_extensions
 
 
 def help_text(schema: Schema, argv: Sequence[str]) -> str:
@@ -87,12 +88,27 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 
 
 def markdown_table(registry: Registry) -> str:
-    """Return a registry as the table that stands in README.md."""
-    rows = [
-        f"| `{entry.name}` | {_code(entry.usage)} | {entry.description.replace('|', chr(92) + '|')} |"
-        for entry in registry
-    ]
-    return "\n".join(["| name | parameters | meaning |", "|---|---|---|", *rows])
+    """Return a registry as the table that stands in README.md; metrics with the shape of a value and what it costs."""
+    measured = any("cost" in entry.marks for entry in registry)
+    extra = ["shape", "cost"] if measured else []
+    head = ["name", "parameters", *extra, "meaning"]
+    rows = []
+    for entry in registry:
+        more = [_shape(entry), entry.marks.get("cost", "")] if measured else []
+        meaning = entry.description.replace("|", "\\|")
+        rows.append(" | ".join([f"| `{entry.name}`", _code(entry.usage), *more, f"{meaning} |"]))
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
+
+
+def _shape(entry: Entry) -> str:
+    """Return the shape of a metric's value, without leading dimensions, as its return annotation says.
+
+    Several annotations, or those of a dict's values, are separated by "or"; a number is written "1".
+    """
+    annotation = str(inspect.signature(entry.function).return_annotation)
+    shapes = [shape.replace("*R", "").strip() for shape in re.findall(r"[\"']([^\"']*)[\"']", annotation)]
+    told = " or ".join("1" if not shape else f"[{shape.replace(' ', ', ')}]" for shape in shapes)
+    return f"{told} each" if annotation.startswith("dict") else told
 
 
 def _code(text: str) -> str:

@@ -17,12 +17,12 @@ import dln
 from dln.callbacks import CALLBACKS
 from dln.cli import user_trace
 from dln.config import ComparativeConfig, SingleConfig, fields
-from dln.data import MATRICES
 from dln.ending import closing_line
 from dln.guide import help_text
 from dln.history import History
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
 from dln.store import load_run
+from dln.teachers import MATRICES
 
 ROOT = Path(__file__).resolve().parents[1]
 SCREENFUL = 65

@@ -118,9 +118,9 @@ def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
     trained = []
     train = sweep._train
 
-    def watched(plan, cells, results):
+    def watched(plan, cells, *more):
         trained.extend(map(plan.values, cells))
-        return train(plan, cells, results)
+        return train(plan, cells, *more)
 
     monkeypatch.setattr(sweep, "_train", watched)
     run_sweep(plan_of("training.batch_seed=0..3", "training.batch_size=2"), tmp_path)

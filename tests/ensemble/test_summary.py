@@ -10,7 +10,7 @@ from dln.ensemble.state import Data, Rule, State
 from dln.ensemble.summary import pair_quantities, quantities
 from dln.ensemble.supply import Draw
 from dln.model import DeepLinearNetwork
-from dln.quantities import MODEL_QUANTITIES, PAIR_QUANTITIES
+from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, Supply
 
 SHAPES = [(4, 10, 5), (3, 2), (5, 7, 2, 9, 6), (6, 50, 150, 3), (17, 90, 21)]
 """Nets in the lanes and, the last two, in the rows layout; the last with whole vectors and rests everywhere."""
@@ -64,11 +64,11 @@ class Problem:
 )
 def test_quantities_are_their_definitions(widths, bias, batch, dtype):
     problem = Problem(widths, batch, bias=bias, dtype=dtype)
-    found = problem.quantities(*MODEL_QUANTITIES)
+    found = problem.quantities(*IN_KERNELS)
     for t, m in itertools.product(range(RECORDS), (0, 5, 18)):
         model = problem.network(t, m)
-        for name, definition in MODEL_QUANTITIES.items():
-            expected = definition(model).detach().numpy()
+        for name in IN_KERNELS:
+            expected = Supply({"model": model})[name].detach().numpy()
             np.testing.assert_allclose(found[name][t, m], expected, rtol=1e-12, atol=1e-13, err_msg=name)
 
 
@@ -106,10 +106,10 @@ def test_a_gradient_that_is_a_difference_of_large_numbers_keeps_its_digits():
 def test_a_member_that_is_not_finite_leaves_the_others_untouched(widths, monkeypatch):
     monkeypatch.setenv("DLN_THREADS", "1")  # one thread: every member uses the same scratch
     problem = Problem(widths)
-    calm = problem.quantities(*MODEL_QUANTITIES)
+    calm = problem.quantities(*IN_KERNELS)
     group, lane = divmod(3, problem.layout.lanes)
     problem.kept[(1, group, slice(None)) + ((lane,) if problem.layout.lanes > 1 else ())] = np.nan
-    wild = problem.quantities(*MODEL_QUANTITIES)
+    wild = problem.quantities(*IN_KERNELS)
     for name, values in wild.items():
         assert not np.isfinite(values[1, 3]).all()
         values[1, 3] = calm[name][1, 3]
@@ -119,8 +119,8 @@ def test_a_member_that_is_not_finite_leaves_the_others_untouched(widths, monkeyp
 def test_only_what_is_asked_for_is_found():
     problem = Problem((4, 10, 5))
     assert problem.quantities() == {}
-    everything = problem.quantities(*MODEL_QUANTITIES)
-    for name in MODEL_QUANTITIES:
+    everything = problem.quantities(*IN_KERNELS)
+    for name in IN_KERNELS:
         alone = problem.quantities(name)
         assert list(alone) == [name]
         np.testing.assert_array_equal(alone[name], everything[name])
