@@ -58,6 +58,7 @@ def build(
         checkpoints: Where to save weights every `checkpoint_every` steps.
     """
     import_extensions(config.extensions)
+    _check_events(config, dataset)
     reason = autograd_reason(config)
     if reason is None:
         from dln.ensemble.engine import SoloRun
@@ -244,14 +245,13 @@ def check_names(config: ExperimentConfig) -> None:
         build_metrics(_metrics(config), MODEL_METRICS, shapes=[shapes[-1]], dataset=outline, criterion=criterion)
     if isinstance(config, ComparativeConfig):
         build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
-    _check_events(config, shapes, outline)
+    _check_events(config, outline)
     autograd_reason(config)
 
 
-def _check_events(config: ExperimentConfig, shapes: list[list[list[int]]], outline: Dataset | None) -> None:
-    for lane in shapes:
-        metrics = build_metrics(_metrics(config), MODEL_METRICS, shapes=[lane], dataset=outline)
-        check_events(config.events, ["train_loss", "test_loss", *(metric.label for metric in metrics)], outline)
+def _check_events(config: ExperimentConfig, dataset: Dataset | None) -> None:
+    labels = [metric.label for metric in build_metrics(_metrics(config), MODEL_METRICS)] if config.events else []
+    check_events(config.events, ["train_loss", "test_loss", *labels], dataset)
 
 
 def find_events_of(
