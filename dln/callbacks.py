@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+import functools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, cast
 
-from dln.config import CallbackConfig
+import numpy as np
+import torch
+
+from dln.config import CallbackConfig, whole_number
 from dln.errors import ConfigError, ExtensionError
 from dln.registry import Registry
+from dln.streams import stream
 from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:
+    from dln.model import DeepLinearNetwork
     from dln.train import Trainer
 
 Callback = Callable[[int, "Trainer"], None]
@@ -24,6 +33,80 @@ def register_callback(name: str):
     return CALLBACKS.register(name)
 
 
+def lr_schedule(factor: Callable[[np.ndarray], np.ndarray], start: int = 0, interval: int = 1) -> Callback:
+    """Return a callback that multiplies the learning rate of each step by a factor of its own.
+
+    It carries the factors of any steps, `lr_scale`, so that the compiled engine need not call it at every one. The
+    schedules below are cached: members of an ensemble with the same parameters share one, and find its factors once.
+
+    Args:
+        factor: Maps numbers of steps since `start`, an array of floats that are 0 or more, to factors, one by one.
+        start: The first step it acts on.
+        interval: The factor changes only so often, counted from `start`.
+    """
+    start, interval = whole_number(start, "start", least=0), whole_number(interval, "interval")
+
+    def lr_scale(steps: np.ndarray) -> np.ndarray:
+        since = np.maximum(steps - start, 0)
+        since = since - since % interval if interval > 1 else since
+        with np.errstate(over="ignore"):  # what grows without end makes the run diverge
+            return np.where(steps < start, 1.0, factor(since.astype(np.float64)))
+
+    @functools.lru_cache(maxsize=1)
+    def at(step: int) -> float:
+        return float(lr_scale(np.array([step]))[0])
+
+    def callback(step: int, trainer: Trainer) -> None:
+        trainer.lr_scale *= at(step)
+
+    callback.lr_scale = lr_scale  # type: ignore[attr-defined]
+    return acting_at(every(1, start), callback)
+
+
+@register_callback("lr_decay")
+@functools.cache
+def lr_decay(factor: float, interval: int, start: int = 0) -> Callback:
+    """Multiply the learning rate by `factor` every `interval` steps after `start`."""
+    _at_least(factor, "factor", above=0)
+    length = whole_number(interval, "interval")
+    return lr_schedule(lambda since: float(factor) ** (since // length), start, length)
+
+
+@register_callback("lr_cosine")
+@functools.cache
+def lr_cosine(steps: int, final: float = 0.0, start: int = 0, interval: int = 1) -> Callback:
+    """Bring the learning rate down to `final` times itself within `steps` after `start`, along half a cosine."""
+    _at_least(final, "final")
+    length = whole_number(steps, "steps")
+
+    def factor(since: np.ndarray) -> np.ndarray:
+        return final + (1 - final) * (1 + np.cos(np.pi * np.minimum(since / length, 1))) / 2
+
+    return lr_schedule(factor, start, interval)
+
+
+@register_callback("lr_warmup")
+@functools.cache
+def lr_warmup(steps: int, initial: float = 0.0, interval: int = 1) -> Callback:
+    """Begin at `initial` times the learning rate and raise it linearly, to itself after `steps`."""
+    _at_least(initial, "initial")
+    length = whole_number(steps, "steps")
+    return lr_schedule(lambda since: initial + (1 - initial) * np.minimum(since / length, 1), interval=interval)
+
+
+@register_callback("lr_cyclic")
+@functools.cache
+def lr_cyclic(period: int, max_factor: float, start: int = 0, interval: int = 1) -> Callback:
+    """Let the learning rate rise linearly to `max_factor` times itself and fall back, once every `period` steps."""
+    _at_least(max_factor, "max_factor", above=0)
+    length = whole_number(period, "period", least=2)
+
+    def factor(since: np.ndarray) -> np.ndarray:
+        return 1 + (max_factor - 1) * (1 - np.abs(2 * (since % length) / length - 1))
+
+    return lr_schedule(factor, start, interval)
+
+
 @register_callback("switch_batch_size")
 def switch_batch_size(step: int, batch_size: int | None) -> Callback:
     """Train with another batch size from `step` on (null: full batch); a new epoch starts there."""
@@ -33,30 +116,64 @@ def switch_batch_size(step: int, batch_size: int | None) -> Callback:
 @register_callback("multi_switch_batch_size")
 def multi_switch_batch_size(schedule: dict[int, int | None]) -> Callback:
     """Switch the batch size several times: `schedule` maps steps to sizes, e.g. {1000: 10, 2000: null}."""
-    sizes = {_count(step, "a step of the schedule", least=0): size for step, size in schedule.items()}
+    sizes = {whole_number(step, "a step of the schedule", least=0): size for step, size in schedule.items()}
     for size in sizes.values():
         if size is not None:
-            _count(size, "batch_size")
+            whole_number(size, "batch_size")
 
     def callback(step: int, trainer: Trainer) -> None:
         trainer.batch_size = sizes[step]
 
-    # For `check_names`: a size too large is found before the run.
-    callback.batch_sizes = list(sizes.values())  # type: ignore[attr-defined]
-    return acting_at(sizes.keys(), callback)
+    return acting_at(sizes.keys(), _with_sizes(sizes.values(), callback))
 
 
-@register_callback("lr_decay")
-def lr_decay(factor: float, interval: int, start: int = 0) -> Callback:
-    """Multiply the learning rate by `factor` every `interval` steps after `start`."""
-    if not factor > 0:
-        raise ConfigError(f"factor must be greater than 0, not {factor}")
+@register_callback("batch_growth")
+def batch_growth(factor: float, interval: int, largest: int) -> Callback:
+    """Multiply the batch size by `factor` every `interval` steps, up to `largest`; a full batch stays as it is."""
+    _at_least(factor, "factor", above=1)
+    length, limit = whole_number(interval, "interval"), whole_number(largest, "largest")
 
     def callback(step: int, trainer: Trainer) -> None:
-        trainer.lr *= factor
+        size = trainer.batch_size
+        if size is not None and size < limit:
+            trainer.batch_size = min(limit, max(size + 1, round(size * factor)))
 
-    first = _count(start, "start", least=0) + _count(interval, "interval")
-    return acting_at(every(interval, first), callback)
+    return acting_at(every(length, length), _with_sizes([limit], callback))
+
+
+@register_callback("weight_noise")
+def weight_noise(std: float, interval: int = 1, start: int = 0, seed: int = 0) -> Callback:
+    """Add N(0, std**2) to every parameter, every `interval` steps from `start` on."""
+    _at_least(std, "std", above=0)
+    whole_number(seed, "seed", least=0)
+
+    def callback(step: int, trainer: Trainer) -> None:
+        rng = stream(seed, "weight noise", step)
+        _move(trainer.model, [std * rng.standard_normal(tuple(p.shape)) for p in trainer.model.parameters()])
+
+    steps = every(whole_number(interval, "interval"), whole_number(start, "start", least=0))
+    return acting_at(steps, callback)
+
+
+@register_callback("kick")
+def kick(step: int, size: float, direction: Literal["random", "gradient"] = "random", seed: int = 0) -> Callback:
+    """Move the weights by `size` at one step: in a random direction, or up the full-batch gradient (size < 0: down)."""
+    if size == 0:
+        raise ConfigError("size must not be 0")
+    whole_number(seed, "seed", least=0)
+
+    def callback(step: int, trainer: Trainer) -> None:
+        if direction == "random":
+            rng = stream(seed, "kick")
+            way = [rng.standard_normal(tuple(p.shape)) for p in trainer.model.parameters()]
+        else:
+            way = [g.cpu().double().numpy() for g in trainer.gradient()]
+        length = math.sqrt(sum(float(np.sum(w**2)) for w in way))
+        if length == 0:
+            raise ConfigError("the gradient is zero here and has no direction")
+        _move(trainer.model, [size / length * w for w in way])
+
+    return acting_at([whole_number(step, "step", least=0)], callback)
 
 
 @register_callback("stop_at_loss")
@@ -67,7 +184,54 @@ def stop_at_loss(target: float, loss: Literal["train", "test"] = "train", interv
         if trainer.evaluate(loss) <= target:
             trainer.stop()
 
-    return acting_at(every(_count(interval, "interval")), callback)
+    return acting_at(every(whole_number(interval, "interval")), callback)
+
+
+@register_callback("stop_at_gradient")
+def stop_at_gradient(norm: float, interval: int = 1) -> Callback:
+    """End the run at the first step, a multiple of `interval`, whose full-batch gradient has at most this `norm`."""
+    _at_least(norm, "norm")
+
+    def callback(step: int, trainer: Trainer) -> None:
+        if trainer.gradient_norm() <= norm:
+            trainer.stop()
+
+    return acting_at(every(whole_number(interval, "interval")), callback)
+
+
+@register_callback("stop_at_plateau")
+def stop_at_plateau(patience: int, tolerance: float, interval: int = 1) -> Callback:
+    """End the run once the loss on the training set falls by less than `tolerance` of itself in `patience` steps."""
+    _at_least(tolerance, "tolerance")
+    apart = whole_number(interval, "interval")
+    if whole_number(patience, "patience") % apart:
+        raise ConfigError(f"patience must be a multiple of interval, {apart}, not {patience}")
+    losses: deque[float] = deque(maxlen=int(patience) // apart + 1)
+
+    def callback(step: int, trainer: Trainer) -> None:
+        if step == 0:  # of another run
+            losses.clear()
+        losses.append(trainer.evaluate("train"))
+        if len(losses) == losses.maxlen and losses[0] - losses[-1] < tolerance * losses[0]:
+            trainer.stop()
+
+    return acting_at(every(apart), callback)
+
+
+@register_callback("stop_after")
+def stop_after(seconds: float, interval: int = 100) -> Callback:
+    """End the run after so much time, looked at every `interval` steps; where it ends is not reproducible."""
+    _at_least(seconds, "seconds", above=0)
+    started = time.monotonic()
+
+    def callback(step: int, trainer: Trainer) -> None:
+        nonlocal started
+        if step == 0:
+            started = time.monotonic()
+        elif time.monotonic() - started >= seconds:
+            trainer.stop()
+
+    return acting_at(every(whole_number(interval, "interval")), callback)
 
 
 def build_callbacks(configs: Sequence[CallbackConfig], key: str = "callbacks") -> list[Callback]:
@@ -99,11 +263,20 @@ def _build(config: CallbackConfig, where: str) -> Callback:
     return cast(Callback, callback)
 
 
-def _count(value: Any, name: str, least: int = 1) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = None
-    if number is None or number != float(value) or number < least:
-        raise ConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    return number
+def _with_sizes(sizes: Iterable[int | None], callback: Callback) -> Callback:
+    """Note the batch sizes that a callback sets, for `check_names`: one too large is found before the run."""
+    callback.batch_sizes = list(sizes)  # type: ignore[attr-defined]
+    return callback
+
+
+def _move(model: DeepLinearNetwork, displacement: Sequence[np.ndarray]) -> None:
+    """Add to every parameter, rounding what is added to the model's precision."""
+    with torch.no_grad():
+        for p, change in zip(model.parameters(), displacement, strict=True):
+            p += torch.from_numpy(change).to(p)
+
+
+def _at_least(value: float, name: str, above: float | None = None) -> None:
+    """Raise ConfigError unless `value` is 0 or more, or greater than `above`."""
+    if not (value >= 0 if above is None else value > above):
+        raise ConfigError(f"{name} must be {'0 or more' if above is None else f'greater than {above}'}, not {value}")

@@ -11,7 +11,6 @@ from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
 from dln.metrics import COMPARATIVE_METRICS, build_metrics
 from dln.quantities import PairSupply
-from dln.timeline import is_recorded
 from dln.train import OnRecord, Trainer, naming
 
 
@@ -28,14 +27,15 @@ class ComparativeTrainer:
     def __init__(
         self, trainer_a: Trainer, trainer_b: Trainer, comparative_metrics: Sequence[str | MetricConfig] = ()
     ) -> None:
-        """Pair two trainers of equal `max_steps` and `evaluate_every`."""
-        for name in ("max_steps", "evaluate_every"):
-            a, b = getattr(trainer_a, name), getattr(trainer_b, name)
-            if a != b:
-                raise ConfigError(f"two lanes in lockstep need the same {name}; a has {a}, b has {b}")
+        """Pair two trainers of equal `max_steps` that record at the same steps."""
+        if trainer_a.max_steps != trainer_b.max_steps:
+            a, b = trainer_a.max_steps, trainer_b.max_steps
+            raise ConfigError(f"two lanes in lockstep need the same max_steps; a has {a}, b has {b}")
+        if trainer_a.recorded != trainer_b.recorded:
+            raise ConfigError("two lanes in lockstep need the same evaluate_every, or evaluate_at")
         self.lanes = {"_a": trainer_a, "_b": trainer_b}
         self.max_steps = trainer_a.max_steps
-        self.evaluate_every = trainer_a.evaluate_every
+        self.recorded = trainer_a.recorded
         shapes = [trainer_a.model.shapes, trainer_b.model.shapes]
         self.metrics = build_metrics(
             comparative_metrics,
@@ -58,12 +58,12 @@ class ComparativeTrainer:
                 break
             ended = not self._moving() and any(lane.stopped_at == step for lane in self._alive())
             last = step if ended else self.max_steps
-            if is_recorded(step, last, self.evaluate_every):
+            if step in self.recorded or step == last:
                 self._record(on_record)
             if step == last or not self._moving():
                 break
             for lane in self._moving():
-                lane.optimizer.step()
+                lane.update()
         self.history.events = self.events
         return self.history
 

@@ -146,12 +146,19 @@ class ExperimentConfig:
     data: DataConfig = field(default_factory=DataConfig)
     max_steps: int = setting(2500, "number of optimizer steps", least=1)
     evaluate_every: int = setting(1, "steps between records; step 0 and the last are always recorded", least=1)
+    evaluate_at: Any = setting(None, "steps to record instead: [1, 10, 100], or {log: 50} for 50 spaced geometrically")
     checkpoint_every: int | None = setting(None, "steps between saved weights, last step included; null: none", least=1)
+    checkpoint_at: Any = setting(None, "steps to save weights at instead, as in evaluate_at")
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
     engine: str = setting("auto", "what trains", choices=("auto", "compiled", "autograd"))
     events: list[Any] = setting([], "what to find in the records at the end (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
+
+    @property
+    def saves_weights(self) -> bool:
+        """Whether runs leave checkpoints."""
+        return self.checkpoint_every is not None or self.checkpoint_at is not None
 
 
 @dataclass
@@ -317,6 +324,21 @@ def named(kind: Kind, entry: Any, where: str) -> Any:
     if not isinstance(entry.get("label", ""), str | None):
         raise ConfigError(f"{where}.label must be a name, not {entry['label']!r}")
     return kind(**entry)
+
+
+def whole_number(value: Any, name: str, least: int = 1) -> int:
+    """Return `value`, which may be a float without a fraction, as an int; raise ConfigError where it is none.
+
+    >>> whole_number(1e3, "step")
+    1000
+    """
+    try:
+        number = None if isinstance(value, bool | str) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value or number < least:
+        raise ConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    return number
 
 
 def check_batch_size(batch_size: int | None, samples: int | None, key: str = "batch_size") -> None:

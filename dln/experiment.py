@@ -107,8 +107,9 @@ def run_resolved(
 ) -> History:
     """Run a resolved config; whatever ends the run, its records so far are stored and its summary says how it ended."""
     checkpoints = None if directory is None else Path(directory) / store.CHECKPOINTS
-    if config.checkpoint_every is not None and directory is None:
-        raise ConfigError("checkpoint_every needs a directory to save weights in; pass directory=...")
+    if config.saves_weights and directory is None:
+        key = "checkpoint_every" if config.checkpoint_at is None else "checkpoint_at"
+        raise ConfigError(f"{key} needs a directory to save weights in; pass directory=...")
     trainer = factory.build(config, dataset, checkpoints)
     if progress:
         from dln.progress import progress_bar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +35,7 @@ from dln.model import DeepLinearNetwork, load_weights, save_weights
 from dln.optim import build_criterion, build_optimizer, check_optimizer
 from dln.registry import import_extensions
 from dln.teachers import make_teacher
-from dln.timeline import acting_at
+from dln.timeline import acting_at, chosen_steps
 from dln.train import Trainer
 from dln.utils import select_device
 
@@ -55,7 +55,7 @@ def build(
     Args:
         config: A resolved SingleConfig or ComparativeConfig.
         dataset: Data to use instead of what `config.data` describes.
-        checkpoints: Where to save weights every `checkpoint_every` steps.
+        checkpoints: Where to save weights, if the config says that they are saved.
     """
     import_extensions(config.extensions)
     _check_events(config, dataset)
@@ -121,6 +121,7 @@ def build_trainer(
             criterion=training.criterion,
             criterion_params=training.criterion_params,
             evaluate_every=config.evaluate_every,
+            evaluate_at=config.evaluate_at,
             metrics=_metrics(config),
             callbacks=_callbacks(config, suffix, checkpoints),
         )
@@ -195,6 +196,7 @@ def build_ensemble(
         lanes,
         members=members,
         evaluate_every=first.evaluate_every,
+        evaluate_at=first.evaluate_at,
         metrics=_metrics(first),
         comparative_metrics=first.comparative_metrics if isinstance(first, ComparativeConfig) else (),
     )
@@ -225,6 +227,8 @@ def check_names(config: ExperimentConfig) -> None:
     """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
     import_extensions(config.extensions)
     select_device(config.device)
+    recorded_steps(config)
+    checkpoint_steps(config)
     key = "model_metrics" if isinstance(config, ComparativeConfig) else "metrics"
     build_metrics(_metrics(config), MODEL_METRICS, key)
     shapes, outline = [], None
@@ -387,8 +391,19 @@ def teacher_of(data: Dataset) -> np.ndarray:
     return np.linalg.lstsq(inputs.numpy(), targets.numpy())[0].T
 
 
-def save_checkpoints(directory: Path, interval: int, max_steps: int, suffix: str = "") -> Callback:
-    """Return a callback that saves theta_s as `step_S.npz` at multiples of `interval` and at the last step.
+def recorded_steps(config: ExperimentConfig) -> Collection[int]:
+    """Return the steps at which a run is recorded unless it ends early."""
+    return chosen_steps(config.max_steps, config.evaluate_every, config.evaluate_at)
+
+
+def checkpoint_steps(config: ExperimentConfig) -> Collection[int]:
+    """Return the steps at which weights are saved, where a config says that they are."""
+    every = config.checkpoint_every or config.max_steps
+    return chosen_steps(config.max_steps, every, config.checkpoint_at, "checkpoint_at")
+
+
+def save_checkpoints(directory: Path, steps: Collection[int], suffix: str = "") -> Callback:
+    """Return a callback that saves theta_s as `step_S.npz` at `steps`.
 
     It belongs behind the callbacks that may stop the run: the step that ends a run early is saved too.
     """
@@ -396,7 +411,7 @@ def save_checkpoints(directory: Path, interval: int, max_steps: int, suffix: str
     def callback(step: int, trainer: Trainer) -> None:
         save_weights(trainer.model, directory / f"step_{step:08d}{suffix}.npz")
 
-    return acting_at([*range(0, max_steps, interval), max_steps], callback, at_end=True)
+    return acting_at(steps, callback, at_end=True)
 
 
 def _metrics(config: ExperimentConfig) -> list[MetricConfig]:
@@ -406,6 +421,6 @@ def _metrics(config: ExperimentConfig) -> list[MetricConfig]:
 def _callbacks(config: ExperimentConfig, suffix: str, checkpoints: Path | None = None) -> list[Callback]:
     listed: list[CallbackConfig] = getattr(config, f"callbacks{suffix}")
     callbacks = build_callbacks(listed, f"callbacks{suffix}")
-    if config.checkpoint_every is not None and checkpoints is not None:
-        callbacks.append(save_checkpoints(checkpoints, config.checkpoint_every, config.max_steps, suffix))
+    if config.saves_weights and checkpoints is not None:
+        callbacks.append(save_checkpoints(checkpoints, checkpoint_steps(config), suffix))
     return callbacks

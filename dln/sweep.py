@@ -119,7 +119,7 @@ def run_sweep(
             done = np.setdiff1d(done, identities[list(rerun)])
         results.forget_failures()
         named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
-        named = named or plan.config(0).checkpoint_every is not None
+        named = named or plan.config(0).saves_weights
         report.damaged = results.damaged
         report.found = len(np.intersect1d(identities, done))
         if launch is None:
@@ -256,7 +256,7 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report,
 def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread) -> Outcome:
     configs = [plan.config(int(cell)) for cell in cells]
     checkpoints = None
-    if configs[0].checkpoint_every is not None:
+    if configs[0].saves_weights:
         places = [_beside(results.directory, plan.identity(int(cell))) for cell in cells]
         for place in places:
             shutil.rmtree(place, ignore_errors=True)  # of a sweep that was killed
@@ -413,8 +413,10 @@ def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
     full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
     import_extensions(full.extensions)
     compiled = factory.autograd_reason(full) is None
-    every = max(1, full.evaluate_every * max_steps // full.max_steps)  # as many records as in the whole run, at most
-    short = [dataclasses.replace(config, max_steps=max_steps, evaluate_every=every) for config in configs]
+    records = len(factory.recorded_steps(full))
+    every = max(1, max_steps // (records - 1))  # as many records as in the whole run, at most
+    change = {"max_steps": max_steps, "evaluate_every": every, "evaluate_at": None}
+    short = [dataclasses.replace(config, **change) for config in configs]
     if compiled:
         factory.build_ensemble([dataclasses.replace(short[0], max_steps=1)]).run()  # kernels are loaded
     started = time.perf_counter()
@@ -426,6 +428,5 @@ def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
         history = run_resolved(short[0])
         numbers = sum(column.size for column in history.columns.values()) / len(history)
     steps = (time.perf_counter() - started) / len(short) / max_steps
-    records = full.max_steps // full.evaluate_every + 1
     stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
     return Estimate("compiled" if compiled else "autograd", steps * full.max_steps * len(cells), stored * len(cells))

@@ -1,19 +1,48 @@
 """The steps of a run at which something other than training happens."""
 
 import sys
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from dln.config import whole_number
+from dln.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Steps = Iterable[int] | Mapping[str, int]
+"""Steps as a config gives them: a list, or {log: n} for about n of them spaced geometrically."""
 
-def is_recorded(step: int, last: int, every: int) -> bool:
-    """Whether a record is taken at `step`: step 0, multiples of `every`, and the last one.
 
-    >>> [s for s in range(8) if is_recorded(s, last=7, every=3)]
-    [0, 3, 6, 7]
+def chosen_steps(last: int, every: int = 1, at: Steps | None = None, key: str = "evaluate_at") -> Collection[int]:
+    """Return steps of a run: 0, `last`, and in between those of `at` or, without it, the multiples of `every`.
+
+    Args:
+        last: The last step.
+        every: The interval where there is no `at`.
+        at: A list of steps, or {log: n}: last**(i / (n - 1)), i = 0, ..., n - 1, rounded, without duplicates.
+        key: Where `at` stands in the config, for messages.
+
+    >>> sorted(chosen_steps(7, every=3)), sorted(chosen_steps(100, at=[20, 5]))
+    ([0, 3, 6, 7], [0, 5, 20, 100])
+    >>> sorted(chosen_steps(1000, at={"log": 7}))
+    [0, 1, 3, 10, 32, 100, 316, 1000]
     """
-    return step % every == 0 or step == last
+    if at is None:
+        multiples = range(0, last + 1, every)
+        return multiples if last in multiples else frozenset([*multiples, last])
+    if isinstance(at, Mapping):
+        if list(at) != ["log"]:
+            raise ConfigError(f"{key} must be a list of steps or {{log: NUMBER}}, not {dict(at)!r}")
+        count = whole_number(cast(Mapping[str, int], at)["log"], f"{key}.log", least=2)
+        return frozenset([0, *(round(last ** (i / (count - 1))) for i in range(count))])
+    if isinstance(at, str) or not isinstance(at, Iterable):
+        raise ConfigError(f"{key} must be a list of steps or {{log: NUMBER}}, not {at!r}")
+    steps = [whole_number(step, f"a step of {key}", least=0) for step in at]
+    beyond = sorted({step for step in steps if step > last})
+    if beyond:
+        named = ", ".join(map(str, beyond[:5])) + (", ..." if len(beyond) > 5 else "")
+        raise ConfigError(f"{key} lists steps beyond max_steps, {last}: {named}; leave them out, or train for longer")
+    return frozenset([0, *steps, last])
 
 
 def every(interval: int, start: int = 0) -> range:

@@ -18,7 +18,7 @@ from dln.history import History, Record
 from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics
 from dln.optim import build_criterion, build_optimizer
 from dln.quantities import Later, Supply, constants
-from dln.timeline import acts_at, is_recorded
+from dln.timeline import Steps, acts_at, chosen_steps
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -36,7 +36,8 @@ class Trainer:
     step s describes theta_s throughout, and taking it changes nothing. A run whose batch loss stops being finite has
     diverged: it ends there, with the step in `diverged_at`.
 
-    Callbacks may set `batch_size` and `lr`, change the weights of `model`, and call `evaluate` and `stop`.
+    Callbacks may set `batch_size`, `lr` and `lr_scale`, change the weights of `model`, and call `evaluate`, `gradient`,
+    `gradient_norm` and `stop`.
     """
 
     engine = "autograd"
@@ -55,6 +56,7 @@ class Trainer:
         criterion: str = "MSELoss",
         criterion_params: Mapping[str, Any] | None = None,
         evaluate_every: int = 1,
+        evaluate_at: Steps | None = None,
         metrics: Sequence[str | MetricConfig] = (),
         callbacks: Sequence[Callback] = (),
     ) -> None:
@@ -72,6 +74,7 @@ class Trainer:
             criterion: Name of a loss in torch.nn.
             criterion_params: Its arguments.
             evaluate_every: Steps between records.
+            evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
             metrics: Names of metrics to record, or MetricConfigs.
             callbacks: Called with (step, trainer), in this order.
         """
@@ -79,7 +82,7 @@ class Trainer:
         self.model = model
         self.dataset = dataset
         self.max_steps = max_steps
-        self.evaluate_every = evaluate_every
+        self.recorded = chosen_steps(max_steps, evaluate_every, evaluate_at)
         self.callbacks = list(callbacks)
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
@@ -88,6 +91,10 @@ class Trainer:
             metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset, criterion=self.criterion
         )
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
+        self.lr = lr
+        """The learning rate."""
+        self.lr_scale = 1.0
+        """What the learning rate is multiplied by at this step alone."""
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
         self.history = History()
         self.step = 0
@@ -101,17 +108,17 @@ class Trainer:
             if self.diverged_at is not None:
                 break
             last = self.max_steps if self.stopped_at is None else self.stopped_at
-            if is_recorded(step, last, self.evaluate_every):
+            if step in self.recorded or step == last:
                 self.record({"step": step, **self.measure()}, on_record)
             if step == last:
                 break
-            self.optimizer.step()
+            self.update()
         self.history.events = self.events
         return self.history
 
     def begin(self, step: int) -> None:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""
-        self.step = step
+        self.step, self.lr_scale = step, 1.0
         if self.stopped_at is None:
             fire(self.callbacks, step, self)
         self.inputs, self.targets = self.batches.draw()
@@ -121,6 +128,12 @@ class Trainer:
         self.train_loss = loss.item()
         if not math.isfinite(self.train_loss):
             self.diverged_at = step
+
+    def update(self) -> None:
+        """End the step: the optimizer's update, theta_s to theta_{s+1}."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * self.lr_scale
+        self.optimizer.step()
 
     def measure(self, suffix: str = "") -> dict[str, Value]:
         """Return what a record says of theta_s, each name followed by `suffix`."""
@@ -156,17 +169,7 @@ class Trainer:
         events = {"diverged_at": self.diverged_at, "stopped_at": self.stopped_at}
         return {name: step for name, step in events.items() if step is not None}
 
-    # What callbacks may use, beside `model`:
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update."""
-        return self.optimizer.param_groups[0]["lr"]
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = value
+    # What callbacks may use, beside `model`, `lr` and `lr_scale`:
 
     @property
     def batch_size(self) -> int | None:
@@ -188,6 +191,22 @@ class Trainer:
         if inputs is None:
             raise ConfigError(f"there is no {split} set to evaluate a loss on")
         return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
+
+    def gradient(self) -> list[Tensor]:
+        """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
+        return full_gradient(self.model, self.dataset, self.criterion)
+
+    def gradient_norm(self) -> float:
+        """Return the Euclidean norm of `gradient`."""
+        return math.sqrt(sum(g.double().square().sum().item() for g in self.gradient()))
+
+
+def full_gradient(model: DeepLinearNetwork, dataset: Dataset, criterion: Callable[..., Tensor]) -> list[Tensor]:
+    """Return the gradient of the loss on the whole training set, one tensor a parameter."""
+    if dataset.train_inputs is None:
+        raise ConfigError("there is no train set to take a gradient on")
+    loss = criterion(model(dataset.train_inputs), dataset.train_targets)
+    return list(torch.autograd.grad(loss, list(model.parameters())))
 
 
 def fire(callbacks: Sequence[Callback], step: int, trainer: Any) -> None:

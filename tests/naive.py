@@ -59,15 +59,21 @@ def gradients(weights, biases, x, y):
     return dws[::-1], dbs[::-1]
 
 
-def sgd(weights, batches, lr, steps):
-    """Run plain SGD without biases; `batches(s)` gives the batch of step s. Returns weights and the batch losses."""
+def sgd(weights, batches, lr, steps, before=None):
+    """Run plain SGD without biases; `batches(s)` gives the batch of step s. Returns weights and the batch losses.
+
+    `lr` is a number, or has one for each step; `before(s, weights)` gives the weights that step s begins with.
+    """
+    rates = np.broadcast_to(lr, steps)
     weights = [w.copy() for w in weights]
     zeros = [np.zeros(len(w)) for w in weights]
     losses = []
     for step in range(steps + 1):
+        if before is not None:
+            weights = before(step, weights)
         x, y = batches(step)
         losses.append(loss(weights, zeros, x, y))
         if step < steps:
             grads, _ = gradients(weights, zeros, x, y)
-            weights = [w - lr * g for w, g in zip(weights, grads, strict=True)]
+            weights = [w - rates[step] * g for w, g in zip(weights, grads, strict=True)]
     return weights, np.array(losses)

@@ -16,6 +16,8 @@ SHORT = 600
 
 SWITCH = "callbacks=[{{name: switch_batch_size, params: {{{}}}}}]"
 
+CALLBACK = "callbacks=[{{name: {}, params: {{{}}}}}]"
+
 ON_THE_COMMAND_LINE = [
     # key that does not exist
     (S, "training.lrr=0.1", "'training.lrr'", "'training.lr'"),
@@ -124,6 +126,22 @@ ON_THE_COMMAND_LINE = [
     (S, "max_steps=-5", "max_steps", "at least 1"),
     (S, "evaluate_every=0", "evaluate_every", "at least 1"),
     (S, "checkpoint_every=0", "checkpoint_every", "at least 1"),
+    (S, "evaluate_at=7", "evaluate_at", "a list of steps or {log: NUMBER}"),
+    (S, "evaluate_at={lag: 7}", "evaluate_at", "a list of steps or {log: NUMBER}"),
+    (S, "evaluate_at={log: few}", "evaluate_at.log", "2 or more"),
+    (S, "evaluate_at=[1,-2]", "evaluate_at", "-2"),
+    (S, "evaluate_at=[1,ten]", "evaluate_at", "'ten'"),
+    (S, "evaluate_at=[5,2501,9999]", "evaluate_at", "max_steps, 2500: 2501, 9999;"),
+    (C, "checkpoint_at=[2501] max_steps=2500", "checkpoint_at", "2501"),
+    (S, CALLBACK.format("lr_cosine", "steps: 0"), "callbacks[0].params", "steps"),
+    (S, CALLBACK.format("lr_cosine", "stps: 10"), "callbacks[0].params.stps", "'steps'"),
+    (S, CALLBACK.format("lr_warmup", "steps: 10, initial: -1"), "callbacks[0].params", "initial"),
+    (S, CALLBACK.format("lr_cyclic", "period: 10"), "callbacks[0].params.max_factor", "period, max_factor"),
+    (S, CALLBACK.format("batch_growth", "factor: 2, interval: 5, largest: 101"), "callbacks[0].params", "100"),
+    (S, CALLBACK.format("weight_noise", "std: -1"), "callbacks[0].params", "std"),
+    (S, CALLBACK.format("kick", "step: 5, size: 1, direction: up"), "callbacks[0].params.direction", "'gradient'"),
+    (S, CALLBACK.format("stop_at_plateau", "patience: 5, tolerance: 1, interval: 3"), "callbacks[0]", "patience"),
+    (S, CALLBACK.format("stop_after", "seconds: 0"), "callbacks[0].params", "seconds"),
     (S, "training.lr=0", "training.lr", "greater than 0"),
     (S, "training.lr=-0.1", "training.lr", "greater than 0"),
     (S, "training.lr=nan", "training.lr", "nan"),

@@ -112,3 +112,6 @@ def test_lanes_out_of_step_are_refused():
     for name, value in (("max_steps", 5), ("evaluate_every", 3)):
         with pytest.raises(ConfigError, match=f"need the same {name}"):
             ComparativeTrainer(lane(), lane(**{name: value}))
+    with pytest.raises(ConfigError, match="or evaluate_at"):
+        ComparativeTrainer(lane(), lane(evaluate_at=[2]))
+    ComparativeTrainer(lane(evaluate_at=[2, 1]), lane(evaluate_at=[1, 2], evaluate_every=3))

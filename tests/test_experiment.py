@@ -116,6 +116,59 @@ def test_checkpoints_continue_a_run_where_it_was(tmp_path):
     assert np.array_equal(rest["train_loss"], whole["train_loss"][20:])
 
 
+def test_weights_are_saved_at_steps_of_ones_own(tmp_path):
+    for name, at in (("list", [3, 11]), ("log", {"log": 4})):
+        config = {"max_steps": 27, "checkpoint_every": 2, "checkpoint_at": at, "engine": "compiled"}
+        run_experiment(config, directory=tmp_path / name)
+    listed, spaced = (sorted(p.name for p in (tmp_path / n / "checkpoints").iterdir()) for n in ("list", "log"))
+    assert listed == [f"step_{s:08d}.npz" for s in (0, 3, 11, 27)]
+    assert spaced == [f"step_{s:08d}.npz" for s in (0, 1, 3, 9, 27)]
+
+
+# --- which steps are recorded
+
+STOP = [{"name": "stop_at_loss", "params": {"target": 8.0, "interval": 7}}]
+RECORDED = {
+    "single": {"metrics": ["weight_norm", "singular_values"], "data": {"noise_std": 0.1}},
+    "stopped": {"metrics": ["gradient_norm"], "callbacks": STOP, "max_steps": 300},
+    "diverged": {"training": {"lr": 0.3, "batch_size": 7}, "metrics": ["weight_norm"], "max_steps": 300},
+    "comparative": {"training_b": {"batch_size": 5}, "comparative_metrics": ["param_distance"], "callbacks_a": STOP},
+    "one lane diverges": {"training_b": {"lr": 0.3}, "comparative_metrics": ["param_distance"], "max_steps": 300},
+    "both lanes stop": {"callbacks_a": STOP, "callbacks_b": STOP, "training_b": {"lr": 0.02}, "max_steps": 300},
+}
+
+
+@model_metric("test_experiment_one_by_one")
+def one_by_one(model):
+    return model.weights[0].abs().max().item()
+
+
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("at", [[1, 2, 17, 18, 40], {"log": 12}, []])
+@pytest.mark.parametrize("slow", [False, True])
+def test_recording_at_steps_of_ones_own_changes_no_number(name, at, engine, slow):
+    base = {"max_steps": 60, **RECORDED[name], "engine": engine}
+    pair = "comparative_metrics" in base or "callbacks_b" in base
+    if not pair:
+        base = {**SMALL, "model": {"hidden_dim": 8}, "training": {"lr": 0.01}, **base}
+    else:
+        base["shared"] = {"model": {"hidden_dim": 8}, "training": {"lr": 0.01}}
+    if slow:  # a user's metric is asked at one record after the other
+        key = "model_metrics" if pair else "metrics"
+        base[key] = [*base.get(key, ()), "test_experiment_one_by_one"]
+    full = run_experiment(base)
+    some = run_experiment({**base, "evaluate_every": 5, "evaluate_at": at})
+    assert some.events == full.events
+    assert ("diverge" in name) == (some.diverged_at is not None)
+    steps = {round(base["max_steps"] ** (i / 11)) for i in range(12)} if at == {"log": 12} else set(at)
+    wanted = {0, *steps, base["max_steps"]}
+    if name in ("stopped", "both lanes stop"):  # the step that ends a run early is recorded too
+        assert full.final["step"] == max(full.events.values()) < base["max_steps"]
+        wanted.add(full.final["step"])
+    assert some.records == [record for record in full if record["step"] in wanted]
+
+
 def test_both_lanes_and_an_early_stop_are_checkpointed(tmp_path):
     stop = [{"name": "stop_at_loss", "params": {"target": 1e9, "interval": 7}}]
     config = {"max_steps": 20, "checkpoint_every": 15, "callbacks_a": stop, "callbacks_b": []}

@@ -32,7 +32,7 @@ def test_every_field_reaches_the_trainer():
     assert all(torch.equal(a, b) for a, b in zip(trainer.model.weights, expected.weights, strict=True))
     data = trainer.dataset
     assert (data.train_inputs.shape, data.test_inputs.shape, data.noise_std) == ((30, 3), (7, 3), 0.1)
-    assert (trainer.lr, trainer.batch_size, trainer.max_steps, trainer.evaluate_every) == (0.03, 5, 11, 4)
+    assert (trainer.lr, trainer.batch_size, trainer.max_steps, sorted(trainer.recorded)) == (0.03, 5, 11, [0, 4, 8, 11])
     assert type(trainer.optimizer) is torch.optim.Adam
     assert trainer.optimizer.param_groups[0]["eps"] == 0.1
     assert type(trainer.criterion) is torch.nn.L1Loss

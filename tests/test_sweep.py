@@ -104,6 +104,39 @@ def test_weights_are_saved_in_every_runs_directory(tmp_path, optimizer):
             assert saved.read_bytes() == alone.read_bytes()
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "RMSprop"])
+def test_steps_of_ones_own_are_recorded_and_saved_in_sweeps(tmp_path, optimizer):
+    own = ["training.lr=0.001,0.01,100", "evaluate_at={log: 4}", f"training.optimizer={optimizer}"]
+    plan = plan_of(*own, "metrics=[weight_norm]")
+    run_sweep(plan, tmp_path)
+    frame = load_sweep(tmp_path)
+    assert frame["step"][0].to_list() == [0, 1, 3, 7, 20]
+    assert_rows_are_runs_alone(frame, plan)
+    run_sweep(plan_of(*own, "checkpoint_at=[5]"), tmp_path / "saved", own_directories=False)
+    saved = sorted(p.name for p in (tmp_path / "saved" / "0" / "checkpoints").iterdir())
+    assert saved == [f"step_{s:08d}.npz" for s in (0, 5, 20)]
+
+
+def test_which_steps_are_recorded_can_vary(tmp_path):
+    plan = plan_of("evaluate_at=[1,10],[3],{log:3},null", "training.batch_seed=0,1")
+    run_sweep(plan, tmp_path)
+    frame = load_sweep(tmp_path)
+    assert_rows_are_runs_alone(frame, plan)
+    steps = [[0, 1, 10, 20], [0, 3, 20], [0, 1, 4, 20], [0, 6, 12, 18, 20]]
+    assert sorted(frame["step"].to_list()) == sorted(steps * 2)
+
+
+def test_a_plan_is_estimated_by_the_records_it_will_have():
+    cells = np.arange(2)
+    seeds = "training.batch_seed=0,1"
+    bytes_of = [
+        sweep.estimate(plan_of(seeds, "max_steps=10000", change), cells).bytes
+        for change in ("evaluate_every=100", "evaluate_at={log: 20}", "evaluate_at=[]")
+    ]
+    records = [101, 1 + len({round(10**4 ** (i / 19)) for i in range(20)}), 2]
+    np.testing.assert_allclose(np.array(bytes_of) / bytes_of[0], np.array(records) / 101, rtol=0.3)
+
+
 def test_directories_of_other_runs_are_left_alone(tmp_path):
     run_sweep(plan_of("training.lr=0.001,0.002"), tmp_path)
     plan = plan_of("training.lr=0.003,0.002")

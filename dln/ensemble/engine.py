@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from dln.history import History, Record
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
 from dln.model import check_chain
 from dln.optim import check_optimizer
-from dln.timeline import is_recorded
+from dln.timeline import Steps, chosen_steps
 from dln.train import OnRecord
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Ensemble:
         lanes: Mapping[str, Lane],
         *,
         evaluate_every: int = 1,
+        evaluate_at: Steps | None = None,
         metrics: Sequence[str | MetricConfig] = (),
         comparative_metrics: Sequence[str | MetricConfig] = (),
         members: Mapping[str, Int[np.ndarray, " R"]] | None = None,
@@ -47,6 +49,7 @@ class Ensemble:
         Args:
             lanes: By the suffix of their columns: {"": lane}, or {"_a": lane, "_b": lane}.
             evaluate_every: Steps between records.
+            evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
             metrics: Metrics of each model.
             comparative_metrics: Metrics of each pair.
             members: For each lane, which member each run is; runs may share a trajectory. None: run r is member r.
@@ -54,7 +57,8 @@ class Ensemble:
         self.lanes = dict(lanes)
         self.members = dict(members or {key: np.arange(len(lane)) for key, lane in self.lanes.items()})
         first = next(iter(self.lanes.values()))
-        self.max_steps, self.evaluate_every = first.max_steps, evaluate_every
+        self.max_steps = first.max_steps
+        self.recorded = chosen_steps(self.max_steps, evaluate_every, evaluate_at)
         # Every lane's shapes are checked; what is built is the same for all.
         data = first.datasets[0]  # all are alike
         built = [
@@ -107,7 +111,7 @@ class Ensemble:
         over = self.over_at[runs, None]
         alive = np.any([at > steps for at in diverged], 0)
         ended = np.any([at == steps for at in stopped], 0) & (over == steps)
-        due = [is_recorded(step, self.max_steps, self.evaluate_every) for step in steps]
+        due = [step in self.recorded for step in self.steps[start:]]
         return alive & (steps <= over) & (np.array(due, dtype=bool) | ended)
 
     def records(self, run: int, start: int = 0) -> Iterator[Record]:
@@ -167,7 +171,8 @@ class Ensemble:
         if self.probe.needed:
             at_once = max(1, KEPT // sum(lane.record_bytes() for lane in self.lanes.values()))
             at_once = 1 if self.probe.one_by_one else at_once
-            stop = min(stop, (self.step // self.evaluate_every + at_once) * self.evaluate_every)
+            later = (step for step in range(self.step + 1, stop) if step in self.recorded)
+            stop = next(islice(later, at_once - 1, None), stop)
         if self.probe.one_by_one and self.step < self.max_steps:  # the last step begins a stretch of its own
             stop = min(stop, self.max_steps)
         return stop
@@ -176,7 +181,7 @@ class Ensemble:
         """Yield the steps to record among start, ..., stop - 1; `start` also if a member was stopped there."""
         stopped = any((lane.stopped_at == start).any() for lane in self.lanes.values())
         for step in range(start, stop):
-            if is_recorded(step, self.max_steps, self.evaluate_every) or (step == start and stopped):
+            if step in self.recorded or (step == start and stopped):
                 yield step
 
     def _advance(self, stop: int, due: Sequence[int]) -> DlnError | None:
@@ -237,6 +242,7 @@ def train_ensemble(
     optimizer: str = "SGD",
     optimizer_params: Mapping[str, Any] | None = None,
     evaluate_every: int = 1,
+    evaluate_at: Steps | None = None,
     metrics: Sequence[str | MetricConfig] = (),
 ) -> Ensemble:
     """Train R networks of one shape together, from weights and on data of one's own.
@@ -253,6 +259,7 @@ def train_ensemble(
         optimizer: SGD, Adam or AdamW.
         optimizer_params: Its further arguments, as in torch.optim.
         evaluate_every: Steps between records.
+        evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
         metrics: Metrics to record.
 
     Returns:
@@ -292,7 +299,7 @@ def train_ensemble(
         rule=make_rule(optimizer, params),
         max_steps=max_steps,
     )
-    return Ensemble({"": lane}, evaluate_every=evaluate_every, metrics=metrics).run()
+    return Ensemble({"": lane}, evaluate_every=evaluate_every, evaluate_at=evaluate_at, metrics=metrics).run()
 
 
 class SoloRun:

@@ -26,7 +26,9 @@ from dln.ensemble import emit
 from dln.ensemble.emit import (
     COLUMNS,
     EPS,
+    LR,
     RATE,
+    SHRINK,
     Emitter,
     adam,
     forward,
@@ -266,7 +268,7 @@ def compose(f, w, shape):
 
 @compiled
 def train(
-    rule, done, weights, momenta, second, hyper, lr, correction, shape, inputs, targets, moments, samples, tests,
+    rule, done, weights, momenta, second, hyper, lr, decay, correction, shape, inputs, targets, moments, samples, tests,
     dataset, stream, test_of, order, size, updates, records, losses, kept, d, z, h, g, f, first, last,
 ):  # fmt: skip
     """Train members (rows) or groups of members (lanes) first..last, in place, after `done` earlier updates.
@@ -277,8 +279,9 @@ def train(
         weights: [G, P] or [G, P, V].
         momenta: State of the rule, like weights, or None; which it is, as for `second`, is decided at compile time.
         second: Running squares of Adam, like weights, or None.
-        hyper: [G, HYPER, V]; see emit.
-        lr: Float64 learning rates [G, V].
+        hyper: [G, HYPER, V]; see emit. Rows LR, RATE and SHRINK are written here.
+        lr: Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1.
+        decay: Weight decay in float64.
         correction: Float64 [updates, 2], 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); Adam only.
         shape: [6, L + 1]; see LD.
         inputs: [D, N, n], with the constant one if there are biases.
@@ -358,6 +361,14 @@ def train(
                 record += 1
             if s == updates:
                 break
+            # Learning rate, rounded last
+            at_rate = min(s, len(lr) - 1)
+            if s == 0 or at_rate > 0:
+                for lane in range(v):
+                    rate = lr[at_rate, m, lane]
+                    fill(own, LR * v + lane, 1, rate)
+                    fill(own, RATE * v + lane, 1, -rate if rule == PLAIN else 1.0)
+                    fill(own, SHRINK * v + lane, 1, 1 - rate * decay)
             # Inputs: the batch, or the columns of the identity
             count = np.int64(size[s])
             changed = s == 0 or size[s - 1] != count
@@ -397,7 +408,7 @@ def train(
                 _subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
             if second is not None:
                 for lane in range(v):
-                    fill(z, step * v + lane, 1, lr[m, lane] * correction[s, 0])
+                    fill(z, step * v + lane, 1, lr[at_rate, m, lane] * correction[s, 0])
                     fill(z, (step + 1) * v + lane, 1, correction[s, 1])
             # Gradients and updates, from the top layer down
             for i in range(depth - 1, -1, -1):

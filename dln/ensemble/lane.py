@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from torch.nn import MSELoss
 
 from dln.callbacks import Callback
 from dln.config import check_batch_size
@@ -14,14 +15,16 @@ from dln.data import Dataset
 from dln.ensemble.kernels import announced
 from dln.ensemble.layout import Layout
 from dln.ensemble.state import Data, Rule, Snapshot, State
-from dln.ensemble.supply import Draw, Supply, make_supply, split_data
+from dln.ensemble.summary import quantities
+from dln.ensemble.supply import LARGE, Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
 from dln.model import DeepLinearNetwork
 from dln.timeline import next_step
-from dln.train import fire
+from dln.train import fire, full_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int
+    from torch import Tensor
 
 STRETCH = 4e9
 """Floating point operations, about, before Python is asked again: so that records appear and Ctrl-C is heard."""
@@ -113,6 +116,7 @@ class Lane:
         """Initial weights and then biases, each [R, ...]."""
         self.dataset = np.zeros(members, np.int64) if dataset is None else np.asarray(dataset, np.int64)
         self.lr = np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy()
+        self.lr_scale = np.ones(members)
         self.stopped_at = np.full(members, NEVER)
         self.diverged_at = np.full(members, NEVER)
         self.last_loss = np.full(members, np.nan)
@@ -125,7 +129,8 @@ class Lane:
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.members: list[Member] = []
         self.step = 0
-        self._losses: dict[str, Float64[np.ndarray, " R"]] = {}
+        self._found: dict[str, Float64[np.ndarray, " R"]] = {}
+        """Losses and norms of the present weights, as callbacks asked for them."""
 
     def __len__(self) -> int:
         return len(self.lr)
@@ -138,6 +143,7 @@ class Lane:
     def begin(self, step: int) -> None:
         """Start a step: callbacks of moving members fire, and may change sizes, rates and weights."""
         self.step = step
+        self.lr_scale[:] = 1
         if not self.members and any(self.callbacks):
             self.members = [Member(self, m) for m in range(len(self))]
         sizes: dict[int, int | None] = {}
@@ -153,7 +159,7 @@ class Lane:
 
     def next_callback(self, step: int) -> int:
         """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""
-        acting = [callback for m in np.flatnonzero(self.moving) for callback in self.callbacks[m]]
+        acting = [c for m in np.flatnonzero(self.moving) for c in self.callbacks[m] if not hasattr(c, "lr_scale")]
         steps = [next_step(callback.steps, step) for callback in acting]  # type: ignore[attr-defined]
         return min((s for s in steps if s is not None), default=NEVER)
 
@@ -164,7 +170,8 @@ class Lane:
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
         work = sum(group.state.updates_cost for group in self.groups)
-        return min(max(1, int(STRETCH / work)), *(group.supply.longest_draw() for group in self.groups))
+        rates = LARGE // len(self) if any(self.callbacks) else LARGE
+        return min(max(1, int(STRETCH / work)), max(1, rates), *(group.supply.longest_draw() for group in self.groups))
 
     def record_bytes(self) -> int:
         """How much the weights of all members are that a record keeps."""
@@ -180,7 +187,7 @@ class Lane:
         shape = (len(records), len(self))
         everything = []
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
-        lr = np.where(self.moving, self.lr, 0.0)  # a stopped member keeps its weights
+        lr = self._rates(updates)
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.snapshot() if updates else None
             kept = group.state.blank(len(records)) if keep else None
@@ -192,12 +199,12 @@ class Lane:
                 self._find_divergence(group, before, draw, updates, lr, found[0])
         if len(records):
             self.last_loss = losses[-1]
-        self._losses = {}
+        self._found = {}
         return losses, tests, everything
 
     def losses(self, split: Literal["train", "test"]) -> Float64[np.ndarray, " R"]:
         """Return the loss of every member's present weights on the whole training or test set."""
-        if split not in self._losses:
+        if split not in self._found:
             data = self.train_data if split == "train" else self.test_data
             if data is None:
                 raise ConfigError(f"there is no {split} set to evaluate a loss on")
@@ -208,8 +215,24 @@ class Lane:
                 of = self.dataset[group.members]
                 # Before update 0 of none, on the full batch of `data`.
                 result[group.members] = group.state.train(data, of, np.zeros(r, np.int64), *one, 0, np.zeros(r), [0])[0]
-            self._losses[split] = result
-        return self._losses[split]
+            self._found[split] = result
+        return self._found[split]
+
+    def gradient_norms(self) -> Float64[np.ndarray, " R"]:
+        """Return the norm of the gradient of every member's loss on the whole training set."""
+        if "gradient" not in self._found:
+            if self.train_data is None:
+                raise ConfigError("there is no train set to take a gradient on")
+            result = np.empty(len(self))
+            for group in self.groups:
+                streams = np.zeros(len(group.members), np.int64)
+                one = np.zeros((1, 1, 1), np.int32), np.zeros(1, np.int64)
+                draw = Draw(self.train_data, self.dataset[group.members], streams, *one)
+                name, state = "gradient_squares", group.state
+                squares = quantities([name], state.layout, state.packed()[None], len(group.members), draw, [0])[name]
+                result[group.members] = np.sqrt(squares[0].sum(-1))
+            self._found["gradient"] = result
+        return self._found["gradient"]
 
     def weights(self) -> tuple[list[Float[np.ndarray, "R out in"]], list[Float[np.ndarray, "R out"]] | None]:
         """Return copies of all members' weights, and biases if there are any."""
@@ -231,7 +254,31 @@ class Lane:
 
     def changed(self) -> None:
         """Forget losses of weights that a callback has changed."""
-        self._losses = {}
+        self._found = {}
+
+    def _rates(self, updates: int) -> Float64[np.ndarray, "s R"]:
+        """Return the learning rates of the next updates, or of one where all are the same.
+
+        A stopped member keeps its weights. Schedules have acted on the first step already, as callbacks.
+        """
+        first = np.where(self.moving, self.lr * self.lr_scale, 0.0)
+        if updates < 2:
+            return first[None]
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for m, callbacks in enumerate(self.callbacks):
+            alike.setdefault(tuple(c.lr_scale for c in callbacks if hasattr(c, "lr_scale")), []).append(m)  # type: ignore[attr-defined]
+        if list(alike) == [()] and (self.lr_scale == 1).all():
+            return first[None]
+        rates = np.tile(np.where(self.moving, self.lr, 0.0)[:, None], (1, updates))
+        rates[:, 0] = first
+        steps = np.arange(self.step + 1, self.step + updates)
+        with np.errstate(over="ignore", invalid="ignore"):  # rates without bound make a member diverge
+            for schedules, members in alike.items():
+                scale = np.ones(len(steps))
+                for schedule in schedules:
+                    scale *= schedule(steps)
+                rates[members, 1:] *= scale
+        return rates.T
 
     def _train(
         self,
@@ -244,7 +291,7 @@ class Lane:
         kept: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         return state.train(
-            draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[members], records,
+            draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[:, members], records,
             self.test_data, self.dataset[members], kept,
         )  # fmt: skip
 
@@ -328,12 +375,21 @@ class Member:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update."""
+        """The learning rate."""
         return float(self._lane.lr[self._index])
 
     @lr.setter
     def lr(self, value: float) -> None:
         self._lane.lr[self._index] = value
+
+    @property
+    def lr_scale(self) -> float:
+        """What the learning rate is multiplied by at this step alone."""
+        return float(self._lane.lr_scale[self._index])
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        self._lane.lr_scale[self._index] = value
 
     @property
     def batch_size(self) -> int | None:
@@ -367,6 +423,15 @@ class Member:
         """Return the loss of the present weights on the whole training or test set."""
         self.write_back(keep=True)
         return float(self._lane.losses(split)[self._index])
+
+    def gradient(self) -> list[Tensor]:
+        """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
+        return full_gradient(self.model, self.dataset, MSELoss())
+
+    def gradient_norm(self) -> float:
+        """Return the Euclidean norm of `gradient`."""
+        self.write_back(keep=True)
+        return float(self._lane.gradient_norms()[self._index])
 
     def write_back(self, keep: bool = False) -> None:
         """Give the ensemble the weights of `model` where a callback has changed them, and let go of the model."""

@@ -59,11 +59,11 @@ class Layout:
         return raw[start : start + length].view(dtype).reshape(shape)
 
     def padded(self, values: Any, members: int, dtype: Any) -> np.ndarray:
-        """Values of each member [R], or one for all, as [G, V], with zeros for the unused lanes of the last group."""
-        groups = self.groups(members)
-        padded = np.zeros(groups * self.lanes, dtype)
-        padded[:members] = values
-        return padded.reshape(groups, self.lanes)
+        """Values of each member [..., R], or one for all, as [..., G, V], zeros for unused lanes of the last group."""
+        groups, leading = self.groups(members), np.shape(values)[:-1]
+        padded = np.zeros((*leading, groups * self.lanes), dtype)
+        padded[..., :members] = values
+        return padded.reshape(*leading, groups, self.lanes)
 
     def layer(self, array: np.ndarray, layer: int) -> np.ndarray:
         """View of one layer of an array of weights, [G, out, ld, lanes]."""

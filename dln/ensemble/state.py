@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dln.ensemble import kernels
-from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, LR, NEW, RATE, SHARE, SHRINK
+from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, NEW, SHARE
 from dln.ensemble.layout import Arrays, Layout
 from dln.errors import ConfigError
 
@@ -45,19 +45,17 @@ class Rule:
             raise ConfigError(f"optimizer {self.name} is not compiled; SGD, Adam and AdamW are")
         return codes[self.name]
 
-    def hyperparameters(self, lr: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the rows that the kernels use, [HYPER, R], for learning rates [R]: float64 rounded last."""
-        table = np.zeros((HYPER, len(lr)))
-        table[LR], table[DECAY], table[EPS] = lr, self.weight_decay, self.eps
-        table[RATE] = -lr if self.code == kernels.PLAIN else 1
+    @property
+    def hyperparameters(self) -> np.ndarray:
+        """What the kernels use beside the learning rate [HYPER], in float64."""
+        table = np.zeros(HYPER)
+        table[DECAY], table[EPS] = self.weight_decay, self.eps
         if self.name == "SGD":
             table[KEEP], table[SHARE] = self.momentum, 1 - self.dampening
         else:
             beta1, beta2 = self.betas
             table[NEW], table[KEEP], table[SHARE] = 1 - beta1, beta2, 1 - beta2
-            table[SHRINK] = 1 - lr * self.weight_decay
-        with np.errstate(over="ignore"):  # a rate too large for float32 is infinite: the member diverges
-            return table.astype(dtype)
+        return table
 
     def corrections(self, done: int, updates: int) -> np.ndarray:
         """Return Adam's 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), [updates, 2], of the updates after `done`."""
@@ -167,7 +165,7 @@ class State:
             order: Sample numbers [K, drawn, B], int32, which are not checked; drawn >= updates and > every record.
             size: Samples in each batch [drawn]; 0 is the full batch.
             updates: How many to make.
-            lr: Learning rate of each member [R].
+            lr: Learning rate of each member [R], or of each at every update [updates, R].
             records: Sorted offsets from 0 to `updates` at which losses are measured, before the update is made.
             test: Test sets, or None.
             test_of: Row of `test` of each member [R].
@@ -188,14 +186,14 @@ class State:
         samples = data.samples if full and recorded else nothing
         tests = test.samples if test is not None and recorded else nothing
         losses = np.full((2, len(records), self.groups, at.lanes), np.nan)
-        lr = at.padded(lr, self.members, np.float64)
-        hyper = self.rule.hyperparameters(lr.reshape(-1), at.dtype).reshape(HYPER, *lr.shape).swapaxes(0, 1)
+        rates = at.padded(np.atleast_2d(lr), self.members, np.float64)
+        hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.groups, HYPER, at.lanes))
         weights, momenta, second = (*self._arrays, None, None)[:3]
         rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
         arguments = (
-            self.rule.code, self.done, weights, momenta, second, plain(hyper, at.dtype), lr,
-            self.rule.corrections(self.done, updates), kernels.shape_of(at), data.inputs, data.targets, moments,
-            samples, tests, *rows, order, size, int(updates), records, losses,
+            self.rule.code, self.done, weights, momenta, second, plain(hyper, at.dtype), rates,
+            float(self.rule.weight_decay), self.rule.corrections(self.done, updates), kernels.shape_of(at), data.inputs,
+            data.targets, moments, samples, tests, *rows, order, size, int(updates), records, losses,
             at.zeros(0, self.groups, 0) if kept is None else kept,
         )  # fmt: skip
         batch = order.shape[2] * (ld0 + ld_top)
@@ -236,6 +234,10 @@ class State:
     def replace(self, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None = None) -> None:
         """Overwrite one member's weights [out, in] and biases [out]; its optimiser state stays."""
         self.layout.replace(self._arrays[0], member, weights, biases)
+
+    def packed(self) -> np.ndarray:
+        """Return the weights of all members as they lie in memory."""
+        return self._arrays[0]
 
     @property
     def nbytes(self) -> int:

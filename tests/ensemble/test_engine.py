@@ -16,6 +16,7 @@ from dln import (
     run_experiments,
     train_ensemble,
 )
+from dln.callbacks import CALLBACKS as REGISTERED
 from dln.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
@@ -157,10 +158,26 @@ CALLBACKS = {
     "to full": [{"name": "multi_switch_batch_size", "params": {"schedule": {20: 7, 33: None, 100: 1}}}],
     "decay": [{"name": "lr_decay", "params": {"factor": 0.5, "interval": 60}}],
     "stop": [{"name": "stop_at_loss", "params": {"target": 2.0, "loss": "test", "interval": 3}}],
+    "cosine": [{"name": "lr_cosine", "params": {"steps": 250, "start": 20}}],
+    "warmup": [{"name": "lr_warmup", "params": {"steps": 90}}],
+    "cyclic": [{"name": "lr_cyclic", "params": {"period": 33, "max_factor": 3.0, "interval": 2}}],
+    "growth": [{"name": "batch_growth", "params": {"factor": 1.7, "interval": 40, "largest": 31}}],
+    "noise": [{"name": "weight_noise", "params": {"std": 0.01, "interval": 9, "start": 4}}],
+    "kicks": [
+        {"name": "kick", "params": {"step": 30, "size": 0.5}},
+        {"name": "kick", "params": {"step": 60, "size": -0.5, "direction": "gradient"}},
+    ],
+    "stop at a gradient": [{"name": "stop_at_gradient", "params": {"norm": 0.5, "interval": 7}}],
+    "stop at a plateau": [{"name": "stop_at_plateau", "params": {"patience": 20, "tolerance": 0.05, "interval": 5}}],
+    "stop after": [{"name": "stop_after", "params": {"seconds": 1e-9, "interval": 50}}],
     "stop early": [{"name": "stop_at_loss", "params": {"target": 1e9}}],
     "all": [
         {"name": "switch_batch_size", "params": {"step": 20, "batch_size": 3}},
         {"name": "lr_decay", "params": {"factor": 0.9, "interval": 7}},
+        {"name": "lr_warmup", "params": {"steps": 50, "initial": 0.1}},
+        {"name": "kick", "params": {"step": 70, "size": 0.1}},
+        {"name": "lr_cosine", "params": {"steps": 300, "final": 0.2}},
+        {"name": "batch_growth", "params": {"factor": 2, "interval": 60, "largest": 20}},
         {"name": "stop_at_loss", "params": {"target": 0.01, "interval": 10}},
     ],
 }
@@ -171,6 +188,33 @@ CALLBACKS = {
 def test_built_in_callbacks_act_as_on_autograd(name, batch_size):
     change = {"callbacks": CALLBACKS[name], "training": {"batch_size": batch_size}, "max_steps": 300}
     assert_same(*both(change))
+
+
+def test_every_built_in_callback_is_compared():
+    compared = {act["name"] for acts in CALLBACKS.values() for act in acts} | {"multi_switch_batch_size"}
+    assert compared == {e.name for e in REGISTERED if e.function.__module__ == "dln.callbacks"}
+
+
+@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adam", "adamw", "bias", "online", "wide"])
+def test_schedules_and_switches_act_as_on_autograd_under_every_rule(name, batch_size):
+    training = {} if name == "online" else {"batch_size": batch_size}
+    change = merged(SETTINGS[name], {"callbacks": CALLBACKS["all"][:-1], "max_steps": 400, "training": training})
+    assert_same(*both(change))
+
+
+def test_a_user_may_scale_the_rate_of_single_steps():
+    @register_callback("test_engine_bursts")
+    def bursts(interval: int):
+        def callback(step, trainer):
+            trainer.lr *= 1.01
+            trainer.lr_scale *= 5
+
+        return acting_at(range(3, 1000, interval), callback)
+
+    acts = [{"name": "test_engine_bursts", "params": {"interval": n}} for n in (10, 1)]
+    for own in ([acts[0]], [acts[0], *CALLBACKS["cosine"]], [*CALLBACKS["cosine"], acts[1]]):
+        assert_same(*both({"callbacks": own, "max_steps": 100}))
 
 
 def test_a_users_callback_that_declares_its_steps_may_change_the_weights():
@@ -319,6 +363,15 @@ def test_divergence_is_found_at_the_same_step(lr, dtype, batch_size):
     assert ours["step"].tolist() == theirs["step"].tolist()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_under_a_schedule_is_found_at_the_same_step(dtype):
+    acts = [{"name": "lr_cyclic", "params": {"period": 100, "max_factor": 200.0}}]
+    training = {"lr": 0.02, "batch_size": 7}
+    (ours, _), (theirs, _) = both({"callbacks": acts, "training": training, "dtype": dtype, "max_steps": 300})
+    assert 5 < theirs.diverged_at < 50  # while the rate rises
+    assert ours.diverged_at == theirs.diverged_at
+
+
 @pytest.mark.parametrize("name", ["full batch", "seven samples", "one sample", "bias", "adam"])
 def test_float32_is_as_close_to_float64_as_autograds_is(name):
     """Rounding is chance: over ten seeds, the mean distance of the weights from those of a float64 run."""
@@ -407,6 +460,33 @@ def test_members_whose_callbacks_part_them_go_as_they_would_alone():
         assert records[m] == run_all([c])[0][0]
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize("width", [12, 70])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_members_with_schedules_go_as_they_would_alone(dtype, width, optimizer):
+    """Some share a schedule, some have their own, one is asked at every step: how stretches are cut changes nothing."""
+    acts = [
+        [],
+        CALLBACKS["cosine"],
+        CALLBACKS["cosine"],
+        CALLBACKS["all"],
+        CALLBACKS["cyclic"],
+        [*CALLBACKS["cosine"], *CALLBACKS["decay"], {"name": "stop_at_loss", "params": {"target": 0.5}}],
+        CALLBACKS["kicks"],
+        [{"name": "stop_at_gradient", "params": {"norm": 1.0}}],
+        [*CALLBACKS["noise"], *CALLBACKS["warmup"]],
+    ]
+    training = {"batch_size": 10, "optimizer": optimizer}
+    configs = members(len(acts), dtype=dtype, model={"hidden_dim": width}, training=training, max_steps=150)
+    for c, own in zip(configs, acts, strict=True):
+        c.callbacks = resolve({"callbacks": own}, SingleConfig).callbacks
+    records, weights = run_all(configs)
+    for m, c in enumerate(configs):
+        alone, own = run_all([c])
+        assert records[m] == alone[0]
+        assert all(np.array_equal(w[m], o[0]) for w, o in zip(weights, own, strict=True))
+
+
 def test_curves_are_the_records_as_arrays():
     configs = members(5)
     configs[2].training.lr = 1e5
@@ -468,6 +548,14 @@ def test_weights_and_data_of_ones_own():
             np.testing.assert_allclose(ensemble.curves()[name][m], expected[name][::10], rtol=1e-10)
         for w, e in zip(weights, model.weights, strict=True):
             np.testing.assert_allclose(w[m], e.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_an_ensemble_is_recorded_at_steps_of_ones_own():
+    start = [np.random.default_rng(0).standard_normal((3, 2, 4))]
+    sets = Dataset.from_arrays(np.eye(4), np.ones((4, 2)), dtype=torch.float64)
+    full, some = (train_ensemble(start, sets, max_steps=9, evaluate_at=at).curves() for at in (None, np.array([7, 2])))
+    assert some["step"].tolist() == [0, 2, 7, 9]
+    assert np.array_equal(some["train_loss"], full["train_loss"][:, [0, 2, 7, 9]])
 
 
 @pytest.mark.parametrize(

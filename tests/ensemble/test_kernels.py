@@ -282,6 +282,22 @@ def test_digits_do_not_depend_on_company_order_threads_or_cuts(widths, dtype, ru
             assert np.array_equal(others, losses[:, :, list(members)])
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("widths", [SMALL, LARGE], ids=str)
+def test_rates_of_every_update_are_those_of_updates_one_by_one(widths, dtype, rule):
+    problem = make_problem(widths, 7, 12, members=5)
+    rates = np.random.default_rng(1).uniform(0, 0.002, (12, 5))
+    data, who = Data(problem.inputs, problem.targets, dtype, False), np.arange(5)
+    together, apart = (State(problem.weights, None, dtype, RULES[rule]) for _ in range(2))
+    together.train(data, 0 * who, who, problem.order, problem.size, 12, rates)
+    for s in range(12):
+        cut = problem.order[:, s : s + 1], problem.size[s : s + 1]
+        apart.train(data, 0 * who, who, *cut, 1, rates[s])
+    assert np.array_equal(everything(together), everything(apart))
+    assert not np.array_equal(everything(together), everything(problem.train(RULES[rule], dtype)[0]))
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     data=st.data(),
