@@ -125,6 +125,11 @@ def hessian_eigenvalues(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tenso
     return as_tensor(curvature.hessian_spectrum(layers, sigma, sigma_yx))
 
 
+def largest_eigenvalue(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor) -> Float64[Tensor, "*R"]:
+    """Largest eigenvalue of the Hessian."""
+    return as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, 1))[..., 0]
+
+
 def gauss_newton_eigenvalues(layers: list[np.ndarray], sigma: Tensor) -> Float64[Tensor, "*R k"]:
     """The largest eigenvalues of the Gauss-Newton matrix, largest first; all others are zero."""
     return as_tensor(gauss_newton_spectrum(layers, sigma))
@@ -239,7 +244,7 @@ MODEL_QUANTITIES: dict[str, Callable[..., Any]] = {
     for f in (
         weight_squares, bias_squares, gradient_squares, end_to_end, weights, gradients, partial_products,
         end_to_end_values, end_to_end_modes, test_predictions, layers, start_layers, sigma, sigma_yx,
-        hessian_eigenvalues, gauss_newton_eigenvalues, sample_gradients,
+        hessian_eigenvalues, largest_eigenvalue, gauss_newton_eigenvalues, sample_gradients,
     )
 }  # fmt: skip
 """Of one model. A metric of a pair receives them as `weights_a`, `weights_b` and so on."""
@@ -253,9 +258,10 @@ CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
 }  # fmt: skip
 """Of the data: the same at every record, and for all runs on the same data."""
 
-GIVEN = ("model", "data", "start", "batch_size", *CONSTANTS)
+GIVEN = ("model", "data", "start", "batch_size", "lr", *CONSTANTS)
 """What a quantity or a metric of one model may name beside other quantities: `start` holds the initial weights and
-biases as a model does; `batch_size` counts the samples of the step's batch; `data` is a `MetricData`."""
+biases as a model does; `batch_size` counts the samples of the step's batch; `lr` is the learning rate; `data` is a
+`MetricData`."""
 
 PAIR_QUANTITIES: dict[str, Callable[..., Any]] = {f.__name__: f for f in (difference_squares, inner_products)}
 """Of two models of equal shapes."""

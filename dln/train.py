@@ -150,7 +150,8 @@ class Trainer:
         """Return what metrics may name at this step."""
         data = MetricData.of(self.inputs, self.targets, self.criterion, self.dataset)
         size = torch.tensor(len(self.inputs), dtype=torch.float64)
-        given = {"model": self.model, "data": data, "start": self.start, "batch_size": size}
+        lr = torch.tensor(self.lr * self.lr_scale, dtype=torch.float64)
+        given = {"model": self.model, "data": data, "start": self.start, "batch_size": size, "lr": lr}
         return Supply(given | self.constants)
 
     def add_callback(self, callback: Callback) -> None:

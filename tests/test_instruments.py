@@ -161,7 +161,8 @@ def test_curvature_is_that_of_the_training_loss(bias):
     scale = np.abs(expected).max()
     np.testing.assert_allclose(spectrum, expected, atol=1e-12 * scale)
     np.testing.assert_allclose(value("sharpness", model), expected[0])
-    np.testing.assert_allclose(value("sharpness", model, top=3), expected[:3])
+    np.testing.assert_allclose(value("top_eigenvalues", model, top=3), expected[:3])
+    np.testing.assert_allclose(value("stability", model), BATCH / 100 / 2 * expected[0])
     np.testing.assert_allclose(value("hessian_trace", model), expected.sum())
     assert value("saddle_index", model) == (expected < -1e-10 * scale).sum()
 
@@ -296,3 +297,19 @@ def test_a_word_stands_for_all_metrics_that_cost_at_most_so_much():
     assert set(names["cheap"]) < set(names["moderate"]) < set(names["heavy"])
     mixed = dln.run_experiment({**run, "metrics": ["cheap", {"name": "singular_values", "params": {"top": 1}}]})
     assert mixed["singular_values"].shape == (3, 1)
+
+
+def test_stability_follows_the_schedule_of_the_learning_rate():
+    callbacks = [
+        {"name": "lr_cosine", "params": {"steps": 40}},
+        {"name": "lr_decay", "params": {"factor": 0.5, "interval": 30}},
+    ]
+    stop = {"name": "stop_at_loss", "params": {"target": 0.0}}
+    run = {"max_steps": 40, "evaluate_every": 7, "dtype": "float64", "model": {"hidden_dim": 4}}
+    run |= {"metrics": ["sharpness", "stability"], "callbacks": [*callbacks, stop], "events": ["edge_of_stability"]}
+    for engine in ("compiled", "autograd"):
+        history = dln.run_experiment({**run, "engine": engine})
+        step = history["step"]
+        lr = 0.0005 * (1 + np.cos(np.pi * step / 40)) / 2 * 0.5 ** (step // 30)
+        np.testing.assert_allclose(history["stability"], lr / 2 * history["sharpness"], rtol=1e-12, atol=1e-18)
+        assert history.events["edge_of_stability"] is None

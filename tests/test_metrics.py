@@ -62,7 +62,9 @@ def supply(model, start=None, lead=()):
         name: Later(lambda c=c: c.find()[0].expand((*lead, *c.find()[0].shape)))
         for name, c in constants([DATA]).items()
     }
-    return Supply({"model": model, "data": data, "start": start or start_of(model), "batch_size": size, **given})
+    return Supply(
+        {"model": model, "data": data, "start": start or start_of(model), "batch_size": size, "lr": size / 100, **given}
+    )
 
 
 def supplied(*models, **more):

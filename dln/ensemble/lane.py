@@ -54,10 +54,12 @@ class Kept:
     draw: Draw
     offsets: Sequence[int]
     """Which batch of the draw is each record's [T]."""
+    lr: Float64[np.ndarray, "T r"]
+    """Learning rates."""
 
     def part(self, records: slice) -> Kept:
         """Return some of the records."""
-        return replace(self, weights=self.weights[records], offsets=self.offsets[records])
+        return replace(self, weights=self.weights[records], offsets=self.offsets[records], lr=self.lr[records])
 
     def unpacked(self) -> list[np.ndarray]:
         """Return the weights of all layers and then, if there are any, the biases, each [T, r, ...]."""
@@ -188,12 +190,14 @@ class Lane:
         everything = []
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
         lr = self._rates(updates)
+        recorded = self.scheduled(np.asarray(records, np.int64)) if keep else np.zeros(shape)
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.snapshot() if updates else None
             kept = group.state.blank(len(records)) if keep else None
             found = self._train(group.state, group.members, draw, updates, lr, records, kept)
             if kept is not None:
-                everything.append(Kept(group.members, group.state.layout, kept, draw, records))
+                rates = recorded[:, group.members]
+                everything.append(Kept(group.members, group.state.layout, kept, draw, records, rates))
             losses[:, group.members], tests[:, group.members] = found
             if before is not None or len(records):
                 self._find_divergence(group, before, draw, updates, lr, found[0])
@@ -257,28 +261,25 @@ class Lane:
         self._found = {}
 
     def _rates(self, updates: int) -> Float64[np.ndarray, "s R"]:
-        """Return the learning rates of the next updates, or of one where all are the same.
+        """Return the learning rates of the next updates, or of one where all are the same; 0 keeps the weights."""
+        constant = (self.lr_scale == 1).all() and not any(hasattr(c, "lr_scale") for own in self.callbacks for c in own)
+        steps = 1 if constant or updates < 2 else updates
+        return np.where(self.moving, self.scheduled(np.arange(steps)), 0.0)
 
-        A stopped member keeps its weights. Schedules have acted on the first step already, as callbacks.
-        """
-        first = np.where(self.moving, self.lr * self.lr_scale, 0.0)
-        if updates < 2:
-            return first[None]
+    def scheduled(self, offsets: Int[np.ndarray, " s"]) -> Float64[np.ndarray, "s R"]:
+        """Return every member's learning rate so many steps from now; schedules have acted on this step already."""
         alike: dict[tuple[Any, ...], list[int]] = {}
         for m, callbacks in enumerate(self.callbacks):
             alike.setdefault(tuple(c.lr_scale for c in callbacks if hasattr(c, "lr_scale")), []).append(m)  # type: ignore[attr-defined]
-        if list(alike) == [()] and (self.lr_scale == 1).all():
-            return first[None]
-        rates = np.tile(np.where(self.moving, self.lr, 0.0)[:, None], (1, updates))
-        rates[:, 0] = first
-        steps = np.arange(self.step + 1, self.step + updates)
+        scale = np.ones((len(offsets), len(self)))
         with np.errstate(over="ignore", invalid="ignore"):  # rates without bound make a member diverge
             for schedules, members in alike.items():
-                scale = np.ones(len(steps))
+                of_all = np.ones(len(offsets))
                 for schedule in schedules:
-                    scale *= schedule(steps)
-                rates[members, 1:] *= scale
-        return rates.T
+                    of_all *= schedule(self.step + offsets)
+                scale[:, members] = of_all[:, None]
+            scale[offsets == 0] = self.lr_scale
+            return self.lr * scale
 
     def _train(
         self,

@@ -128,6 +128,11 @@ class Sight:
         return torch.from_numpy(np.where(merged == 0, full, merged).astype(np.float64))
 
     @cached_property
+    def lr(self) -> Float64[Tensor, "T R"]:
+        """Every member's learning rate at every record."""
+        return torch.from_numpy(np.ascontiguousarray(self._merged([k.lr for k in self.kept])))
+
+    @cached_property
     def batches(self) -> tuple[Float64[np.ndarray, "T R B n"], Float64[np.ndarray, "T R B out"]]:
         """Every member's batch at every record as `batch_samples` gives it, shorter ones filled up with zeros."""
         samples = [[batch_samples(k.draw.at(offset)) for offset in k.offsets] for k in self.kept]
@@ -148,7 +153,7 @@ class Sight:
         """Return what there is of some members at all records, [T, R, ...], for metrics that need no weights."""
         found = {name: values[:, members] for name, values in self.quantities.items()}
         constant = {name: Later(lambda c=c: c.find()[members]) for name, c in self.given.items()}
-        return Supply({**found, **constant, "batch_size": self.batch_size[:, members]})
+        return Supply({**found, **constant, "batch_size": self.batch_size[:, members], "lr": self.lr[:, members]})
 
     def blocks(self, members: np.ndarray, cut: int, gradients: bool) -> Iterator[Supply]:
         """Yield what there is of some members, record by record, in blocks [cut, ...]; what is not finite is zero."""
@@ -161,7 +166,8 @@ class Sight:
             model = self._view(t, m)
             if gradients:
                 add_gradients(model, *(samples[t, m] for samples in self.batches))
-            yield Supply({**found, **constant, "model": model, "start": start, "batch_size": self.batch_size[t, m]})
+            own = {"model": model, "start": start, "batch_size": self.batch_size[t, m], "lr": self.lr[t, m]}
+            yield Supply({**found, **constant, **own})
 
     def _view(self, t: np.ndarray, m: np.ndarray) -> View:
         lost = np.logical_not(self.finite[t, m])
@@ -183,7 +189,8 @@ class Sight:
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
                 constant = {name: Later(lambda c=c, m=m: c.find()[m]) for name, c in self.given.items()}
                 own = {"model": solo_model(view, place), "start": solo_model(starts, place)}
-                own |= {"data": member_data(sets, draw, place), "batch_size": self.batch_size[0, m]}
+                own |= {"data": member_data(sets, draw, place)}
+                own |= {"batch_size": self.batch_size[0, m], "lr": self.lr[0, m]}
                 supplies[m] = Supply({**constant, **own})
         return supplies
 

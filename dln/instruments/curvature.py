@@ -31,12 +31,21 @@ def hessian_trace(layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
 
 
 @model_metric("sharpness", cost="heavy", loss="mse", batched=True)
-def sharpness(
-    layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int | None = None
-) -> Float64[Tensor, "*R"] | Float64[Tensor, "*R top"]:
-    """Largest eigenvalue of the Hessian, a list of the `top` largest if given; gradient descent needs lr < 2 / it."""
-    values = as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, top or 1))
-    return values if top else values[..., 0]
+def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
+    """Largest eigenvalue of the Hessian; gradient descent is stable below 2 / lr."""
+    return largest_eigenvalue
+
+
+@model_metric("stability", cost="heavy", loss="mse", batched=True)
+def stability(largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
+    """Sharpness times lr / 2, lr the learning rate of the step: 1 is the edge of stability (arXiv 2103.00065)."""
+    return lr / 2 * largest_eigenvalue
+
+
+@model_metric("top_eigenvalues", cost="heavy", loss="mse", batched=True)
+def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int = 10) -> Float64[Tensor, "*R top"]:
+    """The `top` largest eigenvalues of the Hessian, of large networks without the matrix."""
+    return as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, top))
 
 
 @model_metric("hessian_spectrum", cost="heavy", loss="mse", batched=True)
