@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from dln.config import ComparativeConfig, MetricConfig, SingleConfig
     from dln.data import Dataset, linear_teacher
     from dln.ensemble.engine import train_ensemble
+    from dln.events import event
     from dln.experiment import run_experiment, run_experiments
     from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
+    from dln.gap import loss_gap
     from dln.history import History
     from dln.initial import register_init
     from dln.inputs import register_inputs
@@ -41,6 +43,8 @@ _HOME = {
     "merge_sweeps": "frames",
     "scan_sweep": "frames",
     "to_xarray": "frames",
+    "event": "events",
+    "loss_gap": "gap",
     "model_metric": "metrics",
     "register_callback": "callbacks",
     "register_inputs": "inputs",
@@ -61,9 +65,11 @@ __all__ = [
     "SingleConfig",
     "Trainer",
     "comparative_metric",
+    "event",
     "linear_teacher",
     "load_run",
     "load_sweep",
+    "loss_gap",
     "merge_sweeps",
     "model_metric",
     "register_callback",

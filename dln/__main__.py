@@ -1,4 +1,4 @@
-"""`python -m dln show DIR`: a table of a sweep's final values; `python -m dln merge A B -o C`: one sweep of several."""
+"""`python -m dln show DIR`: a table of a sweep; `merge A B -o C`: one sweep of several; `describe`: what names mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dln.errors import DlnError
 
 def main(argv: list[str] | None = None) -> None:
     """Run one of the commands; an error is one line, exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m dln", description="Look at the results of sweeps.")
+    parser = argparse.ArgumentParser(prog="python -m dln", description="Sweeps, and what configs can name.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="a table of the final values, grouped by the keys swept over")
     show.add_argument("directory", help="the directory of a sweep")
@@ -19,12 +19,18 @@ def main(argv: list[str] | None = None) -> None:
     merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
     merge.add_argument("-o", "--out", required=True, help="the new directory")
     merge.add_argument("--keep", choices=("first", "last"), default="first", help="which counts of a run in several")
+    told = commands.add_parser("describe", help="what metrics, events, callbacks, teachers, ... mean and take")
+    told.add_argument("names", nargs="*", help="which; all if none are named")
     options = parser.parse_args(argv)
     from dln.frames import merge_sweeps
     from dln.show import print_table
 
     try:
-        if options.command == "show":
+        if options.command == "describe":
+            from dln.guide import describe
+
+            print(describe(options.names))
+        elif options.command == "show":
             print_table(options.directory, options.columns)
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 import shutil
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING
 
-from dln.config import CONFIGS, ComparativeConfig, Schema, fields, folder
+from dln.config import CONFIGS, ComparativeConfig, Schema, SingleConfig, fields, folder
+from dln.errors import ConfigError, suggestion
 from dln.registry import Entry, Registry, import_extensions
 
 
@@ -51,11 +53,40 @@ def _keys(schema: Schema, width: int) -> Iterator[str]:
 
 
 def _registered(schema: Schema, width: int) -> Iterator[str]:
+    """Yield what is registered: the names of ours, which `python -m dln describe` explains, and all of a user's."""
     yield ""
+    yield "Names, explained by: python -m dln describe [NAME ...]"
     for title, registry in registries(schema):
-        yield title
+        ours = [entry.name for entry in registry if entry.function.__module__.startswith("dln.")]
+        yield from textwrap.wrap(f"{title}: {', '.join(ours)}", width, subsequent_indent="  ", break_on_hyphens=False)
         for entry in registry:
-            yield _cut(f"  {f'{entry.name}({entry.usage})':<44} {entry.description}", width)
+            if entry.name not in ours:
+                yield _cut(_explained(entry), width)
+
+
+def describe(words: Sequence[str]) -> str:
+    """Return what there is to say of registered names, or of all: parameters, and the first line of the docstring.
+
+    Raises:
+        ConfigError: Nothing is registered under a name.
+    """
+    found = {title: registry for schema in (SingleConfig, ComparativeConfig) for title, registry in registries(schema)}
+    known = [entry.name for registry in found.values() for entry in registry]
+    for word in words:
+        if word not in known:
+            raise ConfigError(f"nothing is called {word!r}; {suggestion(word, known)}")
+    lines, told = [], []
+    for title, registry in found.items():
+        entries = [entry for entry in registry if not words or entry.name in words]
+        if entries and registry not in told:
+            lines += [title, *map(_explained, entries), ""]
+            told.append(registry)
+    return "\n".join(lines).rstrip()
+
+
+def _explained(entry: Entry) -> str:
+    cost = f" [{entry.marks['cost']}]" if "cost" in entry.marks else ""
+    return f"  {f'{entry.name}({entry.usage})':<44} {entry.description}{cost}"
 
 
 def registries(schema: Schema) -> list[tuple[str, Registry]]:

@@ -17,6 +17,7 @@ from torch.nn import Module
 from dln.callbacks import register_callback
 from dln.data import register_matrix
 from dln.inputs import register_inputs
+from dln.events import event
 from dln.initial import register_init
 from dln.metrics import comparative_metric, model_metric
 from dln.train import Trainer
@@ -50,6 +51,11 @@ def my_init(shapes: list[tuple[int, int]], rngs: list[Generator], size: float = 
     return [size * rng.standard_normal(shape) for shape, rng in zip(shapes, rngs)]
 
 
+@event("half_way", of=["test_loss"])
+def half_way(step, test_loss, fraction: float = 0.5):
+    return step[test_loss <= fraction * test_loss[0]].min(initial=step[-1])
+
+
 @register_callback("my_callback")
 def my_callback(param1: int, param2: float):
     def callback(step: int, trainer: Trainer) -> None:
@@ -65,6 +71,13 @@ def my_lab(tmp_path, monkeypatch):
     (tmp_path / "my_lab_examples.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.syspath_prepend(tmp_path)
     return "extensions=[my_lab_examples]"
+
+
+def test_an_event(my_lab):
+    history = run_experiment([my_lab, "max_steps=200", "training.lr=0.01", "events=[half_way]"])
+    loss, at = history["test_loss"], int(history.events["half_way"])
+    assert 0 < at < 200
+    assert loss[at] <= loss[0] / 2 < loss[at - 1]
 
 
 def test_a_metric_and_a_comparative_metric(my_lab):

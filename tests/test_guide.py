@@ -1,11 +1,13 @@
 """Help and README tables are what the registries say, and cannot drift."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from dln.__main__ import main
 from dln.config import ComparativeConfig, SingleConfig, fields
-from dln.guide import help_text, markdown_table, registries
+from dln.guide import describe, help_text, markdown_table, registries
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -32,7 +34,21 @@ def test_help_names_every_key_and_every_registered_name(schema):
     keys = [key for key, _ in fields(schema) if key.partition(".")[0] not in lanes]
     assert all(f"  {key}=" in text for key in keys)
     for _, registry in registries(schema):
-        assert all(f"  {name}(" in text for name in registry.names())
+        assert all(re.search(rf"[ (]{name}\b", text) for name in registry.names())
+
+
+def test_what_a_name_means_can_be_asked_for(capsys):
+    everything = describe([])
+    for schema in (SingleConfig, ComparativeConfig):
+        for _, registry in registries(schema):
+            assert all(f"  {entry.name}({entry.usage})" in everything for entry in registry)
+    main(["describe", "sharpness", "lr_cosine"])
+    told = capsys.readouterr().out
+    assert told.count("\n") == 5
+    assert "[heavy]" in told
+    with pytest.raises(SystemExit):
+        main(["describe", "sharpnes"])
+    assert "did you mean 'sharpness'" in capsys.readouterr().err
 
 
 def test_every_registered_function_and_every_key_is_explained():
