@@ -93,7 +93,8 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
         for place, row in zip(zip(*places, strict=True), rows, strict=True):
             values[(*place, slice(len(row)), ...) if inner else place] = row
         more = [f"{name}_{i}" for i in range(len(inner) - 1)]
-        variables[name] = ([*keys, *(["record", *more] if inner else [])], values)
+        first = "record" if inner and (column.list.len() == frame["step"].list.len()).all() else f"{name}_list"
+        variables[name] = ([*keys, *([first, *more] if inner else [])], values)
     coordinates = {key: [None if v is None else v for v in values] for key, values in axes.items()}
     return xr.Dataset(variables, coordinates)
 

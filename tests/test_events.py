@@ -9,6 +9,7 @@ import dln
 from dln.errors import ConfigError, ExtensionError
 from dln.events import EVENTS, edge_of_stability, event, first_reach, mode_escapes, mode_order, plateaus
 from dln.frames import load_sweep
+from dln.show import final_values
 from dln.store import load_run
 from dln.sweep import run_sweep
 from tests.test_sweep import plan_of
@@ -90,6 +91,7 @@ def test_both_lanes_of_a_comparison_have_their_own():
 
 
 def test_a_sweep_keeps_the_events_of_every_run(tmp_path):
+    pytest.importorskip("xarray")
     overrides = ["max_steps=400", "evaluate_every=20", "metrics=[mode_strengths]", "events=[mode_escapes,plateaus]"]
     plan = plan_of(*overrides, "training.lr=0.005,0.01,50", "data.data_seed=0,1")
     run_sweep(plan, tmp_path)
@@ -100,6 +102,10 @@ def test_a_sweep_keeps_the_events_of_every_run(tmp_path):
         for name, value in events.items():
             assert rows[plan.identity(cell)][name] == value
     assert load_run(tmp_path / "0").events == dln.run_experiment(plan.config(0)).events
+    data = dln.to_xarray(load_sweep(tmp_path))
+    assert data["mode_escapes"].dims == ("data.data_seed", "training.lr", "mode_escapes_list")
+    assert data["mode_strengths"].dims[:3] == ("data.data_seed", "training.lr", "record")
+    assert final_values(tmp_path)["diverged"].to_list() == [0, 0, 2]
 
 
 def test_what_an_event_needs_is_asked_for_before_the_run():

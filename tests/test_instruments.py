@@ -313,3 +313,52 @@ def test_stability_follows_the_schedule_of_the_learning_rate():
         lr = 0.0005 * (1 + np.cos(np.pi * step / 40)) / 2 * 0.5 ** (step // 30)
         np.testing.assert_allclose(history["stability"], lr / 2 * history["sharpness"], rtol=1e-12, atol=1e-18)
         assert history.events["edge_of_stability"] is None
+
+
+# --- all of them, under both engines, alone and in company
+
+SMALL = {"max_steps": 60, "evaluate_every": 20, "dtype": "float64", "training": {"batch_size": 7}}
+SETTINGS = {
+    "plain": {"model": {"hidden_dim": 8}},
+    "bias": {"model": {"hidden_dim": [4, 6], "num_hidden": 2, "bias": True}},
+    "online": {"data": {"online": True, "inputs": "power_law", "noise_std": 0.3}, "model": {"hidden_dim": 4}},
+    "switch": {"callbacks": [{"name": "switch_batch_size", "params": {"step": 30, "batch_size": None}}]},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_both_engines_measure_the_same(name):
+    run = {**SMALL, **SETTINGS[name], "metrics": "heavy"}
+    run.setdefault("model", {"hidden_dim": 5})
+    ours, truth = (dln.run_experiment({**run, "engine": engine}) for engine in ("compiled", "autograd"))
+    assert ours.names == truth.names
+    assert len(ours.names) > 30
+    for column in truth.names:
+        scale = np.abs(truth[column][np.isfinite(truth[column])]).max(initial=1.0)
+        np.testing.assert_allclose(ours[column], truth[column], rtol=1e-8, atol=1e-11 * scale, err_msg=column)
+
+
+def test_both_engines_measure_pairs_alike():
+    shared = {"model": {"hidden_dim": 5}, "training": {"batch_size": 7}}
+    run = {"max_steps": 40, "evaluate_every": 10, "dtype": "float64", "shared": shared, "comparative_metrics": "heavy"}
+    for other in ({"training_b": {"model_seed": 1, "batch_size": 10}}, {"model_b": {"hidden_dim": 4, "num_hidden": 1}}):
+        ours, truth = (dln.run_experiment({**run, **other, "engine": engine}) for engine in ("compiled", "autograd"))
+        assert ours.names == truth.names
+        for column in truth.names:
+            np.testing.assert_allclose(ours[column], truth[column], rtol=1e-8, atol=1e-10, err_msg=column)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_is_measured_of_a_run_does_not_depend_on_its_company(name):
+    run = {**SMALL, **SETTINGS[name], "metrics": "heavy", "dtype": "float32"}
+    run.setdefault("model", {"hidden_dim": 5})
+    data = run.get("data", {})
+    several = [
+        {**run, "data": {**data, "data_seed": seed % 3}, "training": {"batch_size": 7, "model_seed": seed}}
+        for seed in range(20)
+    ]
+    together = dln.run_experiments(several)
+    for seed in (0, 7, 19):
+        alone = dln.run_experiment(several[seed])
+        for column in alone.names:
+            np.testing.assert_array_equal(together[seed][column], alone[column], err_msg=column)

@@ -183,16 +183,19 @@ class Sight:
         for k in self.kept:
             view, draw = View.of([a[0] for a in k.unpacked()], self.depth), k.draw.at(k.offsets[0])
             add_gradients(view, *batch_samples(draw))
-            starts = View.of([a[k.members] for a in self.lane.start], self.depth)
             for place in np.flatnonzero(self.finite[0, k.members]).tolist():
                 m = int(k.members[place])
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
                 constant = {name: Later(lambda c=c, m=m: c.find()[m]) for name, c in self.given.items()}
-                own = {"model": solo_model(view, place), "start": solo_model(starts, place)}
+                own = {"model": solo_model(view, place), "start": Later(functools.partial(self._start, m))}
                 own |= {"data": member_data(sets, draw, place)}
                 own |= {"batch_size": self.batch_size[0, m], "lr": self.lr[0, m]}
                 supplies[m] = Supply({**constant, **own})
         return supplies
+
+    def _start(self, member: int) -> DeepLinearNetwork:
+        """Return what a member started from."""
+        return solo_model(View.of([a[member : member + 1] for a in self.lane.start], self.depth), 0)
 
     def _merged(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Put what was found of every group [T, r, ...] in the order of the members."""
