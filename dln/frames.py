@@ -77,10 +77,17 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
         import xarray as xr
     except ModuleNotFoundError:
         raise DlnError("to_xarray() needs xarray: pip install xarray") from None
+    import polars as pl
+
     keys = swept_keys(frame)
     axes = {key: frame[key].unique(maintain_order=True).sort(nulls_last=True).to_list() for key in keys}
     places = tuple(np.array([values.index(v) for v in frame[key].to_list()]) for key, values in axes.items())
     sizes = [len(values) for values in axes.values()]
+    lists = [name for name in frame.columns if name not in (RUN, *keys) and frame[name].dtype.is_nested()]
+    longest = max(
+        (frame[name].list.len().fill_null(0).to_numpy() for name in lists), key=lambda n: n.sum(), default=None
+    )
+    curves = {name for name in lists if (frame[name].list.len() == pl.Series(longest)).all()}  # others are of events
     variables = {}
     for name in frame.columns:
         if name == RUN or name in keys:
@@ -93,7 +100,7 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
         for place, row in zip(zip(*places, strict=True), rows, strict=True):
             values[(*place, slice(len(row)), ...) if inner else place] = row
         more = [f"{name}_{i}" for i in range(len(inner) - 1)]
-        first = "record" if inner and (column.list.len() == frame["step"].list.len()).all() else f"{name}_list"
+        first = "record" if name in curves else f"{name}_list"
         variables[name] = ([*keys, *([first, *more] if inner else [])], values)
     coordinates = {key: [None if v is None else v for v in values] for key, values in axes.items()}
     return xr.Dataset(variables, coordinates)

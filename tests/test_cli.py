@@ -25,7 +25,7 @@ from dln.store import load_run
 from dln.teachers import MATRICES
 
 ROOT = Path(__file__).resolve().parents[1]
-SCREENFUL = 75
+SCREENFUL = 85
 LONG = "max_steps=200000"  # minutes
 
 EXTENSION = '''
@@ -145,12 +145,12 @@ def test_a_users_code_that_raises_is_named_with_its_step(overrides, named, marke
 
 def test_user_trace_starts_in_the_users_code():
     entry = MODEL_METRICS.get("balancedness")
-    with pytest.raises(AttributeError) as caught:
+    with pytest.raises(TypeError) as caught:
         entry(None)
     shown = "".join(user_trace(caught.value))
     assert "in balancedness" in shown
     assert "registry.py" not in shown
-    assert "AttributeError" in shown
+    assert "TypeError" in shown
 
 
 # --- runs that end otherwise ------------------------------------------------------------------------------------------
