@@ -15,9 +15,13 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: pytest's workers share the cores as it is
 
+import hypothesis
 import pytest
 
 from dln import run_experiment
+
+hypothesis.settings.register_profile("quick", max_examples=25)  # --hypothesis-profile=default tries more
+hypothesis.settings.load_profile("quick")
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
