@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: pytest's workers share the cores as it is
+for library in ("OPENBLAS", "OMP"):  # before numpy and torch: pytest's workers share the cores as it is
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
