@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dln.callbacks import Callback
@@ -10,7 +10,7 @@ from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
 from dln.metrics import COMPARATIVE_METRICS, build_metrics
-from dln.quantities import PairSupply
+from dln.quantities import PairSupply, Supply
 from dln.train import OnRecord, Trainer, naming
 
 
@@ -86,19 +86,19 @@ class ComparativeTrainer:
 
     def _record(self, on_record: OnRecord | None) -> None:
         record: Record = {"step": self.step}
-        for suffix, lane in self.lanes.items():
-            if lane.diverged_at is None:
-                record |= lane.measure(suffix)
-        record |= self._compare()
+        supplies = {suffix: lane.supply() for suffix, lane in self.lanes.items() if lane.diverged_at is None}
+        for suffix, supply in supplies.items():
+            record |= self.lanes[suffix].measure(suffix, supply)
+        record |= self._compare(supplies)
         self.history.records.append(record)
         if on_record is not None:
             on_record(record)
 
-    def _compare(self) -> dict[str, Any]:
+    def _compare(self, supplies: Mapping[str, Supply]) -> dict[str, Any]:
         """Values of the comparative metrics; none once a lane has diverged."""
         values: dict[str, Any] = {}
-        if len(self._alive()) == len(self.lanes):
-            supply = PairSupply(self.lanes["_a"].supply(), self.lanes["_b"].supply())
+        if len(supplies) == len(self.lanes):
+            supply = PairSupply(supplies["_a"], supplies["_b"])
             for metric in self.metrics:
                 with naming(f"comparative metric {metric.label!r}", self.step):
                     values |= metric.columns(metric(supply))

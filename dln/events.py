@@ -80,10 +80,10 @@ def plateaus(
     edges = np.flatnonzero(np.diff(np.concatenate([[0], slow, [0]])))
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         if step[last] - step[first] >= shortest * (step[-1] - step[0]):
+            area = np.trapezoid(loss[first : last + 1], step[first : last + 1])
             found["begin"].append(float(step[first]))
             found["end"].append(float(step[last]))
-            found["level"].append(float(np.trapezoid(loss[first : last + 1], step[first : last + 1])))
-            found["level"][-1] /= step[last] - step[first]
+            found["level"].append(float(area / (step[last] - step[first])))
     return found
 
 
@@ -157,7 +157,7 @@ def find_events(
         parts = {f"{config.name}{suffix}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else None
         for name, part in (parts or {f"{config.name}{suffix}": value}).items():
             array = np.asarray(part, dtype=np.float64)
-            found[name] = [None if np.isnan(x) else x for x in array.tolist()] if array.ndim else float(array)
-            if array.ndim == 0 and np.isnan(array):
-                found[name] = None
+            values = array.astype(object)
+            values[np.isnan(array)] = None
+            found[name] = values.tolist()
     return found

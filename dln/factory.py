@@ -58,7 +58,6 @@ def build(
         checkpoints: Where to save weights, if the config says that they are saved.
     """
     import_extensions(config.extensions)
-    _check_events(config, dataset)
     reason = autograd_reason(config)
     if reason is None:
         from dln.ensemble.engine import SoloRun
@@ -101,11 +100,9 @@ def build_trainer(
     config: ExperimentConfig, dataset: Dataset | None = None, checkpoints: Path | None = None
 ) -> Trainer | ComparativeTrainer:
     """Return the autograd engine's trainer, or pair of trainers, for a config."""
+    _check_events(config, dataset)
     dtype, device = getattr(torch, config.dtype), select_device(config.device)
-    first: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")
-    if dataset is None:
-        dataset = build_dataset(config.data, first.in_dim, first.out_dim)
-    dataset = dataset.to(dtype, device)
+    dataset = (dataset or dataset_of(config)).to(dtype, device)
 
     def lane(suffix: str) -> Trainer:
         training: TrainingConfig = getattr(config, f"training{suffix}")
@@ -149,12 +146,12 @@ def build_ensemble(
     from dln.ensemble.lane import Lane
 
     first = configs[0]
+    _check_events(first, dataset)
     dtype = getattr(torch, first.dtype)
     datasets: dict[str, Dataset] = {} if dataset is None else {"": dataset.to(dtype, "cpu")}
     for config in configs if dataset is None else ():
         if repr(config.data) not in datasets:
-            model: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")
-            datasets[repr(config.data)] = build_dataset(config.data, model.in_dim, model.out_dim).to(dtype, "cpu")
+            datasets[repr(config.data)] = dataset_of(config).to(dtype, "cpu")
     places = {key: place for place, key in enumerate(datasets)}
 
     def lane(suffix: str, configs: Sequence[ExperimentConfig], folders: Sequence[Path | None]) -> Lane:
@@ -270,8 +267,7 @@ def find_events_of(
     """
     if not config.events or "step" not in columns:
         return {}
-    model: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")
-    data = dataset or build_dataset(config.data, model.in_dim, model.out_dim)
+    data = dataset or dataset_of(config)
     lanes = [find_events(config.events, columns, data, suffix) for suffix in suffixes(config)]
     return {name: value for lane in lanes for name, value in lane.items()}
 
@@ -292,6 +288,12 @@ def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
 def suffixes(config: ExperimentConfig) -> tuple[str, ...]:
     """Return the suffixes of a config's lanes: their sections and columns end in them."""
     return ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",)
+
+
+def dataset_of(config: ExperimentConfig) -> Dataset:
+    """Return the data that a run learns from, in float64 on the cpu."""
+    model: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")  # both lanes have its dimensions
+    return build_dataset(config.data, model.in_dim, model.out_dim)
 
 
 def build_dataset(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:

@@ -17,7 +17,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,7 @@ class SweepStore:
 
     def write(self, table: pa.Table) -> None:
         """Write the results of an ensemble as a part of its own."""
-        name = _fresh_name()
-        beside = self.directory / PARTS / f".{name}.tmp"
-        with self._writing():
-            try:
-                tables.write([table], beside)
-                beside.replace(self.directory / PARTS / name)
-            finally:
-                beside.unlink(missing_ok=True)
+        self._place([table], self._fresh_part())
 
     def fail(self, run: str, overrides: Sequence[str], error: str) -> None:
         """Note that a run raised."""
@@ -130,30 +123,32 @@ class SweepStore:
             keep = np.setdiff1d(mine, runs)
             if len(keep) < len(mine):
                 if len(keep):
-                    self._put_together([path], keep, self.directory / PARTS / _fresh_name())
+                    self._place(tables.gather([path], keep), self._fresh_part())
                 path.unlink()
 
     def compact(self, order: np.ndarray) -> None:
         """Put all parts into results.parquet, runs in the order of these identities and then others."""
-        done, files = self.finished(), self.files()
+        files = self.files()
         if files == [self.directory / RESULTS] or not files:
             return
-        others = np.setdiff1d(done, order)
-        self._put_together(files, np.concatenate([order, others]), self.directory / RESULTS)
+        self._place(tables.gather(files, order, others=True), self.directory / RESULTS)
         for path in files:
             if path.parent.name == PARTS:
                 path.unlink()
 
     def gather(self, files: Sequence[Path]) -> None:
         """Put files of other sweeps together as this one's; of runs that several have, the first counts."""
-        runs = np.concatenate([tables.identities(path) for path in files])
-        self._put_together(files, runs, self.directory / RESULTS)
+        self._place(tables.gather(files, np.array([], IDENTITY), others=True), self.directory / RESULTS)
 
-    def _put_together(self, files: Sequence[Path], order: np.ndarray, path: Path) -> None:
+    def _fresh_part(self) -> Path:
+        return self.directory / PARTS / f"{time.time_ns():x}-{os.getpid():x}.parquet"
+
+    def _place(self, parts: Iterable[pa.Table], path: Path) -> None:
+        """Write tables to a file beside `path` and rename it into place."""
         beside = path.with_name(f".{path.name}.tmp")
         with self._writing():
             try:
-                tables.write(tables.gather(files, order), beside)
+                tables.write(parts, beside)
                 beside.replace(path)
             finally:
                 beside.unlink(missing_ok=True)
@@ -167,10 +162,6 @@ class SweepStore:
                 f"cannot write to {self.directory}: {error.strerror or error}; what was finished is safe, "
                 "and the same command computes the rest"
             ) from error
-
-
-def _fresh_name() -> str:
-    return f"{time.time_ns():x}-{os.getpid():x}.parquet"
 
 
 @dataclass

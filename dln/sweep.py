@@ -279,11 +279,13 @@ def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread)
 def _find_events(configs: Sequence[ExperimentConfig], curves: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return what the configs' events come to, run by run; a run has records where a loss of it is a number."""
     losses = [name for name in curves if name.startswith("train_loss")]
-    found = []
+    found, datasets = [], {}
     for run, config in enumerate(configs):
+        key = repr(config.data)
+        datasets[key] = datasets.get(key) or factory.dataset_of(config)
         there = np.any([~np.isnan(curves[name][run]) for name in losses], 0)
         own = {name: (c if name == "step" else c[run])[there] for name, c in curves.items()}
-        found.append(factory.find_events_of(config, own))
+        found.append(factory.find_events_of(config, own, datasets[key]))
     return found
 
 

@@ -87,12 +87,13 @@ def read(files: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Tabl
     return whole
 
 
-def gather(files: Sequence[Path], order: np.ndarray) -> Iterator[pa.Table]:
+def gather(files: Sequence[Path], order: np.ndarray, others: bool = False) -> Iterator[pa.Table]:
     """Yield the rows of some runs, in their order, a row group at a time.
 
     Args:
         files: Where the rows are; of runs that several have, the first counts.
         order: Identities; those that no file has are passed over, and so is a second mention.
+        others: Yield the rows of all other runs after them, as they stand in the files.
     """
     found = [identities(path) for path in files]
     source = np.repeat(np.arange(len(files), dtype=np.int32), [len(f) for f in found])
@@ -103,6 +104,8 @@ def gather(files: Sequence[Path], order: np.ndarray) -> Iterator[pa.Table]:
     at = np.searchsorted(runs, wanted).clip(max=len(runs) - 1)
     here = runs[at] == wanted
     chosen = first[at[here]][np.argsort(place[here])]
+    if others:
+        chosen = np.concatenate([chosen, np.sort(np.delete(first, at[here]))])
     groups = _RowGroups(files, joint_schema([pq.read_schema(path) for path in files]))
     for start in range(0, len(chosen), ROW_GROUP):
         some = chosen[start : start + ROW_GROUP]

@@ -135,12 +135,12 @@ class Trainer:
             group["lr"] = self.lr * self.lr_scale
         self.optimizer.step()
 
-    def measure(self, suffix: str = "") -> dict[str, Value]:
-        """Return what a record says of theta_s, each name followed by `suffix`."""
+    def measure(self, suffix: str = "", supply: Supply | None = None) -> dict[str, Value]:
+        """Return what a record says of theta_s, each name followed by `suffix`; `supply` may be at hand already."""
         values: dict[str, Value] = {f"train_loss{suffix}": self.train_loss}
         if self.dataset.test_inputs is not None:
             values[f"test_loss{suffix}"] = self.evaluate("test")
-        supply = self.supply()
+        supply = supply or self.supply()
         for metric in self.metrics:
             with naming(f"metric {metric.label!r}", self.step):
                 values |= metric.columns(metric(supply), suffix)

@@ -111,6 +111,8 @@ def test_a_sweep_keeps_the_events_of_every_run(tmp_path):
 def test_what_an_event_needs_is_asked_for_before_the_run():
     with pytest.raises(ConfigError, match="needs the column 'mode_strengths'; add it to the metrics"):
         dln.run_experiment({**RUN, "metrics": []})
+    with pytest.raises(ConfigError, match="needs the column 'mode_strengths'"):
+        dln.run_experiments([{**RUN, "metrics": []}])
     with pytest.raises(ConfigError, match="did you mean 'plateaus'"):
         dln.run_experiment({**RUN, "events": ["plateus"]})
     with pytest.raises(ConfigError, match=r"events\[0\].params.fraction"):

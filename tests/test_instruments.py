@@ -214,7 +214,9 @@ def test_noise_is_that_of_batches_without_replacement(bias):
 def test_tr_hc_is_what_noise_adds_to_the_loss_of_a_step():
     """E L(w - lr g_B) = L(w - lr g) + lr^2 / 2 tr(H C) + O(lr^3), over all batches of one sample."""
     model = network()
-    at = lambda shift: [w.detach() - lr * s for w, s in zip(model.weights, shift, strict=True)]  # noqa: E731
+
+    def at(shift):
+        return [w.detach() - lr * s for w, s in zip(model.weights, shift, strict=True)]
 
     def loss(weights):
         outputs = DATA.train_inputs

@@ -1,5 +1,6 @@
 """Tables of results: many files put into one, whatever their sizes, order and overlap."""
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def test_rows_are_gathered_in_order_each_once_and_the_first_counts(files, order)
             write([table(runs, i)], path)
             assert identities(path).tolist() == named(runs).tolist()
         rows = [row for part in gather(paths, named(order)) for row in part.to_pylist()]
+        everyone = [row["seed"] for part in gather(paths, named(order), others=True) for row in part.to_pylist()]
     source = {run: i for i, runs in reversed([*enumerate(files)]) for run in runs}
+    assert everyone == [run for run in dict.fromkeys([*order, *itertools.chain(*files)]) if run in source]
     expected = [run for run in dict.fromkeys(order) if run in source]
     assert [row["seed"] for row in rows] == expected
     assert [row["name"] for row in rows] == [f"file {source[run]}" for run in expected]

@@ -262,24 +262,28 @@ class Lane:
 
     def _rates(self, updates: int) -> Float64[np.ndarray, "s R"]:
         """Return the learning rates of the next updates, or of one where all are the same; 0 keeps the weights."""
-        constant = (self.lr_scale == 1).all() and not any(hasattr(c, "lr_scale") for own in self.callbacks for c in own)
-        steps = 1 if constant or updates < 2 else updates
+        constant = updates < 2 or (not any(self._schedules()) and (self.lr_scale == 1).all())
+        steps = 1 if constant else updates
         return np.where(self.moving, self.scheduled(np.arange(steps)), 0.0)
 
     def scheduled(self, offsets: Int[np.ndarray, " s"]) -> Float64[np.ndarray, "s R"]:
         """Return every member's learning rate so many steps from now; schedules have acted on this step already."""
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        for m, callbacks in enumerate(self.callbacks):
-            alike.setdefault(tuple(c.lr_scale for c in callbacks if hasattr(c, "lr_scale")), []).append(m)  # type: ignore[attr-defined]
         scale = np.ones((len(offsets), len(self)))
         with np.errstate(over="ignore", invalid="ignore"):  # rates without bound make a member diverge
-            for schedules, members in alike.items():
+            for schedules, members in self._schedules().items():
                 of_all = np.ones(len(offsets))
                 for schedule in schedules:
                     of_all *= schedule(self.step + offsets)
                 scale[:, members] = of_all[:, None]
             scale[offsets == 0] = self.lr_scale
             return self.lr * scale
+
+    def _schedules(self) -> dict[tuple[Any, ...], list[int]]:
+        """Return the members that have the same schedules of the learning rate, by these."""
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for m, callbacks in enumerate(self.callbacks if any(self.callbacks) else ()):
+            alike.setdefault(tuple(c.lr_scale for c in callbacks if hasattr(c, "lr_scale")), []).append(m)  # type: ignore[attr-defined]
+        return alike
 
     def _train(
         self,

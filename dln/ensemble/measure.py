@@ -151,23 +151,27 @@ class Sight:
 
     def whole(self, members: np.ndarray) -> Supply:
         """Return what there is of some members at all records, [T, R, ...], for metrics that need no weights."""
-        found = {name: values[:, members] for name, values in self.quantities.items()}
-        constant = {name: Later(lambda c=c: c.find()[members]) for name, c in self.given.items()}
-        return Supply({**found, **constant, "batch_size": self.batch_size[:, members], "lr": self.lr[:, members]})
+        return Supply(self._found(slice(None), members) | self._given(slice(None), members))
 
     def blocks(self, members: np.ndarray, cut: int, gradients: bool) -> Iterator[Supply]:
         """Yield what there is of some members, record by record, in blocks [cut, ...]; what is not finite is zero."""
         record, member = (index.reshape(-1) for index in np.indices((self.records, len(members))))
         for first in range(0, len(record), cut):
             t, m = record[first : first + cut], members[member[first : first + cut]]
-            found = {name: values[t, m] for name, values in self.quantities.items()}
-            constant = {name: Later(lambda c=c, m=m: c.find()[m]) for name, c in self.given.items()}
             start = Later(lambda m=m: View.of([a[m] for a in self.lane.start], self.depth))
             model = self._view(t, m)
             if gradients:
                 add_gradients(model, *(samples[t, m] for samples in self.batches))
-            own = {"model": model, "start": start, "batch_size": self.batch_size[t, m], "lr": self.lr[t, m]}
-            yield Supply({**found, **constant, **own})
+            yield Supply(self._found(t, m) | self._given(t, m) | {"model": model, "start": start})
+
+    def _found(self, t: Any, m: Any) -> dict[str, Later]:
+        """Return what kernels have found, for records t and members m."""
+        return {name: Later(lambda v=values: v[t, m]) for name, values in self.quantities.items()}
+
+    def _given(self, t: Any, m: Any) -> dict[str, Later]:
+        """Return what is given with the runs, for records t and members m."""
+        constant = {name: Later(lambda c=c: c.find()[m]) for name, c in self.given.items()}
+        return constant | {"batch_size": Later(lambda: self.batch_size[t, m]), "lr": Later(lambda: self.lr[t, m])}
 
     def _view(self, t: np.ndarray, m: np.ndarray) -> View:
         lost = np.logical_not(self.finite[t, m])
@@ -186,11 +190,8 @@ class Sight:
             for place in np.flatnonzero(self.finite[0, k.members]).tolist():
                 m = int(k.members[place])
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
-                constant = {name: Later(lambda c=c, m=m: c.find()[m]) for name, c in self.given.items()}
                 own = {"model": solo_model(view, place), "start": Later(functools.partial(self._start, m))}
-                own |= {"data": member_data(sets, draw, place)}
-                own |= {"batch_size": self.batch_size[0, m], "lr": self.lr[0, m]}
-                supplies[m] = Supply({**constant, **own})
+                supplies[m] = Supply(self._given(0, m) | own | {"data": member_data(sets, draw, place)})
         return supplies
 
     def _start(self, member: int) -> DeepLinearNetwork:
