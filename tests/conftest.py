@@ -16,13 +16,9 @@ from typing import Any
 for library in ("OPENBLAS", "OMP"):  # before numpy and torch: pytest's workers share the cores as it is
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
-import hypothesis
 import pytest
 
 from dln import run_experiment
-
-hypothesis.settings.register_profile("quick", max_examples=25)  # --hypothesis-profile=default tries more
-hypothesis.settings.load_profile("quick")
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120

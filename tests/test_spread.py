@@ -52,7 +52,6 @@ def test_a_run_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch):
     assert load_sweep(tmp_path / "here")["model.gamma"].to_list() == [1.0, 2.0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_its_driver(number, door, waiting, tmp_path):
     argv = sweep_argv("engine=autograd", "training.model_seed=0..40", "max_steps=10000", "evaluate_every=1000")

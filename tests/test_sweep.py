@@ -572,7 +572,7 @@ def a_worker_at_work(driver, launcher):
     return (max if launcher == "joblib" else min)(used, key=used.__getitem__)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher, door, waiting, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     grid = ["-m", *SMALL, "training.model_seed=0..799", "max_steps=20000", "evaluate_every=1000"]

@@ -432,7 +432,6 @@ def run_with_cache(directory):
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.slow
 def test_kernels_are_read_from_a_cache_that_cannot_be_written(small_disk):
     small_disk.mount("remount,size=64m")
     assert "compiling the kernels" in run_with_cache(small_disk.path).stderr
