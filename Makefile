@@ -13,7 +13,8 @@ format:  ## what check can mend by itself
 test:  ## the whole test-suite, on all cores
 	python -m pytest
 
-bench:  ## ratios against a plain PyTorch loop, and against Hydra's multirun (six minutes)
+bench:  ## ratios against a plain PyTorch loop, and against Hydra's multirun (ten minutes)
 	python benchmarks/engine.py
 	python benchmarks/sweep.py
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/curvature.py
+	python benchmarks/instruments.py

@@ -113,6 +113,10 @@ def quantities(nets: Nets) -> dict[str, tuple[Callable[[], object], Callable[[in
             lambda: hessian_spectrum(layers, sigma, sigma_yx),
             lambda r: torch.linalg.eigvalsh(nets.hessian(r)),
         ),
+        "its largest eigenvalue": (
+            lambda: top_eigenvalues(layers, sigma, sigma_yx),
+            lambda r: torch.linalg.eigvalsh(nets.hessian(r))[-1],
+        ),
         "its trace": (lambda: hessian_trace(layers, sigma), lambda r: nets.hessian(r).trace()),
         "Gauss-Newton spectrum": (lambda: gauss_newton_spectrum(layers, sigma), nets.kernel),
         "NTK spectrum": (lambda: ntk_spectrum(layers, sigma, SAMPLES), nets.kernel),

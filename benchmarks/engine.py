@@ -22,8 +22,8 @@ import numpy as np
 from dln import factory
 from dln.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
-from dln.ensemble.state import thread_count
 from dln.metrics import model_metric
+from dln.threads import thread_count
 
 HERE = Path(__file__).resolve().parent
 YARDSTICK = HERE.parent.parent / "shared" / "yardstick" / "torch_loop.py"

@@ -1,48 +1,75 @@
-"""What metrics cost: all cheap ones, all moderate ones and a spectrum, against the training between two records.
+"""What metrics cost: all cheap ones, all moderate ones and the sharpness, against the training between two records.
 
-An ensemble with 250 records, and the same metrics of one member by the autograd engine. See benchmarks/README.md.
+    python benchmarks/instruments.py [--rounds N]
+
+Ensembles with records as often as in the study of `performance.md`, batches of one sample; and the same metrics of one
+member by the autograd engine. See benchmarks/README.md.
 """
 
+from __future__ import annotations
+
+import argparse
 import time
 
 from dln import factory
 from dln.compose import resolve
 from dln.config import SingleConfig
 
-RUNS = {50: 32, 10: 256}
-"""Members by width."""
+RUNS = {50: (32, 32), 10: (256, 20)}
+"""Members and steps between two records, by width."""
+
+RECORDS = {"cheap": 250, "moderate": 25, "sharpness": 25}
+"""Records that are measured."""
 
 
-def configs(width: int, metrics: object, members: int, records: int, engine: str = "compiled") -> list[dict]:
-    """Return the configs of an ensemble: 20 steps a record, batches of one sample."""
-    run = {"max_steps": 20 * records, "evaluate_every": 20, "engine": engine, "metrics": metrics}
-    model = {"hidden_dim": width}
-    return [{**run, "model": model, "training": {"batch_size": 1, "batch_seed": seed}} for seed in range(members)]
+def configs(width: int, metrics: object, members: int, records: int, engine: str) -> list[SingleConfig]:
+    """Return the configs of an ensemble."""
+    every = RUNS[width][1]
+    run = {"max_steps": every * records, "evaluate_every": every, "engine": engine, "metrics": metrics}
+    seeds = range(members)
+    raw = [{**run, "model": {"hidden_dim": width}, "training": {"batch_size": 1, "batch_seed": s}} for s in seeds]
+    return [resolve(config, SingleConfig) for config in raw]
 
 
 def seconds(width: int, metrics: object, members: int, records: int, engine: str = "compiled") -> float:
     """Return what a run takes, a member and a record."""
-    resolved = [resolve(config, SingleConfig) for config in configs(width, metrics, members, records, engine)]
-    make = factory.build_ensemble if engine == "compiled" else lambda some: factory.build_trainer(some[0])
-    make([resolve(configs(width, metrics, 1, 1, engine)[0], SingleConfig)]).run()  # kernels are loaded
-    run = make(resolved)
+
+    def build(*size: int):
+        resolved = configs(width, metrics, *size, engine)
+        return factory.build_ensemble(resolved) if engine == "compiled" else factory.build_trainer(resolved[0])
+
+    build(1, 1).run()  # kernels are loaded
+    run = build(members, records)
     started = time.perf_counter()
     run.run()
     return (time.perf_counter() - started) / members / (records + 1)
 
 
+def measured(width: int, metrics: object, records: int, rounds: int) -> tuple[float, float, float]:
+    """Return the training between two records, what metrics add to it, and what they add on the autograd engine."""
+    members, few = RUNS[width][0], min(records, 25)
+    cases = [([], members, records, "compiled"), (metrics, members, records, "compiled")]
+    cases += [([], 1, few, "autograd"), (metrics, 1, few, "autograd")]
+    # The least of several: whatever else the machine does only adds.
+    plain, ours, slow_plain, slow = (min(column) for column in zip(*_rounds(width, cases, rounds), strict=True))
+    return plain, ours - plain, slow - slow_plain
+
+
+def _rounds(width: int, cases: list, rounds: int) -> list[list[float]]:
+    return [[seconds(width, *case) for case in cases] for _ in range(rounds)]
+
+
 def main() -> None:
     """Print a table."""
-    print("| width | metrics | us a record | of the training | against autograd, one by one |")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements, of which the least counts")
+    rounds = parser.parse_args().rounds
+    print("| width | metrics | us a record | of the training between two | against autograd, one by one |")
     print("|---|---|---|---|---|")
-    for width, members in RUNS.items():
-        plain = seconds(width, [], members, 250)
-        slow_plain = seconds(width, [], 1, 25, "autograd")
-        for metrics in ("cheap", "moderate", ["sharpness"]):
-            records = 250 if metrics == "cheap" else 25
-            ours = seconds(width, metrics, members, records) - plain
-            slow = seconds(width, metrics, 1, 25, "autograd") - slow_plain
-            name = metrics if isinstance(metrics, str) else metrics[0]
+    for width in RUNS:
+        for name, records in RECORDS.items():
+            metrics = name if name in ("cheap", "moderate") else [name]
+            plain, ours, slow = measured(width, metrics, records, rounds)
             print(f"| {width} | {name} | {1e6 * ours:.0f} | {ours / plain:.2f} | {slow / ours:.0f}x |", flush=True)
 
 

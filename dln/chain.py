@@ -127,6 +127,12 @@ def inner(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.vecdot(*(np.ascontiguousarray(x).reshape(*x.shape[:-2], -1) for x in (a, b)))
 
 
+def joined(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Return matrices put side by side (axis -1) or one below the other (-2), their leading dimensions broadcast."""
+    lead = np.broadcast_shapes(*(part.shape[:-2] for part in parts))
+    return np.concatenate([np.broadcast_to(part, (*lead, *part.shape[-2:])) for part in parts], axis)
+
+
 def half(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R n n"]:
     """Return F with F F' = matrix, which is positive semidefinite."""
     values, vectors = np.linalg.eigh(matrix)

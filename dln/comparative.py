@@ -11,6 +11,7 @@ from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
 from dln.metrics import COMPARATIVE_METRICS, build_metrics
 from dln.quantities import PairSupply, Supply
+from dln.threads import one_thread_each
 from dln.train import OnRecord, Trainer, naming
 
 
@@ -99,7 +100,8 @@ class ComparativeTrainer:
         values: dict[str, Any] = {}
         if len(supplies) == len(self.lanes):
             supply = PairSupply(supplies["_a"], supplies["_b"])
-            for metric in self.metrics:
-                with naming(f"comparative metric {metric.label!r}", self.step):
-                    values |= metric.columns(metric(supply))
+            with one_thread_each():
+                for metric in self.metrics:
+                    with naming(f"comparative metric {metric.label!r}", self.step):
+                        values |= metric.columns(metric(supply))
         return values

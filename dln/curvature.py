@@ -20,17 +20,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dln.chain import AT_ONCE, Array, Chain, as_float64, by_members, eigenvalues, inner, quiet
-from dln.krylov import largest_eigenvalues
-from dln.subspace import Coordinates, dimension, everything, movable
+from dln.chain import AT_ONCE, Array, Chain, as_float64, by_members, eigenvalues, inner, joined, quiet
+from dln.krylov import largest_eigenvalues, largest_of_each
+from dln.subspace import Coordinates, Factored, Thin, dimension, everything, movable, thin_size
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
     from dln.model import DeepLinearNetwork
 
-DENSE = 600
-"""Dimension up to which a few eigenvalues are found by finding all."""
+FEW, DENSE = 60, 600
+"""Dimensions up to which one eigenvalue, and a few, are found by finding all."""
+
+VECTORS = 24
+"""Vectors a member that are in memory at a time while one eigenvalue is found."""
 
 
 @quiet
@@ -81,21 +84,27 @@ def top_eigenvalues(
     At most P are returned. The first of the largest is the sharpness.
     """
     shapes = [w.shape[-2:] for w in layers]
-    if dimension(shapes) <= max(DENSE, 4 * count):
+    if dimension(shapes) <= (FEW if count == 1 else max(DENSE, 4 * count)):
         spectrum = hessian_spectrum(layers, sigma, sigma_yx)
         return spectrum[..., ::-1][..., :count] if smallest else spectrum[..., :count]
-    sign, idle = -1 if smallest else 1, sum(p * q for p, q in shapes) - dimension(shapes)
+    sign, parameters = -1 if smallest else 1, sum(p * q for p, q in shapes)
 
-    def top(*arrays: np.ndarray) -> Float64[np.ndarray, "1 count"]:
-        chain, sigma, error = _point([a[0] for a in arrays])
-        product, moved = HessianProduct(chain, sigma, error), movable(chain, error)
-        values = largest_eigenvalues(
-            lambda block: sign * moved.gather(product(moved.spread(block))), dimension(shapes), count
-        )
-        joined = np.concatenate([values, np.zeros(min(count, idle))])  # beside what cannot move: zeros
-        return sign * np.sort(joined)[::-1][None, :count]
+    def top(*arrays: np.ndarray) -> Float64[np.ndarray, "R count"]:
+        chain, sigma, error = _point(arrays if count == 1 else [a[0] for a in arrays])
+        product, thin = HessianProduct(chain, sigma, error), Thin(chain, error)
 
-    return by_members(top, AT_ONCE, *layers, sigma, sigma_yx)
+        def signed(vectors: np.ndarray) -> np.ndarray:
+            return sign * thin.gather(product(thin.spread(vectors)))
+
+        if count == 1:
+            values = largest_of_each(signed, (len(arrays[0]), thin_size(shapes)))[:, None]
+        else:
+            values = largest_eigenvalues(signed, thin_size(shapes), count)[None]
+        zeros = np.zeros((len(values), min(count, parameters - thin_size(shapes))))  # beside what cannot move
+        return sign * np.sort(np.concatenate([values, zeros + values[:, :1] * 0], -1))[:, ::-1][:, :count]
+
+    each = 8 * VECTORS * thin_size(shapes) if count == 1 else AT_ONCE
+    return by_members(top, each, *layers, sigma, sigma_yx)
 
 
 @quiet
@@ -122,7 +131,8 @@ def hessian_vector_product(
 ) -> list[Float64[np.ndarray, "*R p q"]]:
     """Return the Hessian times directions V [*R, p, q], layer by layer; see `HessianProduct`."""
     chain = Chain(layers)
-    return HessianProduct(chain, as_float64(sigma), chain.error(sigma, sigma_yx))([as_float64(v) for v in directions])
+    product = HessianProduct(chain, as_float64(sigma), chain.error(sigma, sigma_yx))
+    return [found.formed() for found in product([as_float64(v) for v in directions])]
 
 
 class HessianProduct:
@@ -139,7 +149,7 @@ class HessianProduct:
         self._right = [error @ b.mT for b in chain.below]  # G B_l'
         self._left = [a.mT @ error for a in chain.above]  # A_l' G
 
-    def __call__(self, directions: Sequence[Float64[np.ndarray, "*R p q"]]) -> list[Float64[np.ndarray, "*R p q"]]:
+    def __call__(self, directions: Sequence[Float64[np.ndarray, "*R p q"] | Factored]) -> list[Factored]:
         """Return H V."""
         chain = self._chain
         below = [np.zeros_like(chain.below[0])]  # dB_l
@@ -150,12 +160,10 @@ class HessianProduct:
         above = np.zeros_like(chain.above[-1])  # dA_l
         products = []
         for i in reversed(range(len(chain))):
-            changes = (
-                above.mT @ self._right[i],
-                chain.above[i].mT @ (change @ chain.below[i].mT),
-                self._left[i] @ below[i].mT,
-            )
-            products.insert(0, changes[0] + changes[1] + changes[2])
+            # dA_l' G B_l' + A_l' dG B_l' + A_l' G dB_l'
+            columns = joined([above.mT, chain.above[i].mT @ change, self._left[i]], -1)
+            rows = joined([self._right[i], chain.below[i].mT, below[i].mT], -2)
+            products.insert(0, Factored(columns, rows))
             above = chain.cut(above @ chain.layers[i] + chain.above[i] @ directions[i])
         return products
 

@@ -25,6 +25,9 @@ KEPT, GROWN = 3, 12
 PATIENCE = 2000
 """Products with a block after which to give up."""
 
+FIRST, LATER = 8, 1.25
+"""After how many products to look for a single eigenvalue, and by what factor more to look again."""
+
 
 def largest_eigenvalues(
     product: Callable[[Float64[np.ndarray, "B P"]], Float64[np.ndarray, "B P"]], size: int, count: int
@@ -79,3 +82,66 @@ def largest_eigenvalues(
             basis[:keep] = vectors[:, :keep].T @ known
             projected = np.diag(values[:keep])
     raise ArithmeticError(f"{count} eigenvalues did not converge in {PATIENCE} products with {width} vectors")
+
+
+def largest_of_each(
+    product: Callable[[Float64[np.ndarray, "R P"]], Float64[np.ndarray, "R P"]], shape: tuple[int, int]
+) -> Float64[np.ndarray, " R"]:
+    """Return the largest eigenvalue of each of R operators; NaN for one that is not finite.
+
+    Lanczos' three terms, and nothing is kept: what is lost of orthogonality makes copies of eigenvalues that have
+    converged, and no wrong ones (Paige 1980). The start is the same random vector in every call.
+
+    Args:
+        product: Maps vectors v_r to H_r v_r.
+        shape: (R, P).
+
+    Raises:
+        ArithmeticError: One did not converge.
+
+    >>> largest_of_each(lambda v: v * np.arange(1000), (1, 1000))
+    array([999.])
+    """
+    members, size = shape
+    v = np.tile(stream(0, "krylov").standard_normal(size), (members, 1))
+    v /= _norms(v)
+    before, beside = np.zeros_like(v), np.zeros((members, 1))
+    found, scale = np.full(members, np.nan), np.zeros(members)
+    waiting = np.ones(members, bool)
+    projected = np.zeros((members, PATIENCE, 2))  # H in the basis: what is on the diagonal, and beside it
+    look = FIRST
+    for j in range(PATIENCE):
+        rest = product(v) - beside * before
+        overlap = np.vecdot(v, rest)[:, None]
+        rest -= overlap * v
+        length = _norms(rest)
+        projected[:, j] = np.concatenate([overlap, length], -1)
+        scale = np.maximum(scale, np.linalg.norm([overlap, beside, length], axis=0)[:, 0])
+        waiting &= np.isfinite(scale)
+        done = length[:, 0] <= 1e-14 * scale  # nothing is left but rounding
+        looked = np.flatnonzero(waiting if j + 1 == look else waiting & done)
+        if len(looked):
+            values, last = _top(projected[looked, : j + 1])
+            good = last * length[looked, 0] <= TOLERANCE * scale[looked]
+            found[looked[good]] = values[good]
+            waiting[looked[good]] = False
+        if not waiting.any():
+            return found
+        look = int(LATER * look) if j + 1 == look else look
+        beside, before, v = length, v, rest / np.where(length > 0, length, 1)
+    raise ArithmeticError(f"an eigenvalue did not converge in {PATIENCE} products with a vector")
+
+
+def _top(projected: Float64[np.ndarray, "R n 2"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalue of tridiagonal matrices, and the size of the last entry of its vector."""
+    n = projected.shape[1]
+    matrix = np.zeros((len(projected), n, n))
+    i = np.arange(n)
+    matrix[:, i, i] = projected[:, :, 0]
+    matrix[:, i[1:], i[:-1]] = projected[:, :-1, 1]  # eigh reads the lower triangle
+    values, vectors = np.linalg.eigh(matrix)
+    return values[:, -1], np.abs(vectors[:, -1, -1])
+
+
+def _norms(vectors: Float64[np.ndarray, "R P"]) -> Float64[np.ndarray, "R 1"]:
+    return np.sqrt(np.vecdot(vectors, vectors))[:, None]

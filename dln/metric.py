@@ -128,6 +128,8 @@ class Metric:
         self.needs = needs(self.wants)
         """All that must be given or found for it, without lanes' suffixes."""
         self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.needs
+        self.heavy = self._entry.marks.get("cost") == "heavy"
+        """Whether it costs as much as many steps of training."""
         found = needs(self.wants, (*IN_KERNELS, *PAIR_QUANTITIES))
         self.of_quantities: bool = self.batched and not {"model", "start"} & found
         """Whether it can do without weights: what the kernels find of all records and members is enough."""

@@ -17,13 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from dln.compose import as_overrides
 from dln.config import ExperimentConfig
 from dln.ending import FAILURE, INTERRUPTED, duration, tell
-from dln.ensemble.state import thread_count
 from dln.errors import ConfigError, suggestion
 from dln.experiment import MEMBERS
 from dln.launch import PATIENCE, Recipe, spare_accounting, watched, write_jobs
 from dln.plan import Plan
 from dln.progress import sweep_bar
 from dln.sweep import Report, estimate, run_sweep
+from dln.threads import thread_count
 
 
 def sweep_from_hydra(

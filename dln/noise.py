@@ -167,7 +167,7 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
                 pairs = np.vecdot(x @ route, residuals), np.vecdot(outputs[high] @ error, inputs[low])
                 terms.append(8 / d_out**2 * np.vecdot(*pairs) / n)
         gradient = [a.mT @ error @ b.mT for a, b in zip(chain.above, chain.below, strict=True)]
-        bent = HessianProduct(chain, sigma, error)(gradient)
+        bent = [v.formed() for v in HessianProduct(chain, sigma, error)(gradient)]
         return reduce(np.add, terms) - reduce(np.add, map(inner, gradient, bent))
 
     n, d_out = np.shape(targets)[-2:]

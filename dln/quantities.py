@@ -25,6 +25,7 @@ from dln.errors import ConfigError
 from dln.model import product
 from dln.noise import Noise, sample_noise
 from dln.ntk import gauss_newton_spectrum
+from dln.threads import run_blocks
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -85,8 +86,8 @@ def end_to_end_values(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tenso
 
 def end_to_end_modes(end_to_end: Float64[Tensor, "*R out in"]) -> tuple[Tensor, Tensor, Tensor]:
     """Singular value decomposition U [*R, out, k], s [*R, k], V' [*R, k, in] of the end-to-end map."""
-    u, s, v = np.linalg.svd(end_to_end.cpu().numpy(), full_matrices=False)
-    return torch.from_numpy(u), torch.from_numpy(s), torch.from_numpy(v)
+    u, s, v = _decomposed(end_to_end, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
+    return u, s, v
 
 
 def test_predictions(model: DeepLinearNetwork, test_inputs: Float64[Tensor, "*R M in"]) -> Float64[Tensor, "*R M out"]:
@@ -391,7 +392,21 @@ def matmul(a: Float64[Tensor, "*R n k"], b: Float64[Tensor, "*R k m"]) -> Float6
 
 def singular_values_of(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R k"]:
     """Singular values, largest first: numpy's, because the last digits of torch's depend on where a matrix lies."""
-    return torch.from_numpy(np.linalg.svd(matrix.detach().cpu().numpy(), compute_uv=False))
+    return _decomposed(matrix, lambda matrices: (np.linalg.svd(matrices, compute_uv=False),))[0]
+
+
+def _decomposed(matrix: Float64[Tensor, "*R n m"], function: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list:
+    """Apply a decomposition of stacked matrices, on all cores where there are many."""
+    *lead, n, m = matrix.shape
+    stack = matrix.detach().cpu().numpy().reshape(-1, n, m)
+    block = max(1, LONG // (n * m * min(n, m)))
+    found = run_blocks(lambda first, last: function(stack[first:last]), len(stack), block) or [function(stack)]
+    parts = [np.concatenate(part) for part in zip(*found, strict=True)]
+    return [torch.from_numpy(part.reshape(*lead, *part.shape[1:])) for part in parts]
+
+
+LONG = 2**15
+"""Multiplications, about, that are worth a thread's while."""
 
 
 def _samples(samples: Tensor | None, kind: str) -> np.ndarray:

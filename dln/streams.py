@@ -6,6 +6,7 @@ their name or their seed differs.
 """
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator
 
@@ -23,9 +24,12 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
     >>> a.random() == b.random() != c.random()
     True
     """
-    digest = hashlib.sha256("\0".join(map(str, name)).encode()).digest()
-    key = np.frombuffer(digest[:16], dtype="<u4").tolist()
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_key("\0".join(map(str, name))))))
+
+
+@functools.lru_cache
+def _key(name: str) -> list[int]:
+    return np.frombuffer(hashlib.sha256(name.encode()).digest()[:16], dtype="<u4").tolist()
 
 
 @contextlib.contextmanager

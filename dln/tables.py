@@ -165,7 +165,9 @@ def columns_of(path: Path) -> dict[str, Any]:
 
 
 def _config_column(values: Sequence[Any]) -> pa.Array:
-    plain = [v if isinstance(v, int | float | str | None) else _json(v) for v in values]
+    distinct = {id(value): value for value in values}  # what is fixed in a sweep is one object for all its runs
+    texts = {i: v if isinstance(v, int | float | str | None) else _json(v) for i, v in distinct.items()}
+    plain = [texts[id(value)] for value in values]
     try:
         return pa.array(plain)
     except pa.ArrowException:  # numbers beside words

@@ -18,6 +18,7 @@ from dln.history import History, Record
 from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics
 from dln.optim import build_criterion, build_optimizer
 from dln.quantities import Later, Supply, constants
+from dln.threads import one_thread_each
 from dln.timeline import Steps, acts_at, chosen_steps
 
 if TYPE_CHECKING:
@@ -141,9 +142,10 @@ class Trainer:
         if self.dataset.test_inputs is not None:
             values[f"test_loss{suffix}"] = self.evaluate("test")
         supply = supply or self.supply()
-        for metric in self.metrics:
-            with naming(f"metric {metric.label!r}", self.step):
-                values |= metric.columns(metric(supply), suffix)
+        with one_thread_each() if self.metrics else contextlib.nullcontext():
+            for metric in self.metrics:
+                with naming(f"metric {metric.label!r}", self.step):
+                    values |= metric.columns(metric(supply), suffix)
         return values
 
     def supply(self) -> Supply:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dln import curvature
+from dln.chain import Chain
 from dln.curvature import (
     gauss_newton,
     hessian,
@@ -18,7 +19,7 @@ from dln.curvature import (
     top_eigenvalues,
 )
 from dln.model import product
-from dln.subspace import to_vector
+from dln.subspace import Factored, Thin, thin_size, to_vector
 from tests.small_nets import SHAPES, balanced, case, member
 
 EVERY = [(widths, bias) for widths in SHAPES for bias in (False, True)]
@@ -181,6 +182,33 @@ def test_top_eigenvalues_without_the_matrix_are_those_of_it(monkeypatch, smalles
     np.testing.assert_array_equal(top_eigenvalues(one.layers, *one.moments, 6, smallest=smallest), found[1])
 
 
+@pytest.mark.parametrize("smallest", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("widths", [(3, 30, 25, 4), (4, 30, 25, 2), (2, 5, 40, 40, 3)])
+def test_one_eigenvalue_of_many_networks_is_that_of_the_matrix(widths, bias, smallest):
+    stack = case(widths, bias=bias, lead=(2, 3))
+    spectrum = hessian_spectrum(stack.layers, *stack.moments)
+    found = top_eigenvalues(stack.layers, *stack.moments, smallest=smallest)
+    near(found[..., 0], spectrum[..., -1 if smallest else 0], 1e-12)
+    one = member(stack, (1, 2))
+    np.testing.assert_array_equal(top_eigenvalues(one.layers, *one.moments, smallest=smallest), found[1, 2])
+
+
+def test_thin_vectors_hold_all_that_a_hessian_moves():
+    """Spreading is the transpose of gathering, keeps inner products, and loses nothing of H v."""
+    c = case((4, 30, 25, 3), bias=True)
+    chain, rng = Chain(c.layers), np.random.default_rng(1)
+    thin = Thin(chain, chain.error(*c.moments))
+    x, y = (thin.gather([Factored(np.eye(len(w)), rng.standard_normal(w.shape)) for w in c.layers]) for _ in range(2))
+    assert len(x) == thin_size([w.shape for w in c.layers]) < sum(w.size for w in c.layers) / 2
+    spread = [[v if isinstance(v, np.ndarray) else v.formed() for v in thin.spread(z)] for z in (x, y)]
+    near(sum((a * b).sum() for a, b in zip(*spread, strict=True)), x @ y, 1e-12)
+    bent = hessian_vector_product(c.layers, *c.moments, spread[0])
+    kept = thin.spread(thin.gather([Factored(np.eye(len(v)), v) for v in bent]))
+    for there, back in zip(bent, kept, strict=True):
+        near(back if isinstance(back, np.ndarray) else back.formed(), there, 1e-12)
+
+
 def test_top_eigenvalues_come_with_their_multiplicity(monkeypatch):
     """An identity teacher, whitened and balanced: nine equal eigenvalues, and nothing below zero."""
     monkeypatch.setattr(curvature, "DENSE", 0)
@@ -230,8 +258,10 @@ def test_what_is_not_finite_is_nan_and_spoils_nobody_else(monkeypatch):
     stack.weights[1][1] = 1e200
     for dense in (600, 0):
         monkeypatch.setattr(curvature, "DENSE", dense)
-        found = top_eigenvalues(stack.layers, *stack.moments, 2)
-        assert np.isnan(found).all(1).tolist() == [False, True, False]
+        monkeypatch.setattr(curvature, "FEW", dense)
+        for count in (1, 2):
+            found = top_eigenvalues(stack.layers, *stack.moments, count)
+            assert np.isnan(found).all(1).tolist() == [False, True, False]
     spectrum = hessian_spectrum(stack.layers, *stack.moments)
     assert np.isnan(spectrum).all(1).tolist() == [False, True, False]
     assert np.isnan(saddle_index(spectrum)).tolist() == [False, True, False]

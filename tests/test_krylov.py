@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dln import krylov
-from dln.krylov import largest_eigenvalues
+from dln.krylov import largest_eigenvalues, largest_of_each
 
 
 def rotated(values, seed=0):
@@ -55,3 +55,32 @@ def test_no_convergence_is_an_error(monkeypatch):
     monkeypatch.setattr(krylov, "PATIENCE", 3)
     with pytest.raises(ArithmeticError, match="did not converge in 3 products"):
         largest_eigenvalues(lambda v: v * np.linspace(0, 1, 1000), 1000, 2)
+
+
+FAMILIES = [np.linspace(-1, 1, 400), np.concatenate([np.zeros(395), [-9.0, 1e-3, 1.0, 7.0, 7.0]]), np.full(400, -2.0)]
+FAMILIES += [np.zeros(400), np.geomspace(1e-12, 1, 400), np.repeat([-5.0, -3.0, -2.0, -1.0], 100)]
+
+
+def test_the_largest_of_many_operators_is_found_at_once():
+    matrices = np.stack([rotated(values) for values in FAMILIES])
+    found = largest_of_each(lambda v: (matrices @ v[..., None])[..., 0], (len(matrices), 400))
+    scales = [np.abs(values).max() for values in FAMILIES]
+    errors = np.abs(found - [values.max() for values in FAMILIES])
+    assert (errors <= 1e-12 * np.array(scales)).all()
+
+
+def test_an_operator_has_the_same_digits_alone_and_in_company():
+    matrices = np.stack([rotated(values, seed=3) for values in FAMILIES])
+    matrices[1, 0, 0] = np.nan
+    together = largest_of_each(lambda v: (matrices @ v[..., None])[..., 0], (len(matrices), 400))
+    assert np.isnan(together).tolist() == [False, True, False, False, False, False]
+    for r, matrix in enumerate(matrices):
+        np.testing.assert_array_equal(
+            largest_of_each(lambda v, m=matrix: (m @ v[..., None])[..., 0], (1, 400))[0], together[r]
+        )
+
+
+def test_no_convergence_of_one_of_many_is_an_error(monkeypatch):
+    monkeypatch.setattr(krylov, "PATIENCE", 3)
+    with pytest.raises(ArithmeticError, match="did not converge in 3 products"):
+        largest_of_each(lambda v: v * np.linspace(0, 1, 1000), (2, 1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from dln.ensemble.supply import Draw
 from dln.metrics import Metric, MetricData
 from dln.model import DeepLinearNetwork
 from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, Later, PairSupply, Supply, constants, needs
+from dln.threads import one_thread_each, run_blocks, thread_count
 from dln.train import naming
 
 if TYPE_CHECKING:
@@ -153,16 +154,15 @@ class Sight:
         """Return what there is of some members at all records, [T, R, ...], for metrics that need no weights."""
         return Supply(self._found(slice(None), members) | self._given(slice(None), members))
 
-    def blocks(self, members: np.ndarray, cut: int, gradients: bool) -> Iterator[Supply]:
-        """Yield what there is of some members, record by record, in blocks [cut, ...]; what is not finite is zero."""
-        record, member = (index.reshape(-1) for index in np.indices((self.records, len(members))))
-        for first in range(0, len(record), cut):
-            t, m = record[first : first + cut], members[member[first : first + cut]]
-            start = Later(lambda m=m: View.of([a[m] for a in self.lane.start], self.depth))
-            model = self._view(t, m)
-            if gradients:
-                add_gradients(model, *(samples[t, m] for samples in self.batches))
-            yield Supply(self._found(t, m) | self._given(t, m) | {"model": model, "start": start})
+    def block(self, members: np.ndarray, first: int, last: int, gradients: bool) -> Supply:
+        """Return what there is of some members, record by record, from the first-th on; what is not finite is zero."""
+        record, place = np.divmod(np.arange(first, last), len(members))
+        member = members[place]
+        start = Later(lambda: View.of([a[member] for a in self.lane.start], self.depth))
+        model = self._view(record, member)
+        if gradients:
+            add_gradients(model, *(samples[record, member] for samples in self.batches))
+        return Supply(self._found(record, member) | self._given(record, member) | {"model": model, "start": start})
 
     def _found(self, t: Any, m: Any) -> dict[str, Later]:
         """Return what kernels have found, for records t and members m."""
@@ -238,6 +238,12 @@ class Probe:
             members: Every run's member of each lane.
             step: The first record's step, for messages.
         """
+        with one_thread_each():
+            return self._measure(kept, members, step)
+
+    def _measure(
+        self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], step: int
+    ) -> dict[str, dict[str, np.ndarray]]:
         names = [name for name in IN_KERNELS if name in self.wanted]
         sights = {key: Sight(self.lanes[key], parts, names, self.given[key]) for key, parts in kept.items()}
         columns: dict[str, dict[str, np.ndarray]] = {}
@@ -294,20 +300,27 @@ class Probe:
                         {r: metric.columns(metric(_joint(row)), suffix) for r, row in rows.items()}, count
                     )
         rest = [metric for metric in metrics if metric.batched and not metric.of_quantities]
-        parts: dict[Metric, list[dict[str, np.ndarray]]] = {metric: [] for metric in rest}
-        if rest:
-            cut = min(sight.at_once for sight in sights)
-            gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in rest)
-            blocks = [sight.blocks(of, cut, gradients) for sight, of in zip(sights, members, strict=True)]
-            for start, sides in zip(itertools.count(0, cut), zip(*blocks, strict=True), strict=False):
-                flat = {name: values.flatten(0, 1)[start : start + cut] for name, values in known.items()}
-                supply = _joint(sides, flat)
-                for metric in rest:
-                    with naming(_called(metric), step):
-                        parts[metric].append(metric.batched_columns(metric(supply), suffix))
-        for metric, found in parts.items():
-            joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-            columns[metric] = {name: values.reshape(-1, count, *values.shape[1:]) for name, values in joined.items()}
+        size, cut = sights[0].records * count, min(sight.at_once for sight in sights) if rest else 1
+
+        def block(metrics: Sequence[Metric], first: int, last: int) -> list[dict[str, np.ndarray]]:
+            gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in metrics)
+            sides = [sight.block(of, first, last, gradients) for sight, of in zip(sights, members, strict=True)]
+            supply = _joint(sides, {name: values.flatten(0, 1)[first:last] for name, values in known.items()})
+            found = []
+            for metric in metrics:
+                with naming(_called(metric), step):
+                    found.append(metric.batched_columns(metric(supply), suffix))
+            return found
+
+        light, heavy = ([m for m in rest if m.heavy == kind] for kind in (False, True))
+        parts = [block(light, first, min(first + cut, size)) for first in range(0, size, cut)] if light else []
+        # What is heavy is numpy's work more than Python's, so threads pay.
+        threaded = functools.partial(block, heavy)
+        more = run_blocks(threaded, size, min(cut, -(-size // thread_count()))) if heavy else []
+        for some, of_blocks in ((light, parts), (heavy, more)):
+            for metric, found in zip(some, zip(*of_blocks, strict=True), strict=True):
+                joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+                columns[metric] = {n: values.reshape(-1, count, *values.shape[1:]) for n, values in joined.items()}
         return {name: values for metric in metrics for name, values in columns[metric].items()}
 
     def _pair_quantities(self, sights: Sequence[Sight], members: Sequence[np.ndarray]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from numba import types
 
 from dln.ensemble.emit import intrinsic
 from dln.ensemble.kernels import compiled
-from dln.ensemble.state import run_blocks
+from dln.threads import run_blocks
 
 _WORD = (1 << 64) - 1
 _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645

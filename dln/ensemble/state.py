@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ from dln.ensemble import kernels
 from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, NEW, SHARE
 from dln.ensemble.layout import Arrays, Layout
 from dln.errors import ConfigError
+from dln.threads import run_blocks
 
 
 @dataclass(frozen=True)
@@ -280,37 +279,3 @@ class State:
 def plain(array: Any, dtype: Any) -> np.ndarray:
     """Return an array of the kind that kernels are compiled for: contiguous, aligned, writable; a copy if need be."""
     return np.require(array, dtype, ["C", "A", "W"])
-
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-# A forked child has none of its parent's threads; a pool inherited from it would wait for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)
-
-
-def thread_count() -> int:
-    """Return how many threads the kernels use: DLN_THREADS of the environment, or as many as there are cores for us."""
-    asked = os.environ.get("DLN_THREADS", "")
-    if asked:
-        if not asked.isdecimal() or int(asked) < 1:
-            raise ConfigError(f"the environment variable DLN_THREADS must be a positive number, not {asked!r}")
-        return int(asked)
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
-
-
-def run_blocks(work: Callable[[int, int], Any], count: int) -> list:
-    """Return work(first, last) of blocks of range(count), run in threads; a single block runs in the calling thread.
-
-    There are several blocks a thread, so that a slow one does not keep the others waiting.
-    """
-    threads = thread_count()
-    block = max(1, count // (8 * threads))
-    blocks = [(first, min(first + block, count)) for first in range(0, count, block)]
-    if threads == 1 or len(blocks) == 1:
-        return [work(first, last) for first, last in blocks]
-    if threads not in _pools:
-        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="dln")
-    return list(_pools[threads].map(lambda block: work(*block), blocks))  # raises what a block raised

@@ -34,8 +34,9 @@ from dln.ensemble.kernels import (
     widen,
 )
 from dln.ensemble.layout import Layout
-from dln.ensemble.state import plain, run_blocks
+from dln.ensemble.state import plain
 from dln.ensemble.supply import Draw
+from dln.threads import run_blocks
 
 
 def _emit_sum_squares(e: Emitter, total: Any, w: Any, rows: Any, ld: Any, first: Any, last: Any) -> None:

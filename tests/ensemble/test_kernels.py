@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numba.core.caching import CacheImpl
 
 from dln.ensemble import kernels
-from dln.ensemble.state import Data, Rule, State, thread_count
+from dln.ensemble.state import Data, Rule, State
 from dln.errors import ConfigError
+from dln.threads import thread_count
 
 SAMPLES = 40
 

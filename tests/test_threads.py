@@ -1,0 +1,39 @@
+"""Blocks of work on threads, and numpy's own threads kept out of it."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from dln.threads import one_thread_each, run_blocks
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize("block", [None, 1, 7, 100])
+def test_blocks_come_back_in_order_and_cover_everything_once(monkeypatch, threads, block):
+    monkeypatch.setenv("DLN_THREADS", threads)
+    found = run_blocks(lambda first, last: list(range(first, last)), 50, block)
+    assert [i for part in found for i in part] == list(range(50))
+    assert run_blocks(lambda first, last: 1 / 0, 0, block) == []
+
+
+def test_work_that_spreads_its_own_work_does_not_wait_for_itself(monkeypatch):
+    monkeypatch.setenv("DLN_THREADS", "2")
+    inner = lambda first, last: sum(run_blocks(lambda a, b: b - a, 10, 1)) * (last - first)  # noqa: E731
+    assert sum(run_blocks(inner, 8, 1)) == 80
+
+
+def test_an_error_in_a_block_is_raised(monkeypatch):
+    monkeypatch.setenv("DLN_THREADS", "2")
+    with pytest.raises(ZeroDivisionError):
+        run_blocks(lambda first, last: 1 // (first - 3), 8, 1)
+
+
+def test_numpy_keeps_to_one_thread_for_a_while_only():
+    def threads():
+        np.linalg.svd(np.eye(2))
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    with one_thread_each():
+        assert set(threads()) == {1}
+    assert threads() == before
