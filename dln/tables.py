@@ -121,6 +121,7 @@ class _RowGroups:
         sizes = [[m.row_group(g).num_rows for g in range(m.num_row_groups)] for m in metadata]
         self.starts = [np.cumsum([0, *size]) for size in sizes]
         self.held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
+        self.bytes = 0
 
     def rows(self, source: np.ndarray, row: np.ndarray) -> pa.Table:
         """Return rows, given by their file and their number in it, in that order."""
@@ -141,8 +142,9 @@ class _RowGroups:
         if key not in self.held:
             with pq.ParquetFile(self.files[file]) as opened:
                 self.held[key] = _cast(opened.read_row_group(number, use_threads=False), self.schema)
-            while len(self.held) > 1 and sum(table.nbytes for table in self.held.values()) > GATHERED:
-                self.held.popitem(last=False)
+            self.bytes += self.held[key].nbytes
+            while len(self.held) > 1 and self.bytes > GATHERED:
+                self.bytes -= self.held.popitem(last=False)[1].nbytes
         self.held.move_to_end(key)
         return self.held[key]
 
