@@ -9,7 +9,7 @@ from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
-from dln.metrics import COMPARATIVE_METRICS, build_metrics
+from dln.metrics import COMPARATIVE_METRICS, build_metrics, looks_back
 from dln.quantities import PairSupply, Supply
 from dln.threads import one_thread_each
 from dln.train import OnRecord, Trainer, naming
@@ -46,6 +46,8 @@ class ComparativeTrainer:
             trainer_a.dataset,
             trainer_a.criterion,
         )
+        for lane in self.lanes.values():
+            lane.looks_back |= looks_back(self.metrics)
         self.history = History()
         self.step = 0
 
@@ -63,7 +65,7 @@ class ComparativeTrainer:
                 self._record(on_record)
             if step == last or not self._moving():
                 break
-            for lane in self._moving():
+            for lane in self._alive():
                 lane.update()
         self.history.events = self.events
         return self.history

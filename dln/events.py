@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 EVENTS = Registry("event", supplied=("step", "columns", *CONSTANTS))
 
 
-def event(name: str, of: Sequence[str] = ()):
+def event(name: str, of: Sequence[str] = (), **marks: Any):
     """Register `f(step, ...) -> number, list, or dict of them`, found once when a run has ended: `events=[name]`.
 
     Its arguments name `step` [T], the columns in `of`, `columns` (all of them, by name), and constants of the data;
-    further ones are parameters a config can set. A column in `of` must be recorded: a metric of that name or label.
+    further ones are parameters a config can set. A column in `of` must be recorded: a metric of that name or label. The
+    mark `source` says where it is from.
     """
-    return EVENTS.register(name, of=tuple(of))
+    return EVENTS.register(name, of=tuple(of), **marks)
 
 
-@event("mode_escapes", of=["mode_strengths"])
+@event("mode_escapes", of=["mode_strengths"], source="arXiv 1312.6120")
 def mode_escapes(
     step: Int[np.ndarray, " T"],
     mode_strengths: Float[np.ndarray, "T k"],
@@ -58,7 +59,7 @@ def mode_order(
     return [int(i) + 1 for i in np.argsort(times, kind="stable") if np.isfinite(times[i])]
 
 
-@event("plateaus", of=["columns"])
+@event("plateaus", of=["columns"], source="arXiv 1312.6120")
 def plateaus(
     step: Int[np.ndarray, " T"],
     columns: Mapping[str, np.ndarray],
@@ -87,9 +88,9 @@ def plateaus(
     return found
 
 
-@event("edge_of_stability", of=["stability"])
+@event("edge_of_stability", of=["stability"], source="arXiv 2103.00065")
 def edge_of_stability(step: Int[np.ndarray, " T"], stability: Float[np.ndarray, " T"]) -> float:
-    """Step at which `stability`, lr / 2 times the sharpness, first reaches 1 (arXiv 2103.00065)."""
+    """Step at which `stability`, lr / 2 times the sharpness, first reaches 1."""
     return first_reach(step, stability, 1.0)
 
 

@@ -85,8 +85,8 @@ def describe(words: Sequence[str]) -> str:
 
 
 def _explained(entry: Entry) -> str:
-    cost = f" [{entry.marks['cost']}]" if "cost" in entry.marks else ""
-    return f"  {f'{entry.name}({entry.usage})':<44} {entry.description}{cost}"
+    told = [f" [{entry.marks[mark]}]" for mark in ("cost", "source") if mark in entry.marks]
+    return f"  {f'{entry.name}({entry.usage})':<44} {entry.description}{''.join(told)}"
 
 
 def registries(schema: Schema) -> list[tuple[str, Registry]]:
@@ -119,15 +119,18 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 
 
 def markdown_table(registry: Registry) -> str:
-    """Return a registry as the table that stands in README.md; metrics with the shape of a value and what it costs."""
-    measured = any("cost" in entry.marks for entry in registry)
-    extra = ["shape", "cost"] if measured else []
-    head = ["name", "parameters", *extra, "meaning"]
+    """Return a registry as the table that stands in README.md.
+
+    Metrics come with the shape of a value and what it costs; what has a source in any entry, with the sources.
+    """
+    measured, sourced = (any(mark in entry.marks for entry in registry) for mark in ("cost", "source"))
+    head = ["name", "parameters", *(["shape", "cost"] if measured else []), "meaning", *(["source"] if sourced else [])]
     rows = []
     for entry in registry:
-        more = [_shape(entry), entry.marks.get("cost", "")] if measured else []
+        cost = [_shape(entry), entry.marks.get("cost", "")] if measured else []
+        source = [entry.marks.get("source", "")] if sourced else []
         meaning = entry.description.replace("|", "\\|")
-        rows.append(" | ".join([f"| `{entry.name}`", _code(entry.usage), *more, f"{meaning} |"]))
+        rows.append(" | ".join([f"| `{entry.name}`", _code(entry.usage), *cost, meaning, *source]) + " |")
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
 
 

@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 INITS = Registry("initialisation", supplied=("shapes", "rngs", "stds", "teacher"))
 
 
-def register_init(name: str):
+def register_init(name: str, **marks: Any):
     """Register `f(shapes, rngs) -> [W_1, ..., W_L]` as an initialisation: `model.init=name`.
 
     The function receives what its arguments name: `shapes`, the (out, in) of every layer; `rngs`, one numpy Generator a
     layer, whose draws do not depend on what other layers draw; `stds`, the standard deviation of each layer that
     `model.gamma` stands for; `teacher`, the map to be learned, [out, in], as a float64 array. Further arguments are
     parameters that a config can set under `model.init_params`. One that does not ask for `rngs` may draw from torch's
-    global generator instead, and reproduces too. `model.alpha` multiplies what it returns.
+    global generator instead, and reproduces too. `model.alpha` multiplies what it returns. The mark `source` says where
+    it is from.
     """
-    return INITS.register(name)
+    return INITS.register(name, **marks)
 
 
 @register_init("gamma")
@@ -65,18 +66,18 @@ def orthogonal(shapes: Shapes, rngs: Rngs, scale: float = 1.0) -> Weights:
     return [scale * haar(*shape, rng) for shape, rng in zip(shapes, rngs, strict=True)]
 
 
-@register_init("balanced")
+@register_init("balanced", source="arXiv 1802.06509")
 def balanced(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float | None = None) -> Weights:
-    """The W of `gamma`, scaled to ||W||_F = `norm` if that is given, in layers with D_l = 0 (arXiv 1802.06509)."""
+    """The W of `gamma`, scaled to ||W||_F = `norm` if that is given, in layers with D_l = 0."""
     left, values, right = _gaussian_modes(shapes, rngs, stds, norm)
     return _balanced(shapes, rngs, left, values, right)
 
 
-@register_init("lambda_balanced")
+@register_init("lambda_balanced", source="arXiv 2409.14623")
 def lambda_balanced(
     shapes: Shapes, rngs: Rngs, stds: Sequence[float], lam: float, norm: float | None = None
 ) -> Weights:
-    """Two layers with W_2'W_2 - W_1W_1' = `lam` I and the W of `balanced` (arXiv 2409.14623)."""
+    """Two layers with W_2'W_2 - W_1W_1' = `lam` I and the W of `balanced`."""
     if len(shapes) != 2:
         raise ConfigError(f"it has two layers: set num_hidden=1 instead of {len(shapes) - 1}")
     (width, n_in), (n_out, _) = shapes
@@ -99,7 +100,7 @@ def lambda_balanced(
     return [w1, w2]
 
 
-@register_init("aligned")
+@register_init("aligned", source="arXiv 1312.6120")
 def aligned(
     shapes: Shapes, rngs: Rngs, teacher: Float64[np.ndarray, "out in"], strength: float | list[float] = 1e-3
 ) -> Weights:

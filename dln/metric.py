@@ -24,7 +24,9 @@ from dln.quantities import (
     IN_KERNELS,
     LANES,
     MODEL_QUANTITIES,
+    MODELS,
     PAIR_QUANTITIES,
+    PAST,
     PairSupply,
     Supply,
     needs,
@@ -57,7 +59,7 @@ def model_metric(name: str, **marks: Any):
     Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes tensors
     with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad` (the
     quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it;
-    `loss="mse"` says that its formula holds for the mean squared error only.
+    `loss="mse"` says that its formula holds for the mean squared error only; `source` says where it is from.
     """
     return MODEL_METRICS.register(name, **marks)
 
@@ -131,7 +133,7 @@ class Metric:
         self.heavy = self._entry.marks.get("cost") == "heavy"
         """Whether it costs as much as many steps of training."""
         found = needs(self.wants, (*IN_KERNELS, *PAIR_QUANTITIES))
-        self.of_quantities: bool = self.batched and not {"model", "start"} & found
+        self.of_quantities: bool = self.batched and not found.intersection(MODELS)
         """Whether it can do without weights: what the kernels find of all records and members is enough."""
 
     def check_fit(self, *shapes: Shapes) -> None:
@@ -184,6 +186,11 @@ class Metric:
         name = self.label + suffix
         parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
         return {column: part.detach().numpy() for column, part in parts.items()}
+
+
+def looks_back(metrics: Sequence[Metric]) -> bool:
+    """Whether some metrics need weights of steps before the record's."""
+    return any(metric.needs.intersection(PAST) for metric in metrics)
 
 
 def build_metrics(

@@ -21,6 +21,7 @@ from dln.metric import (
     build_metrics,
     comparative_metric,
     equal_shapes,
+    looks_back,
     model_metric,
     two_layers,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Value",
     "build_metrics",
     "comparative_metric",
+    "looks_back",
     "model_metric",
 ]
 
@@ -76,7 +78,7 @@ def singular_values(end_to_end_values: Float64[Tensor, "*R k"], top: int | None 
     return end_to_end_values[..., :top]
 
 
-@model_metric("balancedness", cost="moderate", batched=True, needs=two_layers)
+@model_metric("balancedness", cost="moderate", batched=True, needs=two_layers, source="arXiv 1802.06509")
 def balancedness(weights: list[Tensor]) -> Float64[Tensor, "*R L-1"]:
     """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow."""
     return torch.stack(

@@ -36,6 +36,23 @@ if TYPE_CHECKING:
 LANES = ("_a", "_b")
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """Weights [*R, out, in] and biases [*R, out] of a model as it once was."""
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+
+    @classmethod
+    def of(cls, model: DeepLinearNetwork) -> Parameters:
+        """Copy those of a model."""
+        return cls(*([p.detach().clone() for p in ps] for ps in (model.weights, model.biases)))
+
+    def filled(self, value: float) -> Parameters:
+        """Return as many numbers, all of one value."""
+        return Parameters(*([torch.full_like(p, value) for p in ps] for ps in (self.weights, self.biases)))
+
+
 # --- of one model -----------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +125,16 @@ def layers(model: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n"]]:
 def start_layers(start: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n"]]:
     """The initial `layers`."""
     return layers(start)
+
+
+def last_update(model: DeepLinearNetwork, previous: Parameters) -> list[Float64[Tensor, "*R out n"]]:
+    """Theta_s - theta_{s-1}, layer by layer as `gradients`; what callbacks change is part of it."""
+    return _change(model, previous)
+
+
+def update_before(previous: Parameters, earlier: Parameters) -> list[Float64[Tensor, "*R out n"]]:
+    """Theta_{s-1} - theta_{s-2}, as `last_update`."""
+    return _change(previous, earlier)
 
 
 def sigma(layers: list[np.ndarray], input_moments: Float64[Tensor, "*R n n"]) -> Float64[Tensor, "*R n n"]:
@@ -244,7 +271,8 @@ MODEL_QUANTITIES: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         weight_squares, bias_squares, gradient_squares, end_to_end, weights, gradients, partial_products,
-        end_to_end_values, end_to_end_modes, test_predictions, layers, start_layers, sigma, sigma_yx,
+        end_to_end_values, end_to_end_modes, test_predictions, layers, start_layers, last_update, update_before,
+        sigma, sigma_yx,
         hessian_eigenvalues, largest_eigenvalue, gauss_newton_eigenvalues, sample_gradients,
     )
 }  # fmt: skip
@@ -259,10 +287,15 @@ CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
 }  # fmt: skip
 """Of the data: the same at every record, and for all runs on the same data."""
 
-GIVEN = ("model", "data", "start", "batch_size", "lr", *CONSTANTS)
-"""What a quantity or a metric of one model may name beside other quantities: `start` holds the initial weights and
-biases as a model does; `batch_size` counts the samples of the step's batch; `lr` is the learning rate; `data` is a
-`MetricData`."""
+PAST = ("previous", "earlier")
+"""What the weights and biases were one and two steps before, held as by a model; NaN where there was no such step."""
+
+MODELS = ("model", "start", *PAST)
+"""What holds weights and biases: `start` those that the run began with."""
+
+GIVEN = (*MODELS, "data", "batch_size", "lr", *CONSTANTS)
+"""What a quantity or a metric of one model may name beside other quantities: `batch_size` counts the samples of the
+step's batch; `lr` is the learning rate; `data` is a `MetricData`."""
 
 PAIR_QUANTITIES: dict[str, Callable[..., Any]] = {f.__name__: f for f in (difference_squares, inner_products)}
 """Of two models of equal shapes."""
@@ -360,9 +393,9 @@ def quantity(name: str) -> tuple[str, str]:
 
 
 def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
-    """Inner product over the last `dims` dimensions, summed in float64 and in one order, however the tensors lie."""
-    a, b = (x.double().contiguous().flatten(-dims) for x in (a, b))
-    return torch.linalg.vecdot(a, b)
+    """Inner product over the last `dims` dimensions, summed in float64; numpy's order depends on nothing else."""
+    a, b = (x.detach().cpu().double().contiguous().flatten(-dims) for x in (a, b))
+    return torch.from_numpy(np.asarray(np.vecdot(a.numpy(), b.numpy())))
 
 
 def frobenius(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
@@ -417,6 +450,15 @@ def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
 
 def _gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter).double() if parameter.grad is None else parameter.grad.double()
+
+
+def _change(now: Any, then: Any) -> list[Tensor]:
+    """Differences of two models' layers, a bias as a last column."""
+    weights, biases = (
+        [p.detach().double() - q.detach().double() for p, q in zip(a, b, strict=True)]
+        for a, b in ((now.weights, then.weights), (now.biases, then.biases))
+    )
+    return [torch.cat([w, b[..., None]], -1) for w, b in zip(weights, biases, strict=True)] if biases else weights
 
 
 def _pairs(a: DeepLinearNetwork, b: DeepLinearNetwork) -> list[tuple[Tensor, Tensor, int]]:

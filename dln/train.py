@@ -15,9 +15,9 @@ from dln.config import MetricConfig
 from dln.data import Dataset, make_batches
 from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
-from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics
+from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics, looks_back
 from dln.optim import build_criterion, build_optimizer
-from dln.quantities import Later, Supply, constants
+from dln.quantities import Later, Parameters, Supply, constants
 from dln.threads import one_thread_each
 from dln.timeline import Steps, acts_at, chosen_steps
 
@@ -87,10 +87,13 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
+        self.previous = self.earlier = Parameters.of(model).filled(math.nan)
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.metrics = build_metrics(
             metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset, criterion=self.criterion
         )
+        self.looks_back = looks_back(self.metrics)
+        """Whether metrics need `previous` and `earlier`, the weights one and two steps before."""
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.lr = lr
         """The learning rate."""
@@ -131,7 +134,11 @@ class Trainer:
             self.diverged_at = step
 
     def update(self) -> None:
-        """End the step: the optimizer's update, theta_s to theta_{s+1}."""
+        """End the step: the optimizer's update, theta_s to theta_{s+1}; of a run that is stopped they are equal."""
+        if self.looks_back:
+            self.previous, self.earlier = Parameters.of(self.model), self.previous
+        if self.stopped_at is not None:
+            return
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * self.lr_scale
         self.optimizer.step()
@@ -153,8 +160,8 @@ class Trainer:
         data = MetricData.of(self.inputs, self.targets, self.criterion, self.dataset)
         size = torch.tensor(len(self.inputs), dtype=torch.float64)
         lr = torch.tensor(self.lr * self.lr_scale, dtype=torch.float64)
-        given = {"model": self.model, "data": data, "start": self.start, "batch_size": size, "lr": lr}
-        return Supply(given | self.constants)
+        given = {"model": self.model, "start": self.start, "previous": self.previous, "earlier": self.earlier}
+        return Supply(given | {"data": data, "batch_size": size, "lr": lr} | self.constants)
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind the others."""

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 import dln
+from dln.callbacks import CALLBACKS, register_callback
 from dln.errors import ConfigError
 from dln.instruments.pairs import _principal_angles
+from dln.metric import MODEL_METRICS, model_metric
 from dln.model import DeepLinearNetwork
+from dln.quantities import Supply
+from dln.timeline import acting_at
 from dln.train import Trainer
-from tests.test_metrics import BATCH, DATA, columns, network, numbers, rotated, start_of, supplied, value
+from tests.test_metrics import BATCH, DATA, columns, network, numbers, others_of, rotated, supplied, value
 
 X, Y = DATA.train_inputs.numpy(), DATA.train_targets.numpy()
 
@@ -70,9 +74,76 @@ def test_layers_and_their_products():
 
 
 @pytest.mark.parametrize("bias", [False, True])
+def test_the_last_updates_and_their_angle(bias):
+    model = network(bias=bias)
+    models = [model, *(others_of(model)[name] for name in ("previous", "earlier"))]
+    now, previous, earlier = (np.concatenate([p.ravel() for p in numbers(m)]) for m in models)
+    last, before = now - previous, previous - earlier
+    np.testing.assert_allclose(value("update_norm", model), np.linalg.norm(last))
+    cosine = last @ before / np.linalg.norm(last) / np.linalg.norm(before)
+    np.testing.assert_allclose(np.cos(value("update_angle", model)), cosine)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, np.pi - 1e-9, np.pi])
+def test_angles_between_updates_keep_their_digits(angle):
+    """Where a cosine says 1: the angle of a turn of the plane."""
+    earlier, step = np.zeros((1, 2)), np.array([[3.0, 0.0]])
+    turned = 0.1 * np.array([[np.cos(angle), np.sin(angle)]])
+    points = np.cumsum([earlier, 0.0 * step, turned], 0)
+    points[1:] += step  # 0, step, step + turned
+    models = [DeepLinearNetwork.from_weights([w], dtype=torch.float64) for w in points]
+    found = columns("update_angle", Supply(dict(zip(("earlier", "previous", "model"), models, strict=True))))
+    np.testing.assert_allclose(found["update_angle"], angle, rtol=1e-6, atol=1e-15)
+
+
+def test_an_update_of_plain_sgd_is_lr_times_the_gradient():
+    run = {"max_steps": 12, "dtype": "float64", "training": {"batch_size": 7, "lr": 0.02}, "model": {"hidden_dim": 6}}
+    for engine in ("compiled", "autograd"):
+        history = dln.run_experiment({**run, "engine": engine, "metrics": ["update_norm", "gradient_norm"]})
+        assert np.isnan(history["update_norm"][0])
+        np.testing.assert_allclose(history["update_norm"][1:], 0.02 * history["gradient_norm"][:-1], rtol=1e-9)
+
+
+CHANGES = [
+    {"name": "kick", "params": {"step": 11, "size": 0.3}},
+    {"name": "switch_batch_size", "params": {"step": 8, "batch_size": 5}},
+    {"name": "lr_cosine", "params": {"steps": 30}},
+]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+@pytest.mark.parametrize("more", [[], ["test_last_step"]], ids=["at once", "one by one"])
+def test_updates_are_the_same_however_seldom_one_looks(engine, more):
+    """A user's own metric of single networks sees the same weights of the steps before."""
+    if more and "test_last_step" not in MODEL_METRICS:
+        model_metric("test_last_step")(lambda model, previous: (model.weights[0] - previous.weights[0]).double().norm())
+    names = ["update_norm", "update_angle", *more]
+    run = {"max_steps": 25, "dtype": "float64", "training": {"batch_size": 7}, "callbacks": CHANGES, "engine": engine}
+    run |= {"metrics": names, "model": {"hidden_dim": 6, "bias": True}}
+    always = dln.run_experiment({**run, "evaluate_every": 1})
+    for when in ({"evaluate_every": 3}, {"evaluate_at": [1, 2, 9, 11, 12, 13, 24]}, {"evaluate_every": 100}):
+        seldom = dln.run_experiment({**run, **when})
+        at = np.isin(always["step"], seldom["step"])
+        for name in names:
+            np.testing.assert_array_equal(seldom[name], always[name][at])
+
+
+def test_a_lane_that_is_stopped_makes_no_more_updates():
+    if "test_stop_at_6" not in CALLBACKS:
+        register_callback("test_stop_at_6")(lambda: acting_at([6], lambda step, trainer: trainer.stop()))
+    run = {"max_steps": 16, "evaluate_every": 2, "model_metrics": ["update_norm"]}
+    run["callbacks_b"] = [{"name": "test_stop_at_6"}]
+    for engine in ("compiled", "autograd"):
+        history = dln.run_experiment({**run, "engine": engine, "training_b": {"model_seed": 1}})
+        assert (history["update_norm_b"][1:4] > 0).all()
+        assert (history["update_norm_b"][4:] == 0).all()
+        assert (history["update_norm_a"][1:] > 0).all()
+
+
+@pytest.mark.parametrize("bias", [False, True])
 def test_distance_from_the_start(bias):
     model = network(bias=bias)
-    now, then = (np.concatenate([p.ravel() for p in numbers(m)]) for m in (model, start_of(model)))
+    now, then = (np.concatenate([p.ravel() for p in numbers(m)]) for m in (model, others_of(model)["start"]))
     np.testing.assert_allclose(value("start_distance", model), np.linalg.norm(now - then))
     ratio = np.linalg.norm(now - then) / np.linalg.norm(then)
     np.testing.assert_allclose(value("start_distance", model, relative=True), ratio)
@@ -178,7 +249,7 @@ def test_kernels_are_those_of_the_outputs_on_the_training_inputs(bias):
         return rows @ rows.T
 
     model = network(bias=bias)
-    now, then = gram(model), gram(start_of(model))
+    now, then = gram(model), gram(others_of(model)["start"])
     spectrum = value("ntk_spectrum", model)
     np.testing.assert_allclose(spectrum, np.linalg.eigvalsh(now)[::-1][: len(spectrum)], atol=1e-10 * spectrum[0])
     np.testing.assert_allclose(value("gauss_newton_spectrum", model) * Y.size / 2, spectrum)

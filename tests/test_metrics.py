@@ -49,12 +49,16 @@ def numbers(model, gradient=False):
     return [(p.grad if gradient else p.detach()).numpy() for p in model.parameters()]
 
 
-def start_of(model):
-    """What the weights were at the start: some other network of the same shapes."""
-    return network(100, bool(getattr(model, "biases", ())))
+OTHERS = {"start": 100, "previous": 200, "earlier": 300}
+"""What else a record supplies that has weights, and the seed of a network that stands for it."""
 
 
-def supply(model, start=None, lead=()):
+def others_of(model):
+    """Other networks of the same shapes, with their gradients."""
+    return {name: network(seed, bool(getattr(model, "biases", ()))) for name, seed in OTHERS.items()}
+
+
+def supply(model, others=None, lead=()):
     """What a record supplies for a model, or for a stand-in with leading dimensions."""
     data = MetricData.of(DATA.train_inputs[:BATCH], DATA.train_targets[:BATCH], torch.nn.MSELoss(), DATA)
     size = torch.full(lead, float(BATCH), dtype=torch.float64)
@@ -62,9 +66,8 @@ def supply(model, start=None, lead=()):
         name: Later(lambda c=c: c.find()[0].expand((*lead, *c.find()[0].shape)))
         for name, c in constants([DATA]).items()
     }
-    return Supply(
-        {"model": model, "data": data, "start": start or start_of(model), "batch_size": size, "lr": size / 100, **given}
-    )
+    given |= {"model": model, "data": data, "batch_size": size, "lr": size / 100, **(others or others_of(model))}
+    return Supply(given)
 
 
 def supplied(*models, **more):
@@ -149,8 +152,8 @@ def assert_same_columns(found, expected, rtol, atol):
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_model_metrics_do_not_see_rotations_of_hidden_units(name):
-    model, start = network(), network(100)
-    turned = supplied(rotated(model), start=rotated(start))
+    model = network()
+    turned = supplied(rotated(model), others={n: rotated(other) for n, other in others_of(model).items()})
     scale = max(np.abs(column).max() for column in columns(name, supplied(model)).values())
     assert_same_columns(columns(name, turned), columns(name, supplied(model)), rtol=1e-11, atol=1e-13 * max(scale, 1))
 
@@ -186,25 +189,26 @@ def ensemble(models):
 @pytest.mark.parametrize("bias", [False, True])
 def test_all_members_of_an_ensemble_at_once_are_each_alone(name, bias):
     lanes = [[network(seed + 10 * lane, bias) for seed in range(5)] for lane in range(2)]
-    starts = [network(seed + 100, bias) for seed in range(5)]
+    others = {name: [network(seed + r, bias) for r in range(5)] for name, seed in OTHERS.items()}
     lanes = lanes if name in COMPARATIVE_METRICS else lanes[:1]
-    together = columns(name, supplied(*(ensemble(models) for models in lanes), start=ensemble(starts), lead=(5,)))
+    stacked = {name: ensemble(models) for name, models in others.items()}
+    together = columns(name, supplied(*(ensemble(models) for models in lanes), others=stacked, lead=(5,)))
     for r, members in enumerate(zip(*lanes, strict=True)):
-        alone = columns(name, supplied(*members, start=starts[r]))
+        alone = columns(name, supplied(*members, others={name: models[r] for name, models in others.items()}))
         assert_same_columns({n: c[r] for n, c in together.items()}, alone, rtol=1e-13, atol=1e-13)
 
 
 def test_float32_weights_are_measured_in_float64():
     single = DeepLinearNetwork(4, 30, 2, 3)
     double = DeepLinearNetwork.from_weights([w.detach() for w in single.weights], dtype=torch.float64)
-    start = DeepLinearNetwork(4, 30, 2, 3, model_seed=1, dtype=torch.float64)
+    others = {n: DeepLinearNetwork(4, 30, 2, 3, model_seed=s, dtype=torch.float64) for n, s in OTHERS.items()}
     names = [
         n
         for n in BATCHED
         if n in MODEL_METRICS and "gradients" not in needs(Metric(MODEL_METRICS, MetricConfig(n)).wants)
     ]
     for name in names:
-        found, expected = (columns(name, supplied(model, start=start)) for model in (single, double))
+        found, expected = (columns(name, supplied(model, others=others)) for model in (single, double))
         for column, values in expected.items():
             np.testing.assert_array_equal(found[column], values, err_msg=name)
 

@@ -169,7 +169,8 @@ class Ensemble:
         stop = min(last, *(lane.next_callback(self.step) for lane in self.lanes.values()))
         stop = min(stop, *(self.step + lane.longest_draw() for lane in self.lanes.values()))
         if self.probe.needed:
-            at_once = max(1, KEPT // sum(lane.record_bytes() for lane in self.lanes.values()))
+            weights = sum(lane.record_bytes() for lane in self.lanes.values())
+            at_once = max(1, KEPT // (weights * (6 if self.probe.looks_back else 1)))
             at_once = 1 if self.probe.one_by_one else at_once
             later = (step for step in range(self.step + 1, stop) if step in self.recorded)
             stop = next(islice(later, at_once - 1, None), stop)
@@ -193,7 +194,7 @@ class Ensemble:
         losses: dict[str, dict[str, np.ndarray]] = {}
         keep = self.probe.needed and bool(due)
         for key, lane in self.lanes.items():
-            train, test, kept[key] = lane.advance(draws[key], updates, offsets, keep)
+            train, test, kept[key] = lane.advance(draws[key], updates, offsets, keep, self.probe.looks_back)
             losses[key] = {f"train_loss{key}": train[:, self.members[key]]}
             if lane.test_data is not None:
                 losses[key][f"test_loss{key}"] = test[:, self.members[key]]

@@ -56,10 +56,14 @@ class Kept:
     """Which batch of the draw is each record's [T]."""
     lr: Float64[np.ndarray, "T r"]
     """Learning rates."""
+    past: Sequence[Sequence[np.ndarray]] = ()
+    """Where they are wanted: the weights, unpacked, one step before each record, and two [T, r, ...]."""
 
     def part(self, records: slice) -> Kept:
         """Return some of the records."""
-        return replace(self, weights=self.weights[records], offsets=self.offsets[records], lr=self.lr[records])
+        past = [[a[records] for a in arrays] for arrays in self.past]
+        of = {"weights": self.weights[records], "offsets": self.offsets[records], "lr": self.lr[records]}
+        return replace(self, past=past, **of)
 
     def unpacked(self) -> list[np.ndarray]:
         """Return the weights of all layers and then, if there are any, the biases, each [T, r, ...]."""
@@ -131,6 +135,8 @@ class Lane:
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.members: list[Member] = []
         self.step = 0
+        self._past = [np.full((2, *a.shape), np.nan, self.dtype) for a in self.start]
+        """The weights two steps before `step`, and one [2, R, ...], if `advance` was asked to look back."""
         self._found: dict[str, Float64[np.ndarray, " R"]] = {}
         """Losses and norms of the present weights, as callbacks asked for them."""
 
@@ -180,12 +186,17 @@ class Lane:
         return sum(group.state.nbytes for group in self.groups)
 
     def advance(
-        self, draws: Sequence[Draw], updates: int, records: Sequence[int], keep: bool = False
+        self, draws: Sequence[Draw], updates: int, records: Sequence[int], keep: bool = False, back: bool = False
     ) -> tuple[Float64[np.ndarray, "t R"], Float64[np.ndarray, "t R"], list[Kept]]:
         """Make `updates` updates from `step`; return what was recorded at offsets `records` of it.
 
-        That is batch losses, test losses and, if they are to be kept, the weights of every group.
+        That is batch losses, test losses and, if they are to be kept, the weights of every group. Who wants to look
+        `back` from a record, to the two steps before, must always say so.
         """
+        steps = len(draws[0].size)
+        more = {i for r in (*records, steps) for i in (r - 2, r - 1) if i >= 0} if back else set()
+        looks = sorted(more.union(records))
+        rows = np.searchsorted(looks, records)
         shape = (len(records), len(self))
         everything = []
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -193,18 +204,34 @@ class Lane:
         recorded = self.scheduled(np.asarray(records, np.int64)) if keep else np.zeros(shape)
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.snapshot() if updates else None
-            kept = group.state.blank(len(records)) if keep else None
-            found = self._train(group.state, group.members, draw, updates, lr, records, kept)
+            kept = group.state.blank(len(looks)) if keep or back else None
+            found = self._train(group.state, group.members, draw, updates, lr, looks, kept)
             if kept is not None:
-                rates = recorded[:, group.members]
-                everything.append(Kept(group.members, group.state.layout, kept, draw, records, rates))
-            losses[:, group.members], tests[:, group.members] = found
+                seen = Kept(group.members, group.state.layout, kept, draw, looks, np.zeros(0))
+                past = self._look_back(seen, rows) if back else []
+                at_records = {"weights": kept[rows] if back else kept, "offsets": records, "past": past}
+                everything.append(replace(seen, lr=recorded[:, group.members], **at_records))
+            losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
             if before is not None or len(records):
                 self._find_divergence(group, before, draw, updates, lr, found[0])
         if len(records):
             self.last_loss = losses[-1]
         self._found = {}
-        return losses, tests, everything
+        return losses, tests, everything if keep else []
+
+    def _look_back(self, seen: Kept, rows: np.ndarray) -> list[list[np.ndarray]]:
+        """Return a group's weights one step before each record, and two; remember the last two of all that was seen.
+
+        Args:
+            seen: What it was at the records, at the two steps before each, and at the last two.
+            rows: Where the records are among them.
+        """
+        series = [
+            np.concatenate([past[:, seen.members], a]) for past, a in zip(self._past, seen.unpacked(), strict=True)
+        ]
+        for past, a in zip(self._past, series, strict=True):
+            past[:, seen.members] = a[-2:]
+        return [[a[rows + 2 - back] for a in series] for back in (1, 2)]
 
     def losses(self, split: Literal["train", "test"]) -> Float64[np.ndarray, " R"]:
         """Return the loss of every member's present weights on the whole training or test set."""

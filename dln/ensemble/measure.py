@@ -17,9 +17,9 @@ from dln.data import Dataset
 from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.summary import pair_quantities, quantities
 from dln.ensemble.supply import Draw
-from dln.metrics import Metric, MetricData
+from dln.metrics import Metric, MetricData, looks_back
 from dln.model import DeepLinearNetwork
-from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, Later, PairSupply, Supply, constants, needs
+from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, PAST, Later, PairSupply, Supply, constants, needs
 from dln.threads import one_thread_each, run_blocks, thread_count
 from dln.train import naming
 
@@ -114,6 +114,12 @@ class Sight:
         return [self._merged(parts) for parts in zip(*(k.unpacked() for k in self.kept), strict=True)]
 
     @cached_property
+    def past(self) -> list[list[np.ndarray]]:
+        """The same one step before each record, and two, if that was kept."""
+        steps = zip(*(k.past for k in self.kept), strict=True)
+        return [[self._merged(parts) for parts in zip(*groups, strict=True)] for groups in steps]
+
+    @cached_property
     def finite(self) -> np.ndarray:
         """Which members have finite weights only at which records [T, R]."""
         finite = [np.isfinite(a).all(axis=tuple(range(2, a.ndim))) for a in self.arrays]
@@ -158,11 +164,13 @@ class Sight:
         """Return what there is of some members, record by record, from the first-th on; what is not finite is zero."""
         record, place = np.divmod(np.arange(first, last), len(members))
         member = members[place]
-        start = Later(lambda: View.of([a[member] for a in self.lane.start], self.depth))
-        model = self._view(record, member)
+        model = self._view(self.arrays, record, member)
         if gradients:
             add_gradients(model, *(samples[record, member] for samples in self.batches))
-        return Supply(self._found(record, member) | self._given(record, member) | {"model": model, "start": start})
+        models = {"model": model, "start": Later(lambda: View.of([a[member] for a in self.lane.start], self.depth))}
+        for name, arrays in zip(PAST, self.past, strict=False):
+            models[name] = Later(functools.partial(self._view, arrays, record, member))
+        return Supply(self._found(record, member) | self._given(record, member) | models)
 
     def _found(self, t: Any, m: Any) -> dict[str, Later]:
         """Return what kernels have found, for records t and members m."""
@@ -173,9 +181,10 @@ class Sight:
         constant = {name: Later(lambda c=c: c.find()[m]) for name, c in self.given.items()}
         return constant | {"batch_size": Later(lambda: self.batch_size[t, m]), "lr": Later(lambda: self.lr[t, m])}
 
-    def _view(self, t: np.ndarray, m: np.ndarray) -> View:
+    def _view(self, arrays: Sequence[np.ndarray], t: np.ndarray, m: np.ndarray) -> View:
+        """View some members' weights [T, R, ...] at some records; zero where what is recorded is not finite."""
         lost = np.logical_not(self.finite[t, m])
-        block = [a[t, m] for a in self.arrays]
+        block = [a[t, m] for a in arrays]
         if lost.any():
             block = [np.where(lost.reshape(-1, *[1] * (a.ndim - 1)), 0, a) for a in block]
         return View.of(block, self.depth)
@@ -190,13 +199,14 @@ class Sight:
             for place in np.flatnonzero(self.finite[0, k.members]).tolist():
                 m = int(k.members[place])
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
-                own = {"model": solo_model(view, place), "start": Later(functools.partial(self._start, m))}
-                supplies[m] = Supply(self._given(0, m) | own | {"data": member_data(sets, draw, place)})
+                models = {"model": solo_model(view, place), "start": self._solo(self.lane.start, m)}
+                models |= {n: self._solo([a[0] for a in past], m) for n, past in zip(PAST, self.past, strict=False)}
+                supplies[m] = Supply(self._given(0, m) | models | {"data": member_data(sets, draw, place)})
         return supplies
 
-    def _start(self, member: int) -> DeepLinearNetwork:
-        """Return what a member started from."""
-        return solo_model(View.of([a[member : member + 1] for a in self.lane.start], self.depth), 0)
+    def _solo(self, arrays: Sequence[np.ndarray], member: int) -> Later:
+        """Return one of the members with weights [R, ...] as a network of its own."""
+        return Later(lambda: solo_model(View.of([a[member : member + 1] for a in arrays], self.depth), 0))
 
     def _merged(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Put what was found of every group [T, r, ...] in the order of the members."""
@@ -226,6 +236,8 @@ class Probe:
         batched = [metric for metric in everyone if metric.batched]
         self.wanted = {name for metric in batched for name in needs(metric.wants, (*IN_KERNELS, *PAIR_QUANTITIES))}
         """What batched metrics need, as far as kernels do not find it from something else."""
+        self.looks_back = looks_back(everyone)
+        """Whether any needs weights of steps before the record's."""
         self.given = {key: _of_members(lane) for key, lane in lanes.items()}
 
     def measure(

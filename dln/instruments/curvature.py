@@ -24,43 +24,43 @@ if TYPE_CHECKING:
 Layers = list[np.ndarray]
 
 
-@model_metric("hessian_trace", cost="moderate", loss="mse", batched=True)
+@model_metric("hessian_trace", cost="moderate", loss="mse", batched=True, source="arXiv 2106.16225")
 def hessian_trace(layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
     """Trace of the Hessian, (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||^2; that of the Gauss-Newton matrix too."""
     return as_tensor(curvature.hessian_trace(layers, sigma))
 
 
-@model_metric("sharpness", cost="heavy", loss="mse", batched=True)
+@model_metric("sharpness", cost="heavy", loss="mse", batched=True, source="arXiv 2103.00065")
 def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
     """Largest eigenvalue of the Hessian; gradient descent is stable below 2 / lr."""
     return largest_eigenvalue
 
 
-@model_metric("stability", cost="heavy", loss="mse", batched=True)
+@model_metric("stability", cost="heavy", loss="mse", batched=True, source="arXiv 2103.00065")
 def stability(largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
-    """Sharpness times lr / 2, lr the learning rate of the step: 1 is the edge of stability (arXiv 2103.00065)."""
+    """Sharpness times lr / 2, lr the learning rate of the step: 1 is the edge of stability."""
     return lr / 2 * largest_eigenvalue
 
 
-@model_metric("top_eigenvalues", cost="heavy", loss="mse", batched=True)
+@model_metric("top_eigenvalues", cost="heavy", loss="mse", batched=True, source="arXiv 2106.16225")
 def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int = 10) -> Float64[Tensor, "*R top"]:
     """The `top` largest eigenvalues of the Hessian, of large networks without the matrix."""
     return as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, top))
 
 
-@model_metric("hessian_spectrum", cost="heavy", loss="mse", batched=True)
+@model_metric("hessian_spectrum", cost="heavy", loss="mse", batched=True, source="arXiv 2106.16225")
 def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: int | None = None) -> Float64[Tensor, "*R k"]:
     """All eigenvalues of the Hessian, largest first; only the first `top` if that is given."""
     return hessian_eigenvalues[..., :top]
 
 
-@model_metric("saddle_index", cost="heavy", loss="mse", batched=True)
+@model_metric("saddle_index", cost="heavy", loss="mse", batched=True, source="arXiv 1406.2572")
 def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: float = 1e-10) -> Float64[Tensor, "*R"]:
     """How many eigenvalues of the Hessian are below -`tolerance` times the largest in size."""
     return as_tensor(np.asarray(curvature.saddle_index(hessian_eigenvalues.numpy(), tolerance), np.float64))
 
 
-@model_metric("gauss_newton_spectrum", cost="moderate", loss="mse", batched=True)
+@model_metric("gauss_newton_spectrum", cost="moderate", loss="mse", batched=True, source="arXiv 2106.16225")
 def gauss_newton_spectrum(
     gauss_newton_eigenvalues: Float64[Tensor, "*R k"], top: int | None = None
 ) -> Float64[Tensor, "*R k"]:
@@ -68,7 +68,7 @@ def gauss_newton_spectrum(
     return gauss_newton_eigenvalues[..., :top]
 
 
-@model_metric("ntk_spectrum", cost="moderate", batched=True)
+@model_metric("ntk_spectrum", cost="moderate", batched=True, source="arXiv 1806.07572")
 def ntk_spectrum(
     gauss_newton_eigenvalues: Float64[Tensor, "*R k"],
     train_targets: Float64[Tensor, "*R N out"],
@@ -79,7 +79,7 @@ def ntk_spectrum(
     return (size / 2 * gauss_newton_eigenvalues[..., :size])[..., :top]
 
 
-@model_metric("ntk_distance", cost="moderate", batched=True)
+@model_metric("ntk_distance", cost="moderate", batched=True, source="arXiv 1806.07572")
 def ntk_distance(
     layers: Layers,
     start_layers: Layers,
@@ -93,7 +93,7 @@ def ntk_distance(
     return gone / as_tensor(ntk.ntk_norm(start_layers, sigma, samples)) if relative else gone
 
 
-@model_metric("ntk_alignment", cost="moderate", batched=True)
+@model_metric("ntk_alignment", cost="moderate", batched=True, source="arXiv 1806.07572")
 def ntk_alignment(layers: Layers, start_layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
     """Cosine of the neural tangent kernel and that at the start."""
     return as_tensor(ntk.ntk_alignment(layers, start_layers, sigma))

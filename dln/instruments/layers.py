@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from dln.metric import model_metric
-from dln.quantities import inner, singular_values_of, summed
+from dln.quantities import as_tensor, inner, singular_values_of, summed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -34,3 +35,24 @@ def start_distance(model: Any, start: Any, relative: bool = False) -> Float64[Te
     pairs += [(a.double(), b.double(), 1) for a, b in zip(model.biases, start.biases, strict=True)]
     gone = summed(inner(a - b, a - b, dims) for a, b, dims in pairs).sqrt()
     return gone / summed(inner(b, b, dims) for _, b, dims in pairs).sqrt() if relative else gone
+
+
+@model_metric("update_norm", cost="moderate", batched=True)
+def update_norm(last_update: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Length ||theta_s - theta_{s-1}|| of the last update, with what callbacks changed; NaN at step 0."""
+    return _length(last_update)
+
+
+@model_metric("update_angle", cost="moderate", batched=True)
+def update_angle(last_update: list[Tensor], update_before: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Angle, in radians, between the last two updates; NaN at steps 0 and 1, and where one of them is zero."""
+    a, b = (x[..., None, None] for x in (_length(last_update), _length(update_before)))
+    pairs = [(x / a, y / b) for x, y in zip(last_update, update_before, strict=True)]
+    # Half the angle of unit vectors has the tangent ||x - y|| / ||x + y||, exact for small angles too (Kahan).
+    sides = (_length([x + sign * y for x, y in pairs]).numpy() for sign in (-1, 1))
+    return as_tensor(2 * np.arctan2(*sides))  # torch's digits depend on how many there are
+
+
+def _length(layers: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Euclidean length over all layers [*R, out, n]."""
+    return summed(inner(x, x, 2) for x in layers).sqrt()

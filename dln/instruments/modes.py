@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
 
-@model_metric("effective_rank", cost="cheap", batched=True)
+@model_metric("effective_rank", cost="cheap", batched=True, source="Roy and Vetterli 2007")
 def effective_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
-    """Exponential of the entropy of p_i = s_i / sum_j s_j, s the singular values of W (Roy and Vetterli 2007)."""
+    """Exponential of the entropy of p_i = s_i / sum_j s_j, s the singular values of W."""
     p = end_to_end_values / total(end_to_end_values)[..., None]
     return torch.exp(-total(torch.special.xlogy(p, p)))
 
 
-@model_metric("stable_rank", cost="cheap", batched=True)
+@model_metric("stable_rank", cost="cheap", batched=True, source="Rudelson and Vershynin 2007")
 def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
     """||W||_F^2 / ||W||_2^2 of the end-to-end map."""
     return total(end_to_end_values**2) / end_to_end_values[..., 0] ** 2
@@ -45,7 +45,7 @@ def teacher_distance(
     return frobenius(end_to_end - teacher)
 
 
-@model_metric("mode_strengths", cost="cheap", batched=True)
+@model_metric("mode_strengths", cost="cheap", batched=True, source="arXiv 1312.6120")
 def mode_strengths(
     end_to_end: Float64[Tensor, "*R out in"],
     teacher_left: Float64[Tensor, "*R out k"],
@@ -57,7 +57,7 @@ def mode_strengths(
     return matmul(matmul(left.mT, end_to_end), right.mT).diagonal(dim1=-2, dim2=-1)
 
 
-@model_metric("mode_alignments", cost="moderate", batched=True)
+@model_metric("mode_alignments", cost="moderate", batched=True, source="arXiv 1312.6120")
 def mode_alignments(
     end_to_end_modes: tuple[Tensor, Tensor, Tensor],
     teacher_left: Float64[Tensor, "*R out k"],

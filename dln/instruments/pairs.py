@@ -49,7 +49,7 @@ def singular_value_distance(
     return inner(gap, gap, 1).sqrt()
 
 
-@comparative_metric("mode_angles", cost="moderate", batched=True)
+@comparative_metric("mode_angles", cost="moderate", batched=True, source="Bjorck and Golub 1973")
 def mode_angles(
     end_to_end_modes_a: tuple[Tensor, Tensor, Tensor], end_to_end_modes_b: tuple[Tensor, Tensor, Tensor], top: int = 1
 ) -> dict[str, Float64[Tensor, "*R top"]]:
