@@ -191,7 +191,7 @@ def test_ray(door, waiting, tmp_path):
             found = []
             waiting(lambda: found.append(ray_worker(process.pid)) or found[-1], "a worker at work")
             os.kill(found[-1], signal.SIGKILL)
-            status = process.wait(100)
+            status = process.wait(300)
         finally:
             process.terminate()
             process.wait(30)

@@ -1,6 +1,7 @@
 """Plans: every cell's config is the one that Hydra would compose for it alone, whatever shortcut led there."""
 
 import dataclasses
+import functools
 
 import pytest
 from hydra._internal.utils import create_config_search_path
@@ -70,23 +71,30 @@ CASES = {
 }
 
 
+@functools.cache
+def planned(name):
+    """The plan of a case; composing is slow."""
+    schema, overrides, _ = CASES[name]
+    return planner(schema)[0](overrides)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_configs_are_those_that_are_composed_cell_by_cell(name):
-    schema, overrides, shapes = CASES[name]
+    schema, _, shapes = CASES[name]
     plan_of, compose = planner(schema)
-    plan = plan_of(overrides)
+    plan = planned(name)
     assert plan.shapes == shapes
     for cell in range(len(plan)):
         alone = resolve(compose(plan.grid.overrides(cell)), schema)
         assert lanes_of(plan.config(cell)) == lanes_of(alone)
+    for cell in (0, len(plan) - 1):
         assert plan_of(plan.grid.overrides(cell)).identity(0) == plan.identity(cell)
     assert len({plan.identity(cell) for cell in range(len(plan))}) == len(plan)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_cells_are_grouped_by_their_structure(name):
-    schema, overrides, _ = CASES[name]
-    plan = planner(schema)[0](overrides)
+    plan = planned(name)
     groups = list(plan.together())
     assert sorted(cell for cells in groups for cell in cells) == list(range(len(plan)))
     structures = [{factory.structure(plan.config(int(cell))) for cell in cells} for cells in groups]
@@ -96,8 +104,7 @@ def test_cells_are_grouped_by_their_structure(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_varies_is_what_differs_between_cells(name):
-    schema, overrides, _ = CASES[name]
-    plan = planner(schema)[0](overrides)
+    plan = planned(name)
     rows = [plan.values(cell) for cell in range(len(plan))]
     differing = {key for row in rows for key in row if any(other.get(key) != row.get(key) for other in rows)}
     assert plan.varying() == differing
@@ -137,11 +144,11 @@ def test_config_groups_are_composed_each(tmp_path):
             f"# @package _global_\ntraining: {{lr: {lr}}}\n", encoding="utf-8"
         )
     plan_of, compose = planner(SingleConfig, tmp_path, "own")
-    for overrides in (["task=easy,hard", "training.model_seed=0..2"], ["task=glob(*)", "training.model_seed=0..2"]):
-        plan = plan_of(overrides)
-        assert (len(plan), plan.shapes) == (6, 2)
-        for cell in range(6):
-            assert plan.config(cell) == resolve(compose(plan.grid.overrides(cell)), SingleConfig)
+    listed, globbed = (plan_of([tasks, "training.model_seed=0..2"]) for tasks in ("task=easy,hard", "task=glob(*)"))
+    assert (len(listed), listed.shapes) == (6, 2)
+    for cell in range(6):
+        assert listed.config(cell) == resolve(compose(listed.grid.overrides(cell)), SingleConfig)
+        assert globbed.config(cell) == listed.config(cell)
 
 
 def test_ten_thousand_seeds_are_one_composition():
