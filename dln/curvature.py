@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 FEW, DENSE = 60, 600
 """Dimensions up to which one eigenvalue, and a few, are found by finding all."""
 
+LARGEST = 10_000
+"""Dimension beyond which there is no finding all: the matrix would take a gigabyte, and the eigenvalues ten minutes."""
+
 VECTORS = 24
 """Vectors a member that are in memory at a time while one eigenvalue is found."""
 

@@ -1,6 +1,6 @@
 """What happened in a run, found from its records when it has ended: when modes were learned, plateaus, stability.
 
-An event is a function of columns of the record, [T] or [T, k], and of constants of the data (`dln.quantities`). Times
+An event is a function of columns of the record, [T] or [T, k], and of constants of the data (`dln.constants`). Times
 are steps, between records found by linear interpolation; what has not happened is NaN.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln.config import EventConfig
+from dln.constants import CONSTANTS
 from dln.errors import ConfigError, ExtensionError
-from dln.quantities import CONSTANTS
 from dln.registry import Registry
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from dln.metric import (
     model_metric,
     two_layers,
 )
-from dln.quantities import frobenius, matmul, total
+from dln.sums import frobenius, matmul, total
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

@@ -8,9 +8,8 @@ weights are at hand (`dln.ensemble.summary`), so a metric of these alone costs n
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -20,17 +19,16 @@ import torch
 from torch import Tensor
 
 from dln import curvature
-from dln.chain import with_biases, with_constant
-from dln.errors import ConfigError
+from dln.chain import with_biases
+from dln.constants import CONSTANTS, Later
 from dln.model import product
 from dln.noise import Noise, sample_noise
 from dln.ntk import gauss_newton_spectrum
-from dln.threads import run_blocks
+from dln.sums import as_tensor, decomposed, inner, matmul, singular_values_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
-    from dln.data import Dataset
     from dln.model import DeepLinearNetwork
 
 LANES = ("_a", "_b")
@@ -103,7 +101,7 @@ def end_to_end_values(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tenso
 
 def end_to_end_modes(end_to_end: Float64[Tensor, "*R out in"]) -> tuple[Tensor, Tensor, Tensor]:
     """Singular value decomposition U [*R, out, k], s [*R, k], V' [*R, k, in] of the end-to-end map."""
-    u, s, v = _decomposed(end_to_end, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
+    u, s, v = decomposed(end_to_end, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
     return u, s, v
 
 
@@ -168,84 +166,6 @@ def sample_gradients(layers: list[np.ndarray], train_inputs: Tensor, train_targe
     return sample_noise(layers, train_inputs, train_targets)
 
 
-# --- given with the run -----------------------------------------------------------------------------------------------
-
-
-def train_inputs(dataset: Dataset) -> Float64[np.ndarray, "N in"]:
-    """Inputs of the training set."""
-    return _samples(dataset.train_inputs, "training")
-
-
-def train_targets(dataset: Dataset) -> Float64[np.ndarray, "N out"]:
-    """Targets of the training set."""
-    return _samples(dataset.train_targets, "training")
-
-
-def test_inputs(dataset: Dataset) -> Float64[np.ndarray, "M in"]:
-    """Inputs of the test set."""
-    return _samples(dataset.test_inputs, "test")
-
-
-def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
-    """Means of x x' over the training set, x ending with a constant one; of online data, over the population."""
-    if not dataset.online:
-        x = with_constant(train_inputs(dataset))
-        return x.T @ x / len(x)
-    moments = np.eye(dataset.dims[0] + 1)
-    moments[:-1, :-1] = covariance(dataset)
-    return moments
-
-
-def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
-    """Means of y x', as `input_moments`."""
-    if not dataset.online:
-        x, y = with_constant(train_inputs(dataset)), train_targets(dataset)
-        return y.T @ x / len(x)
-    return np.pad(teacher(dataset) @ covariance(dataset), ((0, 0), (0, 1)))
-
-
-def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
-    """Covariance of the distribution that inputs come from."""
-    known = None if dataset.inputs is None else dataset.inputs.covariance
-    if known is None:
-        raise ConfigError("it needs inputs of known covariance (a mark of register_inputs), and these have none")
-    return known
-
-
-def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
-    """Covariance of the Gaussian that inputs come from."""
-    if dataset.inputs is None or not dataset.inputs.normal:
-        raise ConfigError("it needs inputs drawn from a Gaussian, and these are not")
-    return covariance(dataset)
-
-
-def label_noise(dataset: Dataset) -> Float64[np.ndarray, ""]:
-    """Standard deviation of the noise on training targets."""
-    return np.array(float(dataset.noise_std))
-
-
-def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
-    """The teacher's matrix."""
-    if dataset.teacher is None:
-        raise ConfigError("it needs a teacher, and these data come without one")
-    return dataset.teacher.cpu().numpy().astype(np.float64)
-
-
-def teacher_left(dataset: Dataset) -> Float64[np.ndarray, "out k"]:
-    """Left singular vectors of the teacher, in columns, by falling singular value."""
-    return np.linalg.svd(teacher(dataset), full_matrices=False)[0]
-
-
-def teacher_values(dataset: Dataset) -> Float64[np.ndarray, " k"]:
-    """Singular values of the teacher, largest first."""
-    return np.linalg.svd(teacher(dataset), full_matrices=False)[1]
-
-
-def teacher_right(dataset: Dataset) -> Float64[np.ndarray, "k in"]:
-    """Right singular vectors of the teacher, in rows."""
-    return np.linalg.svd(teacher(dataset), full_matrices=False)[2]
-
-
 # --- of two models ----------------------------------------------------------------------------------------------------
 
 
@@ -277,15 +197,6 @@ MODEL_QUANTITIES: dict[str, Callable[..., Any]] = {
     )
 }  # fmt: skip
 """Of one model. A metric of a pair receives them as `weights_a`, `weights_b` and so on."""
-
-CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
-    f.__name__: f
-    for f in (
-        train_inputs, train_targets, test_inputs, input_moments, target_moments, covariance, normal_covariance,
-        label_noise, teacher, teacher_left, teacher_values, teacher_right,
-    )
-}  # fmt: skip
-"""Of the data: the same at every record, and for all runs on the same data."""
 
 PAST = ("previous", "earlier")
 """What the weights and biases were one and two steps before, held as by a model; NaN where there was no such step."""
@@ -320,22 +231,6 @@ def needs(names: Iterable[str], known: Iterable[str] = ()) -> set[str]:
             waiting += inspect.signature(made).parameters
         found.add(name)
     return found
-
-
-@dataclass(frozen=True)
-class Later:
-    """Something given that is found only when it is wanted."""
-
-    find: Callable[[], Any]
-
-
-def constants(datasets: Sequence[Dataset]) -> dict[str, Later]:
-    """Return, for each of `CONSTANTS`, its values for some datasets of one shape, [D, ...]; found once."""
-
-    def later(function: Callable[[Dataset], np.ndarray]) -> Later:
-        return Later(functools.cache(lambda: torch.from_numpy(np.stack([function(d) for d in datasets]))))
-
-    return {name: later(function) for name, function in CONSTANTS.items()}
 
 
 class Supply:
@@ -387,65 +282,6 @@ def quantity(name: str) -> tuple[str, str]:
     """
     lane = name[-2:] if name[-2:] in LANES else ""
     return name.removesuffix(lane), lane
-
-
-# --- sums that do not depend on company -------------------------------------------------------------------------------
-
-
-def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
-    """Inner product over the last `dims` dimensions, summed in float64; numpy's order depends on nothing else."""
-    a, b = (x.detach().cpu().double().contiguous().flatten(-dims) for x in (a, b))
-    return torch.from_numpy(np.asarray(np.vecdot(a.numpy(), b.numpy())))
-
-
-def frobenius(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
-    """Frobenius norm."""
-    return inner(matrix, matrix, 2).sqrt()
-
-
-def as_tensor(values: np.ndarray) -> Tensor:
-    """Return an array as a tensor."""
-    return torch.from_numpy(np.asarray(values, order="C"))
-
-
-def summed(parts: Iterable[Float64[Tensor, "*R"]]) -> Float64[Tensor, "*R"]:
-    """Sum of at least one tensor, one after the other."""
-    return functools.reduce(torch.add, parts)
-
-
-def total(layers: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
-    """Sum over the last dimension; the order of torch.sum's depends on how many members there are."""
-    return summed(layers.unbind(-1))
-
-
-def matmul(a: Float64[Tensor, "*R n k"], b: Float64[Tensor, "*R k m"]) -> Float64[Tensor, "*R n m"]:
-    """Matrix product; numpy multiplies matrix by matrix, so that the digits do not depend on how many there are."""
-    return torch.from_numpy(np.matmul(a.detach().cpu().numpy(), b.detach().cpu().numpy()))
-
-
-def singular_values_of(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R k"]:
-    """Singular values, largest first: numpy's, because the last digits of torch's depend on where a matrix lies."""
-    return _decomposed(matrix, lambda matrices: (np.linalg.svd(matrices, compute_uv=False),))[0]
-
-
-def _decomposed(matrix: Float64[Tensor, "*R n m"], function: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list:
-    """Apply a decomposition of stacked matrices, on all cores where there are many."""
-    *lead, n, m = matrix.shape
-    stack = matrix.detach().cpu().numpy().reshape(-1, n, m)
-    block = max(1, LONG // (n * m * min(n, m)))
-    found = run_blocks(lambda first, last: function(stack[first:last]), len(stack), block) or [function(stack)]
-    parts = [np.concatenate(part) for part in zip(*found, strict=True)]
-    return [torch.from_numpy(part.reshape(*lead, *part.shape[1:])) for part in parts]
-
-
-LONG = 2**15
-"""Multiplications, about, that are worth a thread's while."""
-
-
-def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
-    if samples is None:
-        raise ConfigError(f"it needs a {kind} set, and these data come without one")
-    return samples.cpu().numpy().astype(np.float64)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ import torch
 
 from dln.callbacks import Callback, callback_name
 from dln.config import MetricConfig
+from dln.constants import Later, constants
 from dln.data import Dataset, make_batches
 from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
 from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics, looks_back
 from dln.optim import build_criterion, build_optimizer
-from dln.quantities import Later, Parameters, Supply, constants
+from dln.quantities import Parameters, Supply
 from dln.threads import one_thread_each
 from dln.timeline import Steps, acts_at, chosen_steps
 

@@ -8,6 +8,7 @@ import torch
 
 from dln import MetricConfig, linear_teacher
 from dln.config import COSTS
+from dln.constants import Later, constants
 from dln.errors import ConfigError, ExtensionError
 from dln.metrics import (
     COMPARATIVE_METRICS,
@@ -19,7 +20,7 @@ from dln.metrics import (
     model_metric,
 )
 from dln.model import DeepLinearNetwork
-from dln.quantities import Later, PairSupply, Supply, constants, needs
+from dln.quantities import PairSupply, Supply, needs
 
 BUILT_IN = [e.name for e in MODEL_METRICS if e.function.__module__.startswith("dln.")]
 BUILT_IN_PAIRS = [e.name for e in COMPARATIVE_METRICS if e.function.__module__.startswith("dln.")]
@@ -298,6 +299,17 @@ def test_models_of_different_shape_have_maps_to_compare_but_no_parameters():
         metric.check_fit(wide.shapes, wide.shapes)
         with pytest.raises(ConfigError, match="different shapes"):
             metric.check_fit(narrow.shapes, wide.shapes)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_all_eigenvalues_are_asked_of_networks_that_are_not_too_large_only(bias, monkeypatch):
+    metrics = build_metrics(["hessian_spectrum", "saddle_index"])
+    shapes = DeepLinearNetwork(5, 900, 3, 5, bias=bias).shapes
+    for metric in metrics:
+        metric.check_fit(DeepLinearNetwork(5, 100, 3, 5, bias=bias).shapes)
+        with pytest.raises(ConfigError, match=r"dimensions.*top_eigenvalues finds a few"):
+            metric.check_fit(shapes)
+    assert "saddle_index" not in [m.label for m in build_metrics("heavy", shapes=[shapes], dataset=DATA)]
 
 
 def test_one_layer_has_no_pairs_to_be_balanced():

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dln.constants import Later, constants
 from dln.data import Dataset
 from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.summary import pair_quantities, quantities
 from dln.ensemble.supply import Draw
 from dln.metrics import Metric, MetricData, looks_back
 from dln.model import DeepLinearNetwork
-from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, PAST, Later, PairSupply, Supply, constants, needs
+from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, PAST, PairSupply, Supply, needs
 from dln.threads import one_thread_each, run_blocks, thread_count
 from dln.train import naming
 

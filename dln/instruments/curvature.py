@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dln import curvature, ntk
-from dln.metric import MetricData, model_metric
-from dln.quantities import as_tensor
+from dln.metric import MetricData, few_dimensions, model_metric
+from dln.sums import as_tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -48,13 +48,15 @@ def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int = 
     return as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, top))
 
 
-@model_metric("hessian_spectrum", cost="heavy", loss="mse", batched=True, source="arXiv 2106.16225")
+@model_metric(
+    "hessian_spectrum", cost="heavy", loss="mse", batched=True, needs=few_dimensions, source="arXiv 2106.16225"
+)
 def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: int | None = None) -> Float64[Tensor, "*R k"]:
     """All eigenvalues of the Hessian, largest first; only the first `top` if that is given."""
     return hessian_eigenvalues[..., :top]
 
 
-@model_metric("saddle_index", cost="heavy", loss="mse", batched=True, source="arXiv 1406.2572")
+@model_metric("saddle_index", cost="heavy", loss="mse", batched=True, needs=few_dimensions, source="arXiv 1406.2572")
 def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: float = 1e-10) -> Float64[Tensor, "*R"]:
     """How many eigenvalues of the Hessian are below -`tolerance` times the largest in size."""
     return as_tensor(np.asarray(curvature.saddle_index(hessian_eigenvalues.numpy(), tolerance), np.float64))

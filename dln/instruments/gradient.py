@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dln.metric import model_metric
-from dln.quantities import inner, summed
+from dln.sums import inner, summed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

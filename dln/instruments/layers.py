@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from dln.metric import model_metric
-from dln.quantities import as_tensor, inner, singular_values_of, summed
+from dln.sums import as_tensor, inner, singular_values_of, summed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

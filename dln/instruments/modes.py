@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dln.metric import model_metric
-from dln.quantities import frobenius, matmul, total
+from dln.sums import frobenius, matmul, total
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

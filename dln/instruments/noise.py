@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dln.metric import model_metric
 from dln.noise import Noise, hessian_noise_trace, population_noise
-from dln.quantities import as_tensor, total
+from dln.sums import as_tensor, total
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dln.metric import comparative_metric, equal_shapes
-from dln.quantities import frobenius, inner, matmul, singular_values_of, summed
+from dln.sums import frobenius, inner, matmul, singular_values_of, summed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
