@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from dln.config import COSTS, MetricConfig
 from dln.constants import CONSTANTS
-from dln.curvature import LARGEST
 from dln.errors import ConfigError, ExtensionError
 from dln.quantities import (
     GIVEN,
@@ -34,7 +33,6 @@ from dln.quantities import (
     quantity,
 )
 from dln.registry import Entry, Registry
-from dln.subspace import dimension
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -102,18 +100,6 @@ def two_layers(shapes: Shapes) -> None:
     """Raise ConfigError for a net of one layer: for the mark `needs`."""
     if sum(len(shape) == 2 for shape in shapes) < 2:
         raise ConfigError("it needs at least two layers (model.num_hidden=1 or more)")
-
-
-def few_dimensions(shapes: Shapes) -> None:
-    """Raise ConfigError for a net whose Hessian is too large to find all its eigenvalues: for the mark `needs`."""
-    weights = [(shape[0], shape[1]) for shape in shapes if len(shape) == 2]
-    biased = len(weights) < len(shapes)
-    size = dimension([(p, q + biased) for p, q in weights])
-    if size > LARGEST:
-        raise ConfigError(
-            f"the Hessian moves in {size} dimensions, and all eigenvalues are found up to {LARGEST}; "
-            "top_eigenvalues finds a few"
-        )
 
 
 def equal_shapes(a: Shapes, b: Shapes) -> None:

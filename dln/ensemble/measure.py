@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,7 +170,7 @@ class Sight:
             add_gradients(model, *(samples[record, member] for samples in self.batches))
         models = {"model": model, "start": Later(lambda: View.of([a[member] for a in self.lane.start], self.depth))}
         for name, arrays in zip(PAST, self.past, strict=False):
-            models[name] = Later(functools.partial(self._view, arrays, record, member))
+            models[name] = Later(partial(self._view, arrays, record, member))
         return Supply(self._found(record, member) | self._given(record, member) | models)
 
     def _found(self, t: Any, m: Any) -> dict[str, Later]:
@@ -312,29 +312,47 @@ class Probe:
                     columns[metric] = stacked(
                         {r: metric.columns(metric(_joint(row)), suffix) for r, row in rows.items()}, count
                     )
-        rest = [metric for metric in metrics if metric.batched and not metric.of_quantities]
-        size, cut = sights[0].records * count, min(sight.at_once for sight in sights) if rest else 1
+        columns |= self._in_blocks(metrics, sights, members, known, step, suffix)
+        return {name: values for metric in metrics for name, values in columns[metric].items()}
 
-        def block(metrics: Sequence[Metric], first: int, last: int) -> list[dict[str, np.ndarray]]:
-            gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in metrics)
+    @staticmethod
+    def _in_blocks(
+        metrics: Sequence[Metric],
+        sights: Sequence[Sight],
+        members: Sequence[np.ndarray],
+        known: Mapping[str, Tensor],
+        step: int,
+        suffix: str,
+    ) -> dict[Metric, dict[str, np.ndarray]]:
+        """Return the columns [T, R, ...] of batched metrics that need weights, found in blocks that fit the cache."""
+        rest = [metric for metric in metrics if metric.batched and not metric.of_quantities]
+        if not rest:
+            return {}
+        size, cut = sights[0].records * len(members[0]), min(sight.at_once for sight in sights)
+
+        def block(some: Sequence[Metric], first: int, last: int) -> list[dict[str, np.ndarray]]:
+            gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in some)
             sides = [sight.block(of, first, last, gradients) for sight, of in zip(sights, members, strict=True)]
             supply = _joint(sides, {name: values.flatten(0, 1)[first:last] for name, values in known.items()})
             found = []
-            for metric in metrics:
+            for metric in some:
                 with naming(_called(metric), step):
                     found.append(metric.batched_columns(metric(supply), suffix))
             return found
 
-        light, heavy = ([m for m in rest if m.heavy == kind] for kind in (False, True))
-        parts = [block(light, first, min(first + cut, size)) for first in range(0, size, cut)] if light else []
-        # What is heavy is numpy's work more than Python's, so threads pay.
-        threaded = functools.partial(block, heavy)
-        more = run_blocks(threaded, size, min(cut, -(-size // thread_count()))) if heavy else []
-        for some, of_blocks in ((light, parts), (heavy, more)):
-            for metric, found in zip(some, zip(*of_blocks, strict=True), strict=True):
+        columns: dict[Metric, dict[str, np.ndarray]] = {}
+        for heavy in (False, True):
+            some = [metric for metric in rest if metric.heavy == heavy]
+            if not some:
+                continue
+            if heavy:  # numpy's work more than Python's, so that threads pay
+                blocks = run_blocks(partial(block, some), size, min(cut, -(-size // thread_count())))
+            else:
+                blocks = [block(some, first, min(first + cut, size)) for first in range(0, size, cut)]
+            for metric, found in zip(some, zip(*blocks, strict=True), strict=True):
                 joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-                columns[metric] = {n: values.reshape(-1, count, *values.shape[1:]) for n, values in joined.items()}
-        return {name: values for metric in metrics for name, values in columns[metric].items()}
+                columns[metric] = {n: v.reshape(-1, len(members[0]), *v.shape[1:]) for n, v in joined.items()}
+        return columns
 
     def _pair_quantities(self, sights: Sequence[Sight], members: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """Return the quantities of pairs [T, R, ...] that are wanted, group of a by group of b."""

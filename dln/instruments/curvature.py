@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln import curvature, ntk
-from dln.metric import MetricData, few_dimensions, model_metric
+from dln import curvature, ntk, subspace
+from dln.errors import ConfigError
+from dln.metric import MetricData, Shapes, model_metric
 from dln.sums import as_tensor
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
     from dln.model import DeepLinearNetwork
 
 Layers = list[np.ndarray]
+
+
+def few_dimensions(shapes: Shapes) -> None:
+    """Raise ConfigError for a net whose Hessian is too large to find all its eigenvalues: for the mark `needs`."""
+    weights = [(shape[0], shape[1]) for shape in shapes if len(shape) == 2]
+    biased = len(weights) < len(shapes)
+    size = subspace.dimension([(p, q + biased) for p, q in weights])
+    if size > curvature.LARGEST:
+        raise ConfigError(
+            f"the Hessian moves in {size} dimensions, and all eigenvalues are found up to {curvature.LARGEST}; "
+            "top_eigenvalues finds a few"
+        )
 
 
 @model_metric("hessian_trace", cost="moderate", loss="mse", batched=True, source="arXiv 2106.16225")
