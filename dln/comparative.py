@@ -11,8 +11,7 @@ from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
 from dln.metrics import COMPARATIVE_METRICS, build_metrics, looks_back
 from dln.quantities import PairSupply, Supply
-from dln.threads import one_thread_each
-from dln.train import OnRecord, Trainer, naming
+from dln.train import OnRecord, Trainer, columns_of
 
 
 class ComparativeTrainer:
@@ -99,11 +98,6 @@ class ComparativeTrainer:
 
     def _compare(self, supplies: Mapping[str, Supply]) -> dict[str, Any]:
         """Values of the comparative metrics; none once a lane has diverged."""
-        values: dict[str, Any] = {}
         if len(supplies) == len(self.lanes):
-            supply = PairSupply(supplies["_a"], supplies["_b"])
-            with one_thread_each():
-                for metric in self.metrics:
-                    with naming(f"comparative metric {metric.label!r}", self.step):
-                        values |= metric.columns(metric(supply))
-        return values
+            return columns_of(self.metrics, PairSupply(supplies["_a"], supplies["_b"]), self.step)
+        return {}

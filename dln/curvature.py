@@ -90,7 +90,8 @@ def top_eigenvalues(
     if dimension(shapes) <= (FEW if count == 1 else max(DENSE, 4 * count)):
         spectrum = hessian_spectrum(layers, sigma, sigma_yx)
         return spectrum[..., ::-1][..., :count] if smallest else spectrum[..., :count]
-    sign, parameters = -1 if smallest else 1, sum(p * q for p, q in shapes)
+    sign, size = -1 if smallest else 1, thin_size(shapes)
+    idle = sum(p * q for p, q in shapes) - size
 
     def top(*arrays: np.ndarray) -> Float64[np.ndarray, "R count"]:
         chain, sigma, error = _point(arrays if count == 1 else [a[0] for a in arrays])
@@ -100,13 +101,13 @@ def top_eigenvalues(
             return sign * thin.gather(product(thin.spread(vectors)))
 
         if count == 1:
-            values = largest_of_each(signed, (len(arrays[0]), thin_size(shapes)))[:, None]
+            values = largest_of_each(signed, (len(arrays[0]), size))[:, None]
         else:
-            values = largest_eigenvalues(signed, thin_size(shapes), count)[None]
-        zeros = np.zeros((len(values), min(count, parameters - thin_size(shapes))))  # beside what cannot move
+            values = largest_eigenvalues(signed, size, count)[None]
+        zeros = np.zeros((len(values), min(count, idle)))  # beside what cannot move
         return sign * np.sort(np.concatenate([values, zeros + values[:, :1] * 0], -1))[:, ::-1][:, :count]
 
-    each = 8 * VECTORS * thin_size(shapes) if count == 1 else AT_ONCE
+    each = 8 * VECTORS * size if count == 1 else AT_ONCE
     return by_members(top, each, *layers, sigma, sigma_yx)
 
 

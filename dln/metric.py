@@ -124,6 +124,8 @@ class Metric:
         self._params = dict(config.params)
         self.kind = registry.kind
         self.label = config.label or config.name
+        self.called = f"{self.kind} {self.label!r}"
+        """What an error calls it."""
         arguments = inspect.signature(self._entry.function).parameters
         self.wants = [name for name in registry.supplied if name in arguments]
         """What it is a function of: what is given, quantities; of a pair, with the lane's suffix."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +31,6 @@ if TYPE_CHECKING:
     from dln.model import DeepLinearNetwork
 
 LANES = ("_a", "_b")
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Weights [*R, out, in] and biases [*R, out] of a model as it once was."""
-
-    weights: list[Tensor]
-    biases: list[Tensor]
-
-    @classmethod
-    def of(cls, model: DeepLinearNetwork) -> Parameters:
-        """Copy those of a model."""
-        return cls(*([p.detach().clone() for p in ps] for ps in (model.weights, model.biases)))
-
-    def filled(self, value: float) -> Parameters:
-        """Return as many numbers, all of one value."""
-        return Parameters(*([torch.full_like(p, value) for p in ps] for ps in (self.weights, self.biases)))
 
 
 # --- of one model -----------------------------------------------------------------------------------------------------
@@ -125,12 +107,12 @@ def start_layers(start: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n
     return layers(start)
 
 
-def last_update(model: DeepLinearNetwork, previous: Parameters) -> list[Float64[Tensor, "*R out n"]]:
+def last_update(model: DeepLinearNetwork, previous: DeepLinearNetwork) -> list[Float64[Tensor, "*R out n"]]:
     """Theta_s - theta_{s-1}, layer by layer as `gradients`; what callbacks change is part of it."""
     return _change(model, previous)
 
 
-def update_before(previous: Parameters, earlier: Parameters) -> list[Float64[Tensor, "*R out n"]]:
+def update_before(previous: DeepLinearNetwork, earlier: DeepLinearNetwork) -> list[Float64[Tensor, "*R out n"]]:
     """Theta_{s-1} - theta_{s-2}, as `last_update`."""
     return _change(previous, earlier)
 

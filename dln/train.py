@@ -16,17 +16,16 @@ from dln.constants import Later, constants
 from dln.data import Dataset, make_batches
 from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
-from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics, looks_back
+from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
+from dln.model import DeepLinearNetwork
 from dln.optim import build_criterion, build_optimizer
-from dln.quantities import Parameters, Supply
+from dln.quantities import PairSupply, Supply
 from dln.threads import one_thread_each
 from dln.timeline import Steps, acts_at, chosen_steps
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-    from dln.model import DeepLinearNetwork
 
 OnRecord = Callable[[Record], Any]
 
@@ -88,7 +87,7 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
-        self.previous = self.earlier = Parameters.of(model).filled(math.nan)
+        self.previous = self.earlier = _filled(model, math.nan)
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.metrics = build_metrics(
             metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset, criterion=self.criterion
@@ -137,7 +136,7 @@ class Trainer:
     def update(self) -> None:
         """End the step: the optimizer's update, theta_s to theta_{s+1}; of a run that is stopped they are equal."""
         if self.looks_back:
-            self.previous, self.earlier = Parameters.of(self.model), self.previous
+            self.previous, self.earlier = _copied(self.model), self.previous
         if self.stopped_at is not None:
             return
         for group in self.optimizer.param_groups:
@@ -150,11 +149,7 @@ class Trainer:
         if self.dataset.test_inputs is not None:
             values[f"test_loss{suffix}"] = self.evaluate("test")
         supply = supply or self.supply()
-        with one_thread_each() if self.metrics else contextlib.nullcontext():
-            for metric in self.metrics:
-                with naming(f"metric {metric.label!r}", self.step):
-                    values |= metric.columns(metric(supply), suffix)
-        return values
+        return values | columns_of(self.metrics, supply, self.step, suffix)
 
     def supply(self) -> Supply:
         """Return what metrics may name at this step."""
@@ -212,6 +207,16 @@ class Trainer:
         return math.sqrt(sum(g.double().square().sum().item() for g in self.gradient()))
 
 
+def columns_of(metrics: Sequence[Metric], supply: Supply | PairSupply, step: int, suffix: str = "") -> dict[str, Value]:
+    """Return the columns that metrics fill at a step, from what there is of a model or a pair."""
+    values: dict[str, Value] = {}
+    with one_thread_each():
+        for metric in metrics:
+            with naming(metric.called, step):
+                values |= metric.columns(metric(supply), suffix)
+    return values
+
+
 def full_gradient(model: DeepLinearNetwork, dataset: Dataset, criterion: Callable[..., Tensor]) -> list[Tensor]:
     """Return the gradient of the loss on the whole training set, one tensor a parameter."""
     if dataset.train_inputs is None:
@@ -237,6 +242,23 @@ def naming(what: str, step: int) -> Iterator[None]:
         raise type(error)(f"{what} at step {step}: {error}") from error.__cause__
     except Exception as error:
         raise ExtensionError(f"{what} failed at step {step}: {error!r}") from error
+
+
+def _copied(model: DeepLinearNetwork) -> DeepLinearNetwork:
+    """Return a network with the same weights, without gradients."""
+    like = model.weights[0]
+    return DeepLinearNetwork.from_weights(
+        model.weights, model.biases or None, dtype=like.dtype, device=like.device, check=False
+    )
+
+
+def _filled(model: DeepLinearNetwork, value: float) -> DeepLinearNetwork:
+    """Return a network of the same shapes, all of whose weights are one number."""
+    filled = _copied(model)
+    with torch.no_grad():
+        for parameter in filled.parameters():
+            parameter.fill_(value)
+    return filled
 
 
 def _check_fit(model: DeepLinearNetwork, dataset: Dataset) -> None:

@@ -18,7 +18,10 @@ def test_blocks_come_back_in_order_and_cover_everything_once(monkeypatch, thread
 
 def test_work_that_spreads_its_own_work_does_not_wait_for_itself(monkeypatch):
     monkeypatch.setenv("DLN_THREADS", "2")
-    inner = lambda first, last: sum(run_blocks(lambda a, b: b - a, 10, 1)) * (last - first)  # noqa: E731
+
+    def inner(first, last):
+        return sum(run_blocks(lambda a, b: b - a, 10, 1)) * (last - first)
+
     assert sum(run_blocks(inner, 8, 1)) == 80
 
 

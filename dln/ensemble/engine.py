@@ -13,8 +13,9 @@ from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.ensemble.coverage import make_rule, why_not
-from dln.ensemble.lane import NEVER, Kept, Lane
+from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.measure import Probe
+from dln.ensemble.member import NEVER
 from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics

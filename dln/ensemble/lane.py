@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch.nn import MSELoss
 
 from dln.callbacks import Callback
-from dln.config import check_batch_size
 from dln.data import Dataset
 from dln.ensemble.kernels import announced
 from dln.ensemble.layout import Layout
+from dln.ensemble.member import NEVER, UNCHANGED, Member
 from dln.ensemble.state import Data, Rule, Snapshot, State
 from dln.ensemble.summary import quantities
 from dln.ensemble.supply import LARGE, Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
-from dln.model import DeepLinearNetwork
 from dln.timeline import next_step
-from dln.train import fire, full_gradient
+from dln.train import fire
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int
-    from torch import Tensor
 
 STRETCH = 4e9
 """Floating point operations, about, before Python is asked again: so that records appear and Ctrl-C is heard."""
-
-NEVER = np.iinfo(np.int64).max
-"""The step of an event that has not happened."""
 
 
 @dataclass
@@ -52,14 +47,14 @@ class Kept:
     weights: np.ndarray
     """[T, G, P] or [T, G, P, V]."""
     draw: Draw
-    offsets: Sequence[int]
+    offsets: Int[np.ndarray, " T"]
     """Which batch of the draw is each record's [T]."""
     lr: Float64[np.ndarray, "T r"]
     """Learning rates."""
     past: Sequence[Sequence[np.ndarray]] = ()
     """Where they are wanted: the weights, unpacked, one step before each record, and two [T, r, ...]."""
 
-    def part(self, records: slice) -> Kept:
+    def part(self, records: slice | Int[np.ndarray, " t"]) -> Kept:
         """Return some of the records."""
         past = [[a[records] for a in arrays] for arrays in self.past]
         of = {"weights": self.weights[records], "offsets": self.offsets[records], "lr": self.lr[records]}
@@ -135,13 +130,16 @@ class Lane:
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.members: list[Member] = []
         self.step = 0
-        self._past = [np.full((2, *a.shape), np.nan, self.dtype) for a in self.start]
-        """The weights two steps before `step`, and one [2, R, ...], if `advance` was asked to look back."""
         self._found: dict[str, Float64[np.ndarray, " R"]] = {}
         """Losses and norms of the present weights, as callbacks asked for them."""
 
     def __len__(self) -> int:
         return len(self.lr)
+
+    @cached_property
+    def _past(self) -> list[np.ndarray]:
+        """The weights two steps before `step`, and one [2, R, ...], where `advance` is asked to look back."""
+        return [np.full((2, *a.shape), np.nan, self.dtype) for a in self.start]
 
     @property
     def moving(self) -> np.ndarray:
@@ -159,9 +157,9 @@ class Lane:
             member = self.members[m]
             fire(self.callbacks[m], step, member)
             member.write_back()
-            if member.wanted_size is not _UNCHANGED:
+            if member.wanted_size is not UNCHANGED:
                 sizes[int(m)] = member.wanted_size  # type: ignore[assignment]
-                member.wanted_size = _UNCHANGED
+                member.wanted_size = UNCHANGED
         if sizes:
             self._resize(sizes)
 
@@ -195,22 +193,20 @@ class Lane:
         """
         steps = len(draws[0].size)
         more = {i for r in (*records, steps) for i in (r - 2, r - 1) if i >= 0} if back else set()
-        looks = sorted(more.union(records))
+        looks = np.array(sorted(more.union(records)), np.int64)
         rows = np.searchsorted(looks, records)
         shape = (len(records), len(self))
         everything = []
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
         lr = self._rates(updates)
-        recorded = self.scheduled(np.asarray(records, np.int64)) if keep else np.zeros(shape)
+        rates = self.scheduled(looks) if keep or back else np.zeros((0, len(self)))
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.snapshot() if updates else None
             kept = group.state.blank(len(looks)) if keep or back else None
             found = self._train(group.state, group.members, draw, updates, lr, looks, kept)
             if kept is not None:
-                seen = Kept(group.members, group.state.layout, kept, draw, looks, np.zeros(0))
-                past = self._look_back(seen, rows) if back else []
-                at_records = {"weights": kept[rows] if back else kept, "offsets": records, "past": past}
-                everything.append(replace(seen, lr=recorded[:, group.members], **at_records))
+                seen = Kept(group.members, group.state.layout, kept, draw, looks, rates[:, group.members])
+                everything.append(replace(seen.part(rows), past=self._look_back(seen, rows)) if back else seen)
             losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
             if before is not None or len(records):
                 self._find_divergence(group, before, draw, updates, lr, found[0])
@@ -219,7 +215,7 @@ class Lane:
         self._found = {}
         return losses, tests, everything if keep else []
 
-    def _look_back(self, seen: Kept, rows: np.ndarray) -> list[list[np.ndarray]]:
+    def _look_back(self, seen: Kept, rows: Int[np.ndarray, " t"]) -> list[list[np.ndarray]]:
         """Return a group's weights one step before each record, and two; remember the last two of all that was seen.
 
         Args:
@@ -309,7 +305,8 @@ class Lane:
         """Return the members that have the same schedules of the learning rate, by these."""
         alike: dict[tuple[Any, ...], list[int]] = {}
         for m, callbacks in enumerate(self.callbacks if any(self.callbacks) else ()):
-            alike.setdefault(tuple(c.lr_scale for c in callbacks if hasattr(c, "lr_scale")), []).append(m)  # type: ignore[attr-defined]
+            schedules = (getattr(c, "lr_scale", None) for c in callbacks)
+            alike.setdefault(tuple(s for s in schedules if s is not None), []).append(m)
         return alike
 
     def _train(
@@ -319,7 +316,7 @@ class Lane:
         draw: Draw,
         updates: int,
         lr: np.ndarray,
-        records: Sequence[int],
+        records: Sequence[int] | np.ndarray,
         kept: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         return state.train(
@@ -362,122 +359,17 @@ class Lane:
         """Give members new batch sizes; those that still agree stay together."""
         groups = []
         for group in self.groups:
-            wanted = [sizes.get(int(m), _UNCHANGED) for m in group.members]
+            wanted = [sizes.get(int(m), UNCHANGED) for m in group.members]
             for size in dict.fromkeys(wanted):
                 places = np.array([p for p, w in enumerate(wanted) if w == size])
                 everyone = len(places) == len(wanted)
                 supply = group.supply if everyone else group.supply.select(places)
                 state = group.state if everyone else group.state.select(places)
-                if size is _UNCHANGED:
+                if size is UNCHANGED:
                     groups.append(Group(group.members[places], state, supply, group.batch_size))
                 else:
                     groups.append(Group(group.members[places], state, supply.resized(size), size))  # type: ignore[arg-type]
         self.groups = groups
-
-
-_UNCHANGED = object()
-
-
-class Member:
-    """One run of an ensemble as its callbacks see it: what they may use of a `Trainer`."""
-
-    def __init__(self, lane: Lane, index: int) -> None:
-        """Stand for member `index` of `lane`."""
-        self._lane, self._index = lane, index
-        self._model: DeepLinearNetwork | None = None
-        self.max_steps = lane.max_steps
-        self.dataset = lane.datasets[lane.dataset[index]]
-        self.wanted_size: object = _UNCHANGED
-
-    @property
-    def step(self) -> int:
-        """The present step."""
-        return self._lane.step
-
-    @property
-    def train_loss(self) -> float:
-        """The batch loss when last recorded."""
-        return float(self._lane.last_loss[self._index])
-
-    @property
-    def stopped_at(self) -> int | None:
-        """The step at which `stop` was called, or None."""
-        step = self._lane.stopped_at[self._index]
-        return None if step == NEVER else int(step)
-
-    @property
-    def lr(self) -> float:
-        """The learning rate."""
-        return float(self._lane.lr[self._index])
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self._lane.lr[self._index] = value
-
-    @property
-    def lr_scale(self) -> float:
-        """What the learning rate is multiplied by at this step alone."""
-        return float(self._lane.lr_scale[self._index])
-
-    @lr_scale.setter
-    def lr_scale(self, value: float) -> None:
-        self._lane.lr_scale[self._index] = value
-
-    @property
-    def batch_size(self) -> int | None:
-        """Samples a step; None is the full batch. Setting it starts a new epoch, even at the same size."""
-        if self.wanted_size is not _UNCHANGED:
-            return self.wanted_size  # type: ignore[return-value]
-        return self._lane.group_of(self._index)[0].batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None:
-        inputs = self.dataset.train_inputs
-        check_batch_size(size, None if inputs is None else len(inputs))
-        self.wanted_size = size
-
-    @property
-    def model(self) -> DeepLinearNetwork:
-        """The network; changes that a callback makes to it count."""
-        if self._model is None:
-            group, place = self._lane.group_of(self._index)
-            weights, biases = group.state.select(np.array([place])).weights()
-            self._model = DeepLinearNetwork.from_weights(
-                [w[0] for w in weights], None if biases is None else [b[0] for b in biases], check=False
-            )
-        return self._model
-
-    def stop(self) -> None:
-        """Make this step the last: it is recorded, and no update follows."""
-        self._lane.stopped_at[self._index] = self._lane.step
-
-    def evaluate(self, split: Literal["train", "test"]) -> float:
-        """Return the loss of the present weights on the whole training or test set."""
-        self.write_back(keep=True)
-        return float(self._lane.losses(split)[self._index])
-
-    def gradient(self) -> list[Tensor]:
-        """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
-        return full_gradient(self.model, self.dataset, MSELoss())
-
-    def gradient_norm(self) -> float:
-        """Return the Euclidean norm of `gradient`."""
-        self.write_back(keep=True)
-        return float(self._lane.gradient_norms()[self._index])
-
-    def write_back(self, keep: bool = False) -> None:
-        """Give the ensemble the weights of `model` where a callback has changed them, and let go of the model."""
-        if self._model is None:
-            return
-        group, place = self._lane.group_of(self._index)
-        weights, biases = group.state.select(np.array([place])).weights()
-        now = [p.detach().numpy() for p in (*self._model.weights, *self._model.biases)]
-        if any(not np.array_equal(a, b[0]) for a, b in zip(now, (*weights, *(biases or ())), strict=True)):
-            count = len(weights)
-            group.state.replace(place, now[:count], now[count:] or None)
-            self._lane.changed()
-        if not keep:
-            self._model = None
 
 
 def warm_up(state: State) -> None:

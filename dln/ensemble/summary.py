@@ -228,7 +228,12 @@ def _compare(a, b, numbers, lanes, groups_a, groups_b, group_a, lane_a, group_b,
 
 
 def quantities(
-    names: Collection[str], layout: Layout, kept: np.ndarray, members: int, draw: Draw, offsets: Sequence[int]
+    names: Collection[str],
+    layout: Layout,
+    kept: np.ndarray,
+    members: int,
+    draw: Draw,
+    offsets: Sequence[int] | np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return quantities of all members at several records, float64 [T, R, ...].
 

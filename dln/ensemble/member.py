@@ -1,0 +1,125 @@
+"""One run of an ensemble as its callbacks see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from torch.nn import MSELoss
+
+from dln.config import check_batch_size
+from dln.model import DeepLinearNetwork
+from dln.train import full_gradient
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dln.ensemble.lane import Lane
+
+NEVER = np.iinfo(np.int64).max
+"""The step of an event that has not happened."""
+
+UNCHANGED = object()
+"""What a member wants of its batch size when no callback has set it."""
+
+
+class Member:
+    """What callbacks may use of a `Trainer`."""
+
+    def __init__(self, lane: Lane, index: int) -> None:
+        """Stand for member `index` of `lane`."""
+        self._lane, self._index = lane, index
+        self._model: DeepLinearNetwork | None = None
+        self.max_steps = lane.max_steps
+        self.dataset = lane.datasets[lane.dataset[index]]
+        self.wanted_size: object = UNCHANGED
+
+    @property
+    def step(self) -> int:
+        """The present step."""
+        return self._lane.step
+
+    @property
+    def train_loss(self) -> float:
+        """The batch loss when last recorded."""
+        return float(self._lane.last_loss[self._index])
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The step at which `stop` was called, or None."""
+        step = self._lane.stopped_at[self._index]
+        return None if step == NEVER else int(step)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return float(self._lane.lr[self._index])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lane.lr[self._index] = value
+
+    @property
+    def lr_scale(self) -> float:
+        """What the learning rate is multiplied by at this step alone."""
+        return float(self._lane.lr_scale[self._index])
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        self._lane.lr_scale[self._index] = value
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a step; None is the full batch. Setting it starts a new epoch, even at the same size."""
+        if self.wanted_size is not UNCHANGED:
+            return self.wanted_size  # type: ignore[return-value]
+        return self._lane.group_of(self._index)[0].batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        inputs = self.dataset.train_inputs
+        check_batch_size(size, None if inputs is None else len(inputs))
+        self.wanted_size = size
+
+    @property
+    def model(self) -> DeepLinearNetwork:
+        """The network; changes that a callback makes to it count."""
+        if self._model is None:
+            group, place = self._lane.group_of(self._index)
+            weights, biases = group.state.select(np.array([place])).weights()
+            self._model = DeepLinearNetwork.from_weights(
+                [w[0] for w in weights], None if biases is None else [b[0] for b in biases], check=False
+            )
+        return self._model
+
+    def stop(self) -> None:
+        """Make this step the last: it is recorded, and no update follows."""
+        self._lane.stopped_at[self._index] = self._lane.step
+
+    def evaluate(self, split: Literal["train", "test"]) -> float:
+        """Return the loss of the present weights on the whole training or test set."""
+        self.write_back(keep=True)
+        return float(self._lane.losses(split)[self._index])
+
+    def gradient(self) -> list[Tensor]:
+        """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
+        return full_gradient(self.model, self.dataset, MSELoss())
+
+    def gradient_norm(self) -> float:
+        """Return the Euclidean norm of `gradient`."""
+        self.write_back(keep=True)
+        return float(self._lane.gradient_norms()[self._index])
+
+    def write_back(self, keep: bool = False) -> None:
+        """Give the ensemble the weights of `model` where a callback has changed them, and let go of the model."""
+        if self._model is None:
+            return
+        group, place = self._lane.group_of(self._index)
+        weights, biases = group.state.select(np.array([place])).weights()
+        now = [p.detach().numpy() for p in (*self._model.weights, *self._model.biases)]
+        if any(not np.array_equal(a, b[0]) for a, b in zip(now, (*weights, *(biases or ())), strict=True)):
+            count = len(weights)
+            group.state.replace(place, now[:count], now[count:] or None)
+            self._lane.changed()
+        if not keep:
+            self._model = None
