@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dln.errors import ConfigError
+from dln.files import placing
 from dln.initial import draw_initial
 
 if TYPE_CHECKING:
@@ -151,10 +152,8 @@ def save_weights(model: DeepLinearNetwork, path: Path) -> None:
     arrays = {f"W{i}": w.detach().cpu().numpy() for i, w in enumerate(model.weights, start=1)}
     arrays |= {f"b{i}": b.detach().cpu().numpy() for i, b in enumerate(model.biases, start=1)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    with open(beside, "wb") as file:
+    with placing(path) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    beside.replace(path)
 
 
 def load_weights(path: str | Path) -> tuple[list[np.ndarray], list[np.ndarray] | None]:

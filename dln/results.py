@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from dln import tables
 from dln.errors import StorageError
+from dln.files import placing
 from dln.tables import IDENTITY
 
 SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
@@ -73,10 +74,8 @@ class SweepStore:
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Write sweep.json."""
-        with self._writing():
-            beside = self.directory / f".{SWEEP}.tmp"
+        with self._writing(), placing(self.directory / SWEEP) as beside:
             beside.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self.directory / SWEEP)
 
     def finished(self) -> np.ndarray:
         """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""
@@ -144,14 +143,9 @@ class SweepStore:
         return self.directory / PARTS / f"{time.time_ns():x}-{os.getpid():x}.parquet"
 
     def _place(self, parts: Iterable[pa.Table], path: Path) -> None:
-        """Write tables to a file beside `path` and rename it into place."""
-        beside = path.with_name(f".{path.name}.tmp")
-        with self._writing():
-            try:
-                tables.write(parts, beside)
-                beside.replace(path)
-            finally:
-                beside.unlink(missing_ok=True)
+        """Write tables to a file and put it into place."""
+        with self._writing(), placing(path) as beside:
+            tables.write(parts, beside)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

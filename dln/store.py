@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dln.errors import StorageError
+from dln.files import placing
 from dln.history import History, Record
 from dln.utils import load_history, to_json
 
@@ -56,10 +57,9 @@ class RunWriter:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write how the run ended, beside and renamed into place."""
         path = self.directory / SUMMARY
-        beside = path.with_name(f".{SUMMARY}.tmp")
         try:
-            beside.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            beside.replace(path)
+            with placing(path) as beside:
+                beside.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}; the records are safe") from error
 

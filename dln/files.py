@@ -1,0 +1,61 @@
+"""Files that are there whole or not at all: written beside their place, put on the disk, and renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+BESIDE = ".{}.tmp"
+"""What a file is called while it is written; one that is left over is of a process that was killed."""
+
+
+@contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Give the block a path to write to; what it wrote is then at `path`, in place of what was there.
+
+    The file is on the disk before it is renamed, and its name is before the block's caller goes on: whatever was
+    replaced may then be removed. If the block raises, nothing has changed.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "note.txt"
+    >>> with placing(path) as beside:
+    ...     _ = beside.write_text("done")
+    >>> path.read_text(), beside.exists()
+    ('done', False)
+    >>> folder.cleanup()
+    """
+    beside = beside_of(path)
+    try:
+        yield beside
+        sync(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def beside_of(path: Path) -> Path:
+    """Return where a file is written before it is put into place."""
+    return path.with_name(BESIDE.format(path.name))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a directory, are on the disk itself."""
+    directory = path.is_dir()
+    if directory and os.name == "nt":
+        return  # Windows opens no directories, and has names on the disk by itself
+    handle = os.open(path, os.O_RDONLY if directory else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest(path: str | Path) -> str:
+    """Return a hash of what a file holds."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
