@@ -1,0 +1,72 @@
+"""What this machine has to give: how much memory a process may use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def memory() -> int:
+    """Return how many bytes this process may use: those of the machine, or fewer where a cgroup or `ulimit` says so.
+
+    It is what there is in all, not what is free at this moment, so that a config is refused always or never. A system
+    that tells nothing sets no bound.
+    """
+    return min(_bounds(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), default=sys.maxsize)
+
+
+def _bounds(process: Path, cgroups: Path) -> Iterator[int]:
+    """Yield every bound on the memory of this process that the system tells."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY:
+            yield limit
+    yield from _of_cgroups(process, cgroups)
+
+
+def _of_cgroups(process: Path, cgroups: Path) -> Iterator[int]:
+    """Yield the bounds of the control groups that a process is in, and of those around them; containers are such."""
+    for line in _text(process).splitlines():
+        _, controllers, own = line.split(":", 2)
+        if not controllers:  # version 2: one tree for everything
+            root, name = cgroups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        inner = root / own.lstrip("/")
+        for group in (inner, *inner.parents):
+            limit = _text(group / name).strip()
+            if limit.isdecimal():  # "max" is no bound
+                yield int(limit)
+            if group == root:
+                break
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+
+
+def as_bytes(count: float) -> str:
+    """Return a number of bytes as people say it.
+
+    >>> as_bytes(3.2e9), as_bytes(1500), as_bytes(10**30)
+    ('3.2 GB', '1.5 kB', '1e+12 EB')
+    """
+    scale, unit = next((s, u) for s, u in _UNITS if count >= s or s == 1)
+    return f"{count / scale:.{2 if count / scale < 10 else 3}g} {unit}"
+
+
+_UNITS = ((1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes"))
