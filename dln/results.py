@@ -7,7 +7,7 @@ failed.jsonl       runs that raised, and what they raised; a rerun tries them ag
 damaged/           files that could not be read; their runs are computed again
 
 A row has the run's identity (a hash of its resolved config), every key of its config, the steps of events such as
-`diverged_at`, and the curves: lists over the records, NaN where the run had ended.
+`diverged_at`, and the curves: lists over its own records.
 """
 
 from __future__ import annotations

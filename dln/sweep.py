@@ -70,6 +70,8 @@ class Outcome:
 
     cells: np.ndarray
     curves: dict[str, np.ndarray]
+    present: np.ndarray
+    """Which records [R, T] are a run's own."""
     events: list[dict[str, Any]]
     histories: Callable[[int], History]
     trajectories: int
@@ -264,45 +266,48 @@ def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread)
     started = time.perf_counter()
     if factory.autograd_reason(configs[0]) is None:
         ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
-        curves, events = ensemble.curves(), [ensemble.events(run) for run in range(len(configs))]
+        curves, present = ensemble.curves(), ensemble.present(slice(None))
+        events = [ensemble.events(run) for run in range(len(configs))]
         trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
     else:
         runs = on_cores.run(configs, checkpoints or [None] * len(configs))
-        curves, events = _stacked(runs), [run.events for run in runs]
+        (curves, present), events = _stacked(runs), [run.events for run in runs]
         trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
     if configs[0].events:
-        found = _find_events(configs, curves)
+        found = _find_events(configs, curves, present)
         events = [own | more for own, more in zip(events, found, strict=True)]
-    return Outcome(cells, curves, events, history, trajectories, engine, time.perf_counter() - started)
+    return Outcome(cells, curves, present, events, history, trajectories, engine, time.perf_counter() - started)
 
 
-def _find_events(configs: Sequence[ExperimentConfig], curves: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Return what the configs' events come to, run by run; a run has records where a loss of it is a number."""
-    losses = [name for name in curves if name.startswith("train_loss")]
+def _find_events(
+    configs: Sequence[ExperimentConfig], curves: Mapping[str, np.ndarray], present: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return what the configs' events come to, run by run, each of its own records."""
     found, datasets = [], {}
     for run, config in enumerate(configs):
         key = repr(config.data)
         datasets[key] = datasets.get(key) or factory.dataset_of(config)
-        there = np.any([~np.isnan(curves[name][run]) for name in losses], 0)
-        own = {name: (c if name == "step" else c[run])[there] for name, c in curves.items()}
+        own = {name: (c if name == "step" else c[run])[present[run]] for name, c in curves.items()}
         found.append(factory.find_events_of(config, own, datasets[key]))
     return found
 
 
-def _stacked(histories: Sequence[History]) -> dict[str, np.ndarray]:
-    """Return the columns of several histories as arrays [R, T, ...], NaN where one has no record."""
+def _stacked(histories: Sequence[History]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the columns of several histories as arrays [R, T, ...], and which records are whose own [R, T]."""
     steps = np.array(sorted({step for history in histories for step in history["step"].tolist()}))
     curves: dict[str, np.ndarray] = {"step": steps}
     for history in histories:
         for name in history.names:
             if name != "step" and name not in curves:
                 curves[name] = np.full((len(histories), len(steps), *history[name].shape[1:]), np.nan)
+    present = np.zeros((len(histories), len(steps)), bool)
     for r, history in enumerate(histories):
         at = np.searchsorted(steps, history["step"])
+        present[r, at] = True
         for name in history.names:
             if name != "step":
                 curves[name][r, at] = history[name]
-    return curves
+    return curves, present
 
 
 def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) -> None:
@@ -320,6 +325,7 @@ def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) ->
         columns,
         events,
         {"step": steps, **curves},
+        outcome.present,
         outcome.trajectories,
         count * len(factory.suffixes(config)),
     )

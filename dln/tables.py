@@ -37,6 +37,7 @@ def make_table(
     config: Mapping[str, Sequence[Any]],
     events: Mapping[str, Sequence[Any]],
     curves: Mapping[str, np.ndarray],
+    present: np.ndarray | None = None,
     trajectories: int = 0,
     lanes: int = 0,
 ) -> pa.Table:
@@ -47,13 +48,14 @@ def make_table(
         config: Values of every key; those that are neither numbers nor words as JSON.
         events: Steps at which runs ended early, None where one did not; and numbers, or lists of them, of other events.
         curves: [R, T, ...] each.
+        present: Which of the records [R, T] are a run's own: the others are left out. None: all.
         trajectories: How many were computed.
         lanes: For so many.
     """
     columns: dict[str, pa.Array] = {RUN: pa.array(runs, pa.string())}
     columns |= {key: _config_column(values) for key, values in config.items()}
     columns |= {key: _event_column(key, values) for key, values in events.items()}
-    columns |= {key: _list_column(values) for key, values in curves.items()}
+    columns |= {key: _list_column(values, present) for key, values in curves.items()}
     about = {"config": list(config), "events": list(events), "curves": list(curves)}
     about |= {"trajectories": trajectories, "lanes": lanes}
     return pa.table(columns).replace_schema_metadata({"dln": json.dumps(about)})
@@ -187,12 +189,13 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=dataclasses.asdict)
 
 
-def _list_column(values: np.ndarray) -> pa.Array:
-    """Return values [R, T, ...] as lists of T numbers, or of T fixed-size lists."""
-    inner: pa.Array = pa.array(np.ascontiguousarray(values).reshape(-1))
+def _list_column(values: np.ndarray, present: np.ndarray | None) -> pa.Array:
+    """Return values [R, T, ...] as lists of those that are present [R, T]: numbers, or fixed-size lists."""
+    present = np.ones(values.shape[:2], bool) if present is None else present
+    inner: pa.Array = pa.array(values[present].reshape(-1))
     for size in reversed(values.shape[2:]):
         inner = pa.FixedSizeListArray.from_arrays(inner, size)
-    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]), inner)
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *present.sum(1)], dtype=np.int32)), inner)
 
 
 def joint_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -44,11 +44,8 @@ def assert_rows_are_runs_alone(frame, plan):
         row, config = rows[plan.identity(cell)], plan.config(cell)
         history = dln.run_experiment(config)
         for name, column in history.columns.items():
-            stored = np.array(row[name])
-            if name != "step":
-                column = column.astype(config.dtype)
-            np.testing.assert_array_equal(stored[: len(column)], column)
-            assert name == "step" or np.isnan(stored[len(column) :]).all()
+            column = column if name == "step" else column.astype(config.dtype)
+            np.testing.assert_array_equal(np.array(row[name], column.dtype), column, strict=True)
         for event, step in history.events.items():
             assert row[event] == step
 
@@ -79,6 +76,36 @@ def test_comparisons(tmp_path):
     report = run_sweep(plan, tmp_path)
     assert (report.trajectories, report.lanes, report.diverged) == (4, 6, 1)
     assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_a_row_holds_its_own_records_only_and_ends_where_its_run_ended(tmp_path, engine):
+    stop = "callbacks=[{name: stop_at_loss, params: {target: 40.0}}]"
+    swept = [f"engine={engine}", "training.lr=0.0001,0.01,50", "evaluate_every=7"]
+    plan = plan_of(stop, *swept, "metrics=[layer_norms]")
+    run_sweep(plan, tmp_path / "all")
+    assert_rows_are_runs_alone(load_sweep(tmp_path / "all"), plan)
+    slow, stopped, diverged = load_sweep(tmp_path / "all").iter_rows(named=True)
+    assert slow["step"] == [0, 7, 14, 20]
+    assert stopped["step"][-1] == stopped["stopped_at"] not in slow["step"]
+    assert diverged["step"][-1] < diverged["diverged_at"]
+    for row in (slow, stopped, diverged):
+        place = tmp_path / row["run"]
+        run_sweep(plan_of(stop, *swept[::2], f"training.lr={row['training.lr']}", "metrics=[layer_norms]"), place)
+        (alone,) = load_sweep(place, constants=True).iter_rows(named=True)
+        assert all(alone[name] == row.get(name, alone[name]) for name in alone)
+    shown = final_values(tmp_path / "all")
+    expected = [np.float32(dln.run_experiment(plan.config(cell)).final["train_loss"]) for cell in (0, 1)]
+    assert shown["train_loss"].to_list() == [*expected, None]
+
+
+def test_a_pair_goes_on_where_one_lane_has_ended(tmp_path):
+    plan = plan_of("max_steps=9", "training_b.lr=0.001,90", "shared.model.hidden_dim=4", schema=ComparativeConfig)
+    run_sweep(plan, tmp_path)
+    ended = load_sweep(tmp_path).row(1, named=True)
+    assert len(ended["step"]) == len(ended["train_loss_b"]) == 10
+    assert np.isnan(ended["train_loss_b"][ended["diverged_at_b"] :]).all()
+    assert np.isfinite(ended["train_loss_a"]).all()
 
 
 def test_small_sweeps_have_a_directory_for_each_run(tmp_path):
