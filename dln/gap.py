@@ -38,26 +38,31 @@ def loss_gap(
     """
     if f"{column}_a" not in history or f"{column}_b" not in history:
         raise ConfigError(f"there are no columns {column}_a and {column}_b; take a history of a comparative run")
-    step, a, b = history["step"].astype(float), history[f"{column}_a"], history[f"{column}_b"]
-    there = np.isfinite(a) & np.isfinite(b)
-    step, a, b = step[there], a[there], b[there]
+    step = history["step"].astype(float)
+    a, b = (np.where(np.isfinite(loss), loss, np.nan) for loss in (history[f"{column}_a"], history[f"{column}_b"]))
     if at == "step":
-        return step, a - b
+        both = np.isfinite(a - b)
+        return step[both], (a - b)[both]
+    # Each lane's own records: one may end before the other.
+    (step_a, a), (step_b, b) = ((step[~np.isnan(loss)], loss[~np.isnan(loss)]) for loss in (a, b))
     if at == "time":
-        times = rates[0] * step
-        times_b = rates[1] * step
+        times, times_b = rates[0] * step_a, rates[1] * step_b
         both = times <= times_b.max(initial=-np.inf)
-        return times[both], a[both] - np.interp(times[both], times_b, b)
+        return times[both], a[both] - (np.interp(times[both], times_b, b) if len(b) else 0.0)
     if at == "loss":
-        (levels, when_a), (levels_b, when_b) = _new_lows(a, step), _new_lows(b, step)
-        both = (levels <= levels_b.max(initial=-np.inf)) & (levels >= levels_b.min(initial=np.inf))
-        return levels[both], when_a[both] - np.interp(-levels[both], -levels_b, when_b)
+        lows = a < np.minimum.accumulate(np.concatenate([[np.inf], a[:-1]]))[: len(a)]
+        levels, when_a = a[lows], step_a[lows]
+        both = (levels <= b.max(initial=-np.inf, where=np.arange(len(b)) == 0)) & (levels >= b.min(initial=np.inf))
+        return levels[both], when_a[both] - _first_reach(step_b, b, levels[both])
     raise ConfigError(f'at must be "step", "time" or "loss", not {at!r}')
 
 
-def _new_lows(
-    loss: Float[np.ndarray, " T"], step: Float[np.ndarray, " T"]
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return the losses that are lower than all before, and their steps."""
-    fresh = loss < np.minimum.accumulate(np.concatenate([[np.inf], loss[:-1]]))[: len(loss)]
-    return loss[fresh], step[fresh]
+def _first_reach(
+    step: Float[np.ndarray, " T"], loss: Float[np.ndarray, " T"], levels: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Return when a loss that begins above some levels first reaches each, interpolated between the records beside."""
+    after = np.searchsorted(-np.minimum.accumulate(loss), -levels)
+    before = np.maximum(after - 1, 0)
+    fall = loss[before] - loss[after]
+    share = np.divide(loss[before] - levels, fall, out=np.zeros_like(fall), where=fall > 0)
+    return step[before] + share * (step[after] - step[before])

@@ -10,7 +10,7 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from dln.quantities import (
     needs,
     quantity,
 )
-from dln.registry import Entry, Registry
+from dln.registry import Bounds, Entry, Registry
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -41,6 +41,15 @@ if TYPE_CHECKING:
 
 Value = float | list
 """What one column holds at one step: a number, or a (nested) list of them."""
+
+Top = Annotated[int | None, Bounds(least=1)]
+"""A parameter that says how many values there are, the first ones; null: all."""
+
+Count = Annotated[int, Bounds(least=1)]
+"""As `Top`, where all cannot be asked for."""
+
+Tolerance = Annotated[float, Bounds(least=0, most=1)]
+"""A parameter that is a small share of something."""
 
 MODEL_METRICS = Registry("metric", supplied=(*GIVEN, *MODEL_QUANTITIES))
 COMPARATIVE_METRICS = Registry(
@@ -147,8 +156,9 @@ class Metric:
     def check_setting(self, dataset: Dataset | None, criterion: nn.Module | None) -> None:
         """Raise ConfigError if the metric has no value on such data (no training set, no teacher) or for this loss."""
         with self._naming():
-            for name in CONSTANTS.keys() & self.needs if dataset is not None else ():
-                CONSTANTS[name](dataset)
+            for name in CONSTANTS if dataset is not None else ():  # in their order: of several faults, always the same
+                if name in self.needs:
+                    CONSTANTS[name](dataset)
             mse = isinstance(criterion, nn.MSELoss) and criterion.reduction == "mean"
             if criterion is not None and not mse and self._entry.marks.get("loss") == "mse":
                 raise ConfigError(

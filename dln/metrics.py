@@ -17,6 +17,7 @@ from dln.metric import (
     MODEL_METRICS,
     Metric,
     MetricData,
+    Top,
     Value,
     build_metrics,
     comparative_metric,
@@ -73,7 +74,7 @@ def end_to_end_norm(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tensor,
 
 
 @model_metric("singular_values", cost="cheap", batched=True)
-def singular_values(end_to_end_values: Float64[Tensor, "*R k"], top: int | None = None) -> Float64[Tensor, "*R k"]:
+def singular_values(end_to_end_values: Float64[Tensor, "*R k"], top: Top = None) -> Float64[Tensor, "*R k"]:
     """Singular values of the end-to-end map, largest first; only the first `top` if that is given."""
     return end_to_end_values[..., :top]
 

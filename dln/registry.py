@@ -1,4 +1,7 @@
-"""One class for everything that can be registered by name: metrics, teacher matrices, callbacks."""
+"""One class for everything that can be registered by name: metrics, teacher matrices, callbacks.
+
+What a function's annotations say of its parameters, types and `Bounds`, is checked before anything runs.
+"""
 
 import importlib
 import inspect
@@ -12,6 +15,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dln.errors import ConfigError, ExtensionError, suggestion
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a number may be, as a mark on its annotation: `top: Annotated[int | None, Bounds(least=1)] = None`."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    def hold(self, value: Any) -> bool:
+        """Whether a value is within; one that is no number is."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+        )
+
+    def __str__(self) -> str:
+        told = {"at least": self.least, "above": self.above, "at most": self.most}
+        return " and ".join(f"{word} {bound:g}" for word, bound in told.items() if bound is not None)
 
 
 @dataclass(frozen=True)
@@ -202,6 +228,8 @@ def _type(function: Callable, parameter: inspect.Parameter) -> Any:
 def _fits(value: Any, hint: Any) -> bool:
     """Whether `value` is of type `hint`, for the types a config can hold; other hints fit anything."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _fits(value, args[0]) and all(mark.hold(value) for mark in args[1:] if isinstance(mark, Bounds))
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, arg) for arg in args)
     if origin is typing.Literal:
@@ -221,6 +249,9 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Annotated:
+        base, *marks = typing.get_args(hint)
+        return ", ".join([_spell(base), *(str(mark) for mark in marks if isinstance(mark, Bounds))])
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(hint)))
     text = str(hint.__name__ if isinstance(hint, type) else hint)

@@ -239,6 +239,23 @@ def test_numbers_lists_arrays_and_dicts_become_columns():
     }
 
 
+@pytest.mark.parametrize("name", [*BUILT_IN, *BUILT_IN_PAIRS])
+def test_parameters_out_of_bounds_are_refused_before_anything_runs(name):
+    """Every number that a built-in metric takes has bounds."""
+    registry = COMPARATIVE_METRICS if name in COMPARATIVE_METRICS else MODEL_METRICS
+    for parameter, default in registry.get(name).parameters.items():
+        for bad in [
+            -1,
+            -0.5,
+            "x",
+            [1],
+            True if default.default is not False else 1,
+            *([0] if parameter == "top" else []),
+        ]:
+            with pytest.raises(ConfigError, match=rf"metrics\.params\.{parameter}"):
+                Metric(registry, MetricConfig(name, {parameter: bad}))
+
+
 def test_a_value_that_is_no_number_is_refused():
     model_metric("test_words")(lambda model: "words")
     (metric,) = build_metrics(["test_words"])

@@ -2,12 +2,12 @@
 
 import inspect
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from dln.errors import ConfigError, ExtensionError
-from dln.registry import Registry, import_extensions
+from dln.registry import Bounds, Registry, import_extensions
 
 
 @pytest.fixture
@@ -155,6 +155,8 @@ def test_parameters_that_do_not_fit(name, params, fragments, shapes):
         (list, [[], ["a"]], [3, {}]),
         (dict[int, int | None], [{}, {1: None}], [[], 3]),
         (object, [1, None, "x"], []),
+        (Annotated[int | None, Bounds(least=1)], [1, None], [0, -1, 1.5, True]),
+        (Annotated[float, Bounds(above=0, most=1)], [1, 0.5], [0, 0.0, 1.1, "1", None]),
     ],
 )
 def test_types_of_parameters(hint, good, bad):
@@ -170,6 +172,16 @@ def test_types_of_parameters(hint, good, bad):
     for value in bad:
         with pytest.raises(ConfigError, match=r"here\.value"):
             entry.check({"value": value}, "here")
+
+
+def test_a_number_out_of_bounds_is_told_what_they_are():
+    registry = Registry("shape")
+
+    @registry.register("bounded")
+    def bounded(share: "Annotated[float | None, Bounds(above=0, most=1)]" = 0.5): ...
+
+    with pytest.raises(ConfigError, match=r"here\.share: .*float \| null, above 0 and at most 1 here, not 2"):
+        registry.get("bounded").check({"share": 2}, "here")
 
 
 def test_types_are_checked_where_another_annotation_cannot_be_read():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dln import curvature, ntk, subspace
 from dln.errors import ConfigError
-from dln.metric import MetricData, Shapes, model_metric
+from dln.metric import Count, MetricData, Shapes, Tolerance, Top, model_metric
 from dln.sums import as_tensor
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def stability(largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R
 
 
 @model_metric("top_eigenvalues", cost="heavy", loss="mse", batched=True, source="arXiv 2106.16225")
-def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int = 10) -> Float64[Tensor, "*R top"]:
+def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: Count = 10) -> Float64[Tensor, "*R top"]:
     """The `top` largest eigenvalues of the Hessian, of large networks without the matrix."""
     return as_tensor(curvature.top_eigenvalues(layers, sigma, sigma_yx, top))
 
@@ -64,20 +64,20 @@ def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: int = 
 @model_metric(
     "hessian_spectrum", cost="heavy", loss="mse", batched=True, needs=few_dimensions, source="arXiv 2106.16225"
 )
-def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: int | None = None) -> Float64[Tensor, "*R k"]:
+def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: Top = None) -> Float64[Tensor, "*R k"]:
     """All eigenvalues of the Hessian, largest first; only the first `top` if that is given."""
     return hessian_eigenvalues[..., :top]
 
 
 @model_metric("saddle_index", cost="heavy", loss="mse", batched=True, needs=few_dimensions, source="arXiv 1406.2572")
-def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: float = 1e-10) -> Float64[Tensor, "*R"]:
+def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: Tolerance = 1e-10) -> Float64[Tensor, "*R"]:
     """How many eigenvalues of the Hessian are below -`tolerance` times the largest in size."""
     return as_tensor(np.asarray(curvature.saddle_index(hessian_eigenvalues.numpy(), tolerance), np.float64))
 
 
 @model_metric("gauss_newton_spectrum", cost="moderate", loss="mse", batched=True, source="arXiv 2106.16225")
 def gauss_newton_spectrum(
-    gauss_newton_eigenvalues: Float64[Tensor, "*R k"], top: int | None = None
+    gauss_newton_eigenvalues: Float64[Tensor, "*R k"], top: Top = None
 ) -> Float64[Tensor, "*R k"]:
     """Eigenvalues of the Gauss-Newton matrix that can be nonzero, largest first; only the first `top` if given."""
     return gauss_newton_eigenvalues[..., :top]
@@ -87,7 +87,7 @@ def gauss_newton_spectrum(
 def ntk_spectrum(
     gauss_newton_eigenvalues: Float64[Tensor, "*R k"],
     train_targets: Float64[Tensor, "*R N out"],
-    top: int | None = None,
+    top: Top = None,
 ) -> Float64[Tensor, "*R k"]:
     """Eigenvalues of the neural tangent kernel's Gram matrix that can be nonzero, largest first; the first `top`."""
     size = train_targets.shape[-2] * train_targets.shape[-1]
@@ -115,9 +115,7 @@ def ntk_alignment(layers: Layers, start_layers: Layers, sigma: Tensor) -> Float6
 
 
 @model_metric("hessian_spectrum_autograd")
-def hessian_spectrum_autograd(
-    model: DeepLinearNetwork, data: MetricData, top: int | None = None
-) -> Float64[Tensor, " k"]:
+def hessian_spectrum_autograd(model: DeepLinearNetwork, data: MetricData, top: Top = None) -> Float64[Tensor, " k"]:
     """Eigenvalues of the Hessian of any loss over the training set, by torch's autograd; for small networks."""
     assert data.train_inputs is not None
     assert data.train_targets is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from dln.metric import model_metric
+from dln.metric import Top, model_metric
 from dln.sums import as_tensor, inner, singular_values_of, summed
 
 if TYPE_CHECKING:
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
 
 @model_metric("layer_singular_values", cost="moderate", batched=True)
-def layer_singular_values(weights: list[Tensor], top: int | None = None) -> dict[str, Float64[Tensor, "*R k"]]:
+def layer_singular_values(weights: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
     """Singular values of every layer, a column each, largest first; only the first `top` if that is given."""
     return {str(i): singular_values_of(w)[..., :top] for i, w in enumerate(weights, start=1)}
 
 
 @model_metric("partial_singular_values", cost="moderate", batched=True)
-def partial_singular_values(
-    partial_products: list[Tensor], top: int | None = None
-) -> dict[str, Float64[Tensor, "*R k"]]:
+def partial_singular_values(partial_products: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
     """Singular values of W_1, W_2 W_1, ..., W_L ... W_1, a column each, largest first; the first `top` if given."""
     return {str(i): singular_values_of(p)[..., :top] for i, p in enumerate(partial_products, start=1)}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dln.metric import model_metric
+from dln.metric import Tolerance, Top, model_metric
 from dln.sums import frobenius, matmul, total
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "
 
 
 @model_metric("relative_rank", cost="cheap", batched=True)
-def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: float = 0.01) -> Float64[Tensor, "*R"]:
+def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: Tolerance = 0.01) -> Float64[Tensor, "*R"]:
     """How many singular values of W exceed `tolerance` times the largest."""
     return (end_to_end_values > tolerance * end_to_end_values[..., :1]).sum(-1).double()
 
@@ -50,7 +50,7 @@ def mode_strengths(
     end_to_end: Float64[Tensor, "*R out in"],
     teacher_left: Float64[Tensor, "*R out k"],
     teacher_right: Float64[Tensor, "*R k in"],
-    top: int | None = None,
+    top: Top = None,
 ) -> Float64[Tensor, "*R k"]:
     """Strengths u_i' W v_i of the teacher's modes in W, by falling singular value; only the first `top` if given."""
     left, right = teacher_left[..., :top], teacher_right[..., :top, :]
@@ -62,7 +62,7 @@ def mode_alignments(
     end_to_end_modes: tuple[Tensor, Tensor, Tensor],
     teacher_left: Float64[Tensor, "*R out k"],
     teacher_right: Float64[Tensor, "*R k in"],
-    top: int | None = None,
+    top: Top = None,
 ) -> Float64[Tensor, "*R k"]:
     """|p_i' u_i| |q_i' v_i| for the i-th singular vectors p, q of W and u, v of the teacher: 1 where they agree."""
     left, _, right = end_to_end_modes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dln.metric import comparative_metric, equal_shapes
+from dln.metric import Count, comparative_metric, equal_shapes
 from dln.sums import frobenius, inner, matmul, singular_values_of, summed
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def singular_value_distance(
 
 @comparative_metric("mode_angles", cost="moderate", batched=True, source="Bjorck and Golub 1973")
 def mode_angles(
-    end_to_end_modes_a: tuple[Tensor, Tensor, Tensor], end_to_end_modes_b: tuple[Tensor, Tensor, Tensor], top: int = 1
+    end_to_end_modes_a: tuple[Tensor, Tensor, Tensor], end_to_end_modes_b: tuple[Tensor, Tensor, Tensor], top: Count = 1
 ) -> dict[str, Float64[Tensor, "*R top"]]:
     """Principal angles, in radians, of the spans of the first `top` left and right singular vectors of the maps."""
     (left_a, _, right_a), (left_b, _, right_b) = end_to_end_modes_a, end_to_end_modes_b
