@@ -19,15 +19,23 @@ FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 def closing_line(history: History, max_steps: int, seconds: float, where: str) -> str:
     """Say in one line how a run ended: steps, time, final losses, where the results are.
 
+    The losses are those of the last record; where the run did not end at that step, the line says at which they are.
+
     >>> from dln.history import History
-    >>> closing_line(History([{"step": 9, "train_loss": 0.5}]), 9, 1.25, "outputs/x")
+    >>> records = [{"step": 9, "train_loss": 0.5}]
+    >>> closing_line(History(records), 9, 1.25, "outputs/x")
     '9 steps in 1.2 s | train_loss 5.000e-01 | outputs/x'
+    >>> closing_line(History(records, {"diverged_at": 12}), 20, 1.25, "outputs/x")
+    'diverged at step 12 of 20 in 1.2 s | train_loss 5.000e-01 at step 9 | outputs/x'
     """
-    final = history.final
-    ends = [f"{name.replace('_at', '')} at step {step}" for name, step in history.ends.items()]
-    head = f"{', '.join(ends)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
+    final, ends = history.final, history.ends
+    ended = [f"{name.replace('_at', '')} at step {step}" for name, step in ends.items()]
+    head = f"{', '.join(ended)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
     losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
-    return " | ".join([f"{head} in {seconds:.1f} s", *([", ".join(losses)] if losses else []), where])
+    values = ", ".join(losses)
+    if losses and any(step != final["step"] for step in ends.values()):
+        values += f" at step {final['step']}"
+    return " | ".join([f"{head} in {seconds:.1f} s", *([values] if losses else []), where])
 
 
 def interrupted_line(directory: Path, max_steps: int, where: str) -> str:
