@@ -4,16 +4,23 @@ The schema lies beneath every composed config, a user's own file without a defau
 leaves out has its default, a key that no run knows is an error wherever it stands.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from dln.config import (
     CONFIGS,
@@ -34,10 +41,12 @@ from dln.config import (
 )
 from dln.errors import ConfigError
 from dln.faults import dangling, translated
+from dln.yaml_file import check_yaml
 
 
+@functools.cache
 def schema_node(schema: Schema) -> DictConfig:
-    """Return the schema as a config: every key typed and at its default.
+    """Return the schema as a config, to be read only: every key typed and at its default.
 
     In a comparative config each lane's model and training refer to `shared`, key by key.
     """
@@ -50,17 +59,42 @@ def schema_node(schema: Schema) -> DictConfig:
     return node
 
 
+class CheckedRepository(ConfigRepository):
+    """Hydra's access to YAML files, each of which is looked at before Hydra reads it."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return what a file holds.
+
+        Raises:
+            ConfigError: The file cannot be read as a mapping; says where.
+        """
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is not None and source.scheme() == "file":
+            check_yaml(Path(source.path) / source._normalize_file_name(config_path))
+        return super().load_config(config_path)
+
+
 class SchemaLoader(ConfigLoaderImpl):
     """Hydra's config loader, with the schema laid beneath what the YAML files say, before overrides apply."""
 
     schema: Schema
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        """Take where Hydra finds YAML files."""
+        super().__init__(config_search_path)
+        self.repository = CheckedRepository(config_search_path)
 
     def _load_configuration_impl(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
         for override in overrides:
             if override.lstrip("+~").startswith("="):
                 raise ConfigError(f"cannot read the override {override!r}: it names no key")
         self._overrides = overrides
-        return super()._load_configuration_impl(config_name, overrides, *args, **kw)
+        try:
+            return super()._load_configuration_impl(config_name, overrides, *args, **kw)
+        except (ConfigError, HydraException, OmegaConfBaseException):
+            raise
+        except ValueError as error:  # of a defaults list, or of a `# @package` line
+            raise ConfigError(f"cannot compose {config_name!r}: {error}") from error
 
     def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
         composed = super()._compose_config_from_defaults_list(defaults, repo)

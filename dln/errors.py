@@ -5,7 +5,18 @@ from collections.abc import Iterable
 
 
 class DlnError(Exception):
-    """An error whose message says all the user needs; the doors print it without a stack trace."""
+    r"""An error whose message says all the user needs; the doors print it without a stack trace.
+
+    A message may quote what a user gave, which can be anything: what no terminal should be sent is escaped, and a line
+    that would fill a screen is cut.
+
+    >>> print(DlnError(f"no {chr(27)}[31m"))
+    no \x1b[31m
+    """
+
+    def __init__(self, message: object = "") -> None:
+        """Take the message."""
+        super().__init__("\n".join(map(_presentable, str(message).split("\n"))))
 
 
 class ConfigError(DlnError, ValueError):
@@ -22,6 +33,12 @@ class StorageError(DlnError, OSError):
 
 class LaunchError(DlnError, RuntimeError):
     """The jobs of a launcher came to nothing."""
+
+
+def _presentable(line: str, most: int = 900) -> str:
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
 
 
 def suggestion(word: object, choices: Iterable[str]) -> str:

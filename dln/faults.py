@@ -25,6 +25,11 @@ def translated(schema: Schema) -> Iterator[None]:
         raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_fault(error, schema)) from error
+    except RecursionError:
+        raise ConfigError(
+            "the config goes on without end: a defaults list or a ${...} that leads back to itself, or too many "
+            "brackets inside each other"
+        ) from None
 
 
 def _fault(error: Exception, schema: Schema) -> str:
@@ -36,6 +41,9 @@ def _fault(error: Exception, schema: Schema) -> str:
         reason = str(cause.msg or cause).splitlines()[0]
         if isinstance(cause, InterpolationResolutionError):
             reason = dangling(cause, schema)
+        shape = re.match(r"Merge error: \w+ is not a subclass of (\w+)\. value: (.*)", reason)
+        if shape:
+            reason = f"where a mapping belongs ({shape[1]}) stands {shape[2]!r}"
         if isinstance(cause, ValidationError):
             return f"{key or (override[1] if override else 'config')}: {reason}"
         unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
