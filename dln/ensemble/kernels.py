@@ -8,13 +8,9 @@ cancel to nothing when they are small.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import inspect
-import logging
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +19,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from dln.ensemble import emit
+from dln.ensemble.cache import KernelCache
 from dln.ensemble.emit import (
     COLUMNS,
     EPS,
@@ -42,8 +39,6 @@ from dln.ensemble.emit import (
     vector_length,
 )
 from dln.ensemble.layout import Layout
-
-log = logging.getLogger("dln")
 
 PLAIN, SGD, NESTEROV, ADAM, ADAMW = range(5)
 """Update rules. PLAIN has no momentum and no weight decay, and is fused into the backward pass."""
@@ -66,36 +61,13 @@ def compiled(function: Callable) -> Any:
     It is kept beside the source or, where that cannot be written, in the user's cache directory; the environment
     variable NUMBA_CACHE_DIR names another. Where nothing can be written, every process compiles anew.
     """
-    # numba looks only at the file that a function is defined in to see whether its machine code is out of date. The
-    # function's name becomes the cached file's, so here it tells what else the machine code comes from.
-    function.__qualname__ += f"_{_FINGERPRINT}"
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no directory to write to
-        return njit(**options)(function)
+    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = KernelCache(function, _SOURCES)
+    return dispatcher
 
 
-_loaded: set[tuple] = set()
-
-
-@contextlib.contextmanager
-def announced(*key: Any) -> Iterator[None]:
-    """Say so where the block, the first of its `key` in this process, takes long: it compiles its kernels."""
-    if key in _loaded:
-        yield
-        return
-    notice = threading.Timer(1.0, log.warning, ["compiling the kernels for this machine, once: some seconds"])
-    notice.daemon = True
-    notice.start()
-    try:
-        yield
-        _loaded.add(key)
-    finally:
-        notice.cancel()
-
-
-_FINGERPRINT = hashlib.sha256("".join(map(inspect.getsource, (emit, sys.modules[__name__]))).encode()).hexdigest()[:12]
+_SOURCES = "".join(map(inspect.getsource, (emit, sys.modules[__name__])))
+"""What machine code comes from, beside the file of the function itself."""
 
 
 def shape_of(layout: Layout, keep: bool = False) -> np.ndarray:

@@ -11,10 +11,9 @@ import numpy as np
 
 from dln.callbacks import Callback
 from dln.data import Dataset
-from dln.ensemble.kernels import announced
 from dln.ensemble.layout import Layout
 from dln.ensemble.member import NEVER, UNCHANGED, Member
-from dln.ensemble.state import Data, Rule, Snapshot, State
+from dln.ensemble.state import Rule, Snapshot, State
 from dln.ensemble.summary import quantities
 from dln.ensemble.supply import LARGE, Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
@@ -124,7 +123,6 @@ class Lane:
         seeds = np.broadcast_to(np.asarray(batch_seeds), (members,))
         supply, self.train_data = make_supply(datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias)
         state = State(list(weights), None if biases is None else list(biases), self.dtype, rule or Rule())
-        warm_up(state)
         self.groups = [Group(np.arange(members), state, supply, batch_size)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
@@ -370,14 +368,3 @@ class Lane:
                 else:
                     groups.append(Group(group.members[places], state, supply.resized(size), size))  # type: ignore[arg-type]
         self.groups = groups
-
-
-def warm_up(state: State) -> None:
-    """Load the kernels that `state` needs, once a process; where they must be compiled first, say so."""
-    layout = state.layout
-    with announced("training", layout.dtype, state.rule.code, layout.lanes):
-        n_in, n_out = state.dims
-        nothing = Data(np.zeros((1, 1, n_in)), np.zeros((1, 1, n_out)), layout.dtype, layout.bias)
-        members = np.zeros(state.members, np.int64)
-        one = np.zeros((1, 1, 1), np.int32), np.ones(1, np.int64)
-        state.train(nothing, members, members, *one, 0, np.zeros(state.members))

@@ -21,7 +21,6 @@ from dln.ensemble.kernels import (
     LD,
     UNITS,
     USED,
-    announced,
     compiled,
     compose,
     fill,
@@ -266,8 +265,7 @@ def quantities(
     def work(first: int, last: int) -> None:
         _summarise(*arguments, layout.zeros(scratch, dtype=np.float64), first, last)
 
-    with announced("summary", layout.dtype, layout.lanes):
-        run_blocks(work, records * groups)
+    run_blocks(work, records * groups)
     squares = np.moveaxis(squares.reshape(3, records, groups, layout.depth, layout.lanes), 4, 3)
     squares = squares.reshape(3, records, -1, layout.depth)[:, :, :members]
     found: dict[str, np.ndarray] = dict(
@@ -297,6 +295,5 @@ def pair_quantities(
         a.reshape(-1), b.reshape(-1), int(layout.starts[-1]), layout.lanes, a.shape[1], b.shape[1],
         *(plain(index, np.int64) for place in places for index in place),
     )  # fmt: skip
-    with announced("comparison", layout.dtype):
-        run_blocks(lambda first, last: _compare(*arguments, out, first, last), len(member_a))
+    run_blocks(lambda first, last: _compare(*arguments, out, first, last), len(member_a))
     return {"difference_squares": out[:, :, 0], "inner_products": out[:, :, 1:]}

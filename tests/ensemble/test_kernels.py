@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core.caching import CacheImpl
 
 from dln.ensemble import kernels
 from dln.ensemble.state import Data, Rule, State
@@ -406,15 +402,6 @@ def test_read_only_and_strided_arrays_need_no_compilation_of_their_own():
     assert np.array_equal(others, losses)
 
 
-def test_kernels_compile_where_nothing_can_be_written(monkeypatch):
-    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
-
-    def add(x, y):
-        return x + y
-
-    assert kernels.compiled(add)(1, 2) == 3
-
-
 def test_too_few_batches_are_an_error():
     problem = make_problem(SMALL, 4, 3)
     state = State(problem.weights, None, "float64", Rule())
@@ -423,25 +410,3 @@ def test_too_few_batches_are_an_error():
     for updates, records in [(5, ()), (4, (4,))]:
         with pytest.raises(ValueError, match="batches are needed"):
             state.train(data, 0 * who, who, problem.order, problem.size, updates, problem.lr, records)
-
-
-def run_with_cache(directory):
-    """A process that trains a run and measures it, with its kernels' cache in `directory`."""
-    config = {"max_steps": 2, "engine": "compiled", "metrics": ["weight_norm"]}
-    program = f"import dln; print(dln.run_experiment({config}).final['step'])"
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(directory)}
-    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-
-
-def test_kernels_are_read_from_a_cache_that_cannot_be_written(small_disk):
-    small_disk.mount("remount,size=64m")
-    assert "compiling the kernels" in run_with_cache(small_disk.path).stderr
-    small_disk.mount("remount,ro")
-    with pytest.raises(OSError, match="Read-only"):
-        (small_disk.path / "file").touch()
-    assert run_with_cache(small_disk.path).stderr == ""
-
-
-def test_a_cache_that_is_empty_and_cannot_be_written_does_no_harm(small_disk):
-    small_disk.mount("remount,ro")
-    assert run_with_cache(small_disk.path).stdout == "2\n"
