@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dln.arrays import load_arrays
 from dln.errors import ConfigError
 from dln.files import placing
 from dln.initial import draw_initial
@@ -162,13 +163,7 @@ def load_weights(path: str | Path) -> tuple[list[np.ndarray], list[np.ndarray] |
     Raises:
         ConfigError: There is no such file, or it is not a checkpoint.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise ConfigError(f"no file {str(path)!r}") from None
-    except Exception as error:
-        raise ConfigError(f"{str(path)!r} is not an .npz checkpoint ({error})") from error
+    arrays = load_arrays(path)
     count = sum(name.startswith("W") for name in arrays)
     try:
         weights = [arrays[f"W{i}"] for i in range(1, count + 1)]

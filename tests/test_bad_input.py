@@ -294,7 +294,7 @@ def test_unknown_config_name(schema, name, nearest):
         ({"W1": np.ones((4, 5)), "W3": np.ones((5, 4))}, ["model.weights", "W2"]),
         ({"W1": np.ones((4, 5)), "W2": np.ones((5, 3))}, ["model.weights", "W2"]),
         ({"W1": np.full((5, 5), np.nan)}, ["model.weights", "NaN"]),
-        (None, ["model.weights", "own.npz", "checkpoint"]),
+        (None, ["model.weights", "own.npz", "not an .npy or .npz file"]),
     ],
 )
 def test_a_checkpoint_that_does_not_fit(arrays, fragments, tmp_path):
