@@ -31,6 +31,16 @@ class StorageError(DlnError, OSError):
     """Results could not be written or read; says what is safe."""
 
 
+class DamagedError(StorageError):
+    """A file does not hold what was written to it."""
+
+    def __init__(self, path: object, fault: str = "its content is not what was written", remedy: str = "") -> None:
+        """Name the file, what is wrong with it, and what to do: what made it makes it again."""
+        self.path, self.fault = path, fault
+        remedy = remedy or "give the command that made it again: it sets the file aside and computes what was in it"
+        super().__init__(f"{path} is damaged: {fault}; {remedy}")
+
+
 class LaunchError(DlnError, RuntimeError):
     """The jobs of a launcher came to nothing."""
 
@@ -65,3 +75,12 @@ def _listed(words: list[str], most: int = 200) -> str:
             return f"{', '.join(shown)}, ... {len(words)} in all, see --help"
         shown.append(word)
     return ", ".join(shown)
+
+
+def printable(text: str) -> str:
+    """Return words that may be anyone's with all that a terminal would act on spelled out, except line breaks.
+
+    >>> printable("a bell: " + chr(7)) == "a bell: " + chr(92) + "x07"
+    True
+    """
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from dln.config import leaf_of
 from dln.errors import DlnError, StorageError
 from dln.results import SWEEP, SweepStore
-from dln.tables import RUN, columns_of, read
+from dln.tables import KINDS, RUN, check, columns_of, read
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     import polars
@@ -30,18 +32,25 @@ def load_sweep(
         constants: Keep the keys of the config that are the same in all runs.
 
     Raises:
-        StorageError: There is no sweep, or it has no finished run yet.
+        StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
+        DamagedError: A file is not what was written; the message names it.
     """
+    return _settled(directory, lambda files: _load(directory, files, columns, constants))
+
+
+def _load(
+    directory: str | Path, files: Sequence[Path], columns: Sequence[str] | None, constants: bool
+) -> polars.DataFrame:
     import polars as pl
 
-    files, wanted = _files_of(directory), None
+    wanted = None
     if columns is not None:
-        about = [columns_of(path) for path in files]
-        known = dict.fromkeys(name for a in about for kind in ("curves", "events") for name in a[kind])
+        about = _named(files)
+        known = [*about["curves"], *about["events"]]
         for name in columns:
             if name not in known:
                 raise StorageError(f"the sweep in {directory} has no column {name!r}; it has: {', '.join(known)}")
-        wanted = [RUN, *dict.fromkeys(key for a in about for key in a["config"]), *columns]
+        wanted = [RUN, *about["config"], *dict.fromkeys(columns)]
     table = read(files, wanted)
     keys = json.loads(table.schema.metadata[b"dln"])["config"]
     frame = pl.DataFrame(pl.from_arrow(table))
@@ -52,12 +61,16 @@ def load_sweep(
 def scan_sweep(directory: str | Path) -> polars.LazyFrame:
     """Return a sweep's results as a lazy polars frame, all keys of the config included: only what is used is read.
 
+    That the files are what was written is checked now, not when the frame is used.
+
     Raises:
-        StorageError: There is no sweep, or it has no finished run yet.
+        StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
+        DamagedError: A file is not what was written; the message names it.
     """
     import polars as pl
 
-    frames = [pl.scan_parquet(path) for path in _files_of(directory)]
+    files = _settled(directory, list)
+    frames = [pl.scan_parquet(path, glob=False, hive_partitioning=False) for path in files]
     if len(frames) == 1:
         return frames[0]
     return pl.concat(frames, how="diagonal_relaxed").unique(RUN, keep="first", maintain_order=True)
@@ -92,13 +105,14 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
     for name in frame.columns:
         if name == RUN or name in keys:
             continue
-        column = frame[name]
-        rows = [np.asarray(v, float) for v in (column.to_list() if column.dtype.is_nested() else column.cast(float))]
-        width = max(len(row) for row in rows) if column.dtype.is_nested() else 0
-        inner = (width, *rows[0].shape[1:]) if column.dtype.is_nested() else ()
+        nested = frame[name].dtype.is_nested()
+        cells = frame[name].to_list() if nested else frame[name].cast(float)
+        rows = [np.asarray([] if cell is None and nested else cell, float) for cell in cells]
+        inner = tuple(np.max([row.shape for row in rows if row.size] or [(0,) * nested], 0).astype(int))
         values = np.full((*sizes, *inner), np.nan)
         for place, row in zip(zip(*places, strict=True), rows, strict=True):
-            values[(*place, slice(len(row)), ...) if inner else place] = row
+            if row.size:
+                values[(*place, *map(slice, row.shape))] = row
         more = [f"{name}_{i}" for i in range(len(inner) - 1)]
         first = "record" if name in curves else f"{name}_list"
         variables[name] = ([*keys, *([first, *more] if inner else [])], values)
@@ -118,38 +132,68 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
 
     Raises:
         StorageError: They hold different curves, or are of different kinds, or `out` is taken.
+        DamagedError: A file is not what was written; the message names it.
     """
-    stores = [SweepStore(directory) for directory in directories]
-    told = [store.description() for store in stores]
-    for store, description in zip(stores, told, strict=True):
-        if description is None or not store.files():
-            raise StorageError(f"no results of a sweep in {store.directory}")
-    kinds = {description["kind"] for description in told if description}
+    files = [_settled(directory, list) for directory in directories]
+    told = [_description(directory) for directory in directories]
+    kinds = {description["kind"] for description in told}
     if len(kinds) > 1:
         raise StorageError(f"sweeps of different kinds cannot be merged: {', '.join(sorted(kinds))}")
-    names = [dict.fromkeys(n for path in store.files() for n in columns_of(path)["curves"]) for store in stores]
-    for store, own in zip(stores, names, strict=True):
-        odd = sorted(own.keys() ^ names[0].keys())
+    names = [set(_named(paths)["curves"]) for paths in files]
+    for directory, own in zip(directories, names, strict=True):
+        odd = sorted(own ^ names[0])
         if odd:
-            raise StorageError(f"{store.directory} and {stores[0].directory} differ in the curves {', '.join(odd)}")
+            raise StorageError(f"{directory} and {directories[0]} differ in the curves {', '.join(odd)}")
     target = SweepStore(out)
     if target.description() is not None or target.files():
         raise StorageError(f"{out} holds a sweep already; choose another directory")
-    files = [path for store in (stores if keep == "first" else stores[::-1]) for path in store.files()]
-    fixed: dict[str, Any] = (told[0] or {})["fixed"]
+    fixed: dict[str, Any] = told[0]["fixed"]
     for description in told:
-        other = (description or {})["fixed"]
+        other = description["fixed"]
         fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
     with target.locked():
-        target.gather(files)
+        target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
         target.describe({"kind": kinds.pop(), "fixed": fixed})
     return len(target.finished())
 
 
-def _files_of(directory: str | Path) -> list[Path]:
+def stored_columns(directory: str | Path) -> dict[str, list[str]]:
+    """Return the names of what a sweep's files hold: keys of the "config", "events" and "curves".
+
+    Raises:
+        StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
+    """
+    return _settled(directory, _named, checked=False)
+
+
+def _named(files: Sequence[Path]) -> dict[str, list[str]]:
+    told = [columns_of(path) for path in files]
+    return {kind: list(dict.fromkeys(n for t in told for n in t[kind])) for kind in KINDS}
+
+
+def _description(directory: str | Path) -> dict[str, Any]:
+    told = SweepStore(directory).description()
+    if told is None:
+        raise StorageError(f"there is no {SWEEP} in {directory}; give its command again, which writes it anew")
+    return told
+
+
+def _settled(directory: str | Path, use: Callable[[list[Path]], T], checked: bool = True) -> T:
+    """Return what is made of a sweep's files, each checked before; again if meanwhile a driver has compacted them."""
     store = SweepStore(directory)
-    files = store.files()
-    if not files:
-        what = "no run of it is finished" if store.description() else f"there is no {SWEEP}"
-        raise StorageError(f"no results of a sweep in {directory}: {what}")
-    return files
+    for _ in range(ATTEMPTS):
+        files = store.files()
+        if not files:
+            what = "no run of it is finished" if (store.directory / SWEEP).exists() else f"there is no {SWEEP}"
+            raise StorageError(f"no results of a sweep in {directory}: {what}")
+        try:
+            for path in files if checked else ():
+                check(path)
+            return use(files)
+        except FileNotFoundError:
+            continue
+    raise StorageError(f"the sweep in {directory} changes while it is read; try again once its driver has ended")
+
+
+ATTEMPTS = 10
+"""How often files are listed anew that were gone when they were to be read."""

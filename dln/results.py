@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -24,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dln import tables
-from dln.errors import StorageError
+from dln.errors import DamagedError, StorageError
 from dln.files import placing
+from dln.sealed import read_document, reading, write_document
 from dln.tables import IDENTITY
 
 SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
@@ -51,7 +52,7 @@ class SweepStore:
             StorageError: Another process is at work here.
         """
         with self._writing():
-            (self.directory / PARTS).mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
             lock = open(self.directory / ".lock", "w", encoding="utf-8")  # noqa: SIM115
         with lock:
             try:
@@ -61,38 +62,67 @@ class SweepStore:
                     f"another process is at work on the sweep in {self.directory}; wait for it, or choose another "
                     "directory and merge the two later"
                 ) from None
+            parts = self.directory / PARTS
+            if os.path.lexists(parts) and not parts.is_dir():
+                self.set_aside(parts)
+            with self._writing():
+                parts.mkdir(exist_ok=True)
             yield
 
     def description(self) -> dict[str, Any] | None:
-        """Return what sweep.json says, or None if there is none."""
-        try:
-            return json.loads((self.directory / SWEEP).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise StorageError(f"{self.directory / SWEEP} cannot be read: {error}") from error
+        """Return what sweep.json says, or None if there is none.
+
+        Raises:
+            DamagedError: It is not what was written.
+            StorageError: It cannot be read.
+        """
+        path = self.directory / SWEEP
+        told = read_document(path)
+        if told is not None and not (isinstance(told.get("kind"), str) and isinstance(told.get("fixed"), dict)):
+            raise DamagedError(path, "it is no description of a sweep")
+        return told
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Write sweep.json."""
-        with self._writing(), placing(self.directory / SWEEP) as beside:
-            beside.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        with self._writing():
+            write_document(self.directory / SWEEP, description)
 
     def finished(self) -> np.ndarray:
         """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""
         done = [np.array([], IDENTITY)]
         for path in self.files():
             try:
+                tables.check(path)
                 done.append(tables.identities(path))
-            except (pa.ArrowException, OSError):
-                (self.directory / DAMAGED).mkdir(exist_ok=True)
-                path.replace(self.directory / DAMAGED / path.name)
-                self.damaged.append(path.name)
+            except DamagedError:
+                self.set_aside(path)
         return np.unique(np.concatenate(done))
+
+    def set_aside(self, path: Path) -> None:
+        """Put a damaged file out of the way, into `damaged/`, under its name or that with a number."""
+        with self._writing():
+            place = self.directory / DAMAGED / path.name
+            place.parent.mkdir(exist_ok=True)
+            names = (place.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+            while os.path.lexists(place):
+                place = next(names)
+            path.rename(place)
+        self.damaged.append(place.name)
 
     def files(self) -> list[Path]:
         """Return the files that hold results: the compacted one first."""
-        compacted = self.directory / RESULTS
-        return [*([compacted] if compacted.exists() else []), *sorted((self.directory / PARTS).glob("*.parquet"))]
+        compacted, parts = self.directory / RESULTS, self.directory / PARTS
+        with reading(self.directory):
+            try:
+                names = sorted(os.listdir(parts))
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            own = [parts / name for name in names if name.endswith(".parquet")]
+            return [*([compacted] if compacted.exists() else []), *own]
+
+    def constants(self) -> dict[str, Any]:
+        """Return the values of the config that are the same in all runs that lie here, as `tables.stored` has them."""
+        return tables.constants(self.files())
 
     def write(self, table: pa.Table) -> None:
         """Write the results of an ensemble as a part of its own."""
@@ -105,15 +135,21 @@ class SweepStore:
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Return what `fail` has noted, by identity."""
-        try:
-            lines = (self.directory / FAILED).read_text(encoding="utf-8").split("\n")[:-1]  # one may be half written
-        except FileNotFoundError:
-            return {}
-        return {told["run"]: told for told in map(json.loads, lines)}
+        with reading(self.directory / FAILED):
+            try:
+                lines = (self.directory / FAILED).read_bytes().split(b"\n")[:-1]  # one may be half written
+            except FileNotFoundError:
+                return {}
+        noted = [told for told in map(_failure, lines) if told is not None]
+        return {told["run"]: told for told in noted}
 
     def forget_failures(self) -> None:
         """Forget what failed: it is tried again."""
-        (self.directory / FAILED).unlink(missing_ok=True)
+        path = self.directory / FAILED
+        if path.is_dir():
+            self.set_aside(path)
+        with self._writing():
+            path.unlink(missing_ok=True)
 
     def drop(self, runs: np.ndarray) -> None:
         """Remove the results of some runs."""
@@ -126,9 +162,15 @@ class SweepStore:
                 path.unlink()
 
     def compact(self, order: np.ndarray) -> None:
-        """Put all parts into results.parquet, runs in the order of these identities and then others."""
+        """Put all parts into results.parquet, runs in the order of these identities and then others.
+
+        What was damaged since it was written is set aside.
+        """
+        if self.files() in ([], [self.directory / RESULTS]):
+            return
+        self.finished()
         files = self.files()
-        if files == [self.directory / RESULTS] or not files:
+        if not files:
             return
         self._place(tables.gather(files, order, others=True), self.directory / RESULTS)
         for path in files:
@@ -151,11 +193,22 @@ class SweepStore:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except StorageError:  # of a file that is read meanwhile
+            raise
         except OSError as error:
             raise StorageError(
-                f"cannot write to {self.directory}: {error.strerror or error}; what was finished is safe, "
-                "and the same command computes the rest"
+                f"cannot write to {error.filename or self.directory}: {error.strerror or error}; what was finished is "
+                "safe, and the same command computes the rest"
             ) from error
+
+
+def _failure(line: bytes) -> dict[str, Any] | None:
+    """Return what a line of failed.jsonl says, None if it is damaged: its run is tried again as all are."""
+    try:
+        told = json.loads(line)
+        return {"run": str(told["run"]), "overrides": [*map(str, told["overrides"])], "error": str(told["error"])}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 @dataclass
@@ -182,8 +235,8 @@ class Tally:
             try:
                 about = tables.columns_of(path)
                 lost = [name for name in about["events"] if name.startswith("diverged_at")]
-                table = pq.read_table(path, columns=[tables.RUN, *lost])
-            except (pa.ArrowException, OSError):  # `finished` will set it aside
+                table = tables.read([path], [tables.RUN, *lost])
+            except OSError:  # `finished` will set it aside
                 continue
             self.runs += len(table)
             self.diverged += int(np.any([table[name].is_valid() for name in lost], 0).sum()) if lost else 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dln.frames import load_sweep, scan_sweep, swept_keys
+from dln.errors import printable
+from dln.frames import load_sweep, stored_columns, swept_keys
 
 if TYPE_CHECKING:
     import polars
@@ -21,7 +23,7 @@ def final_values(directory: str | Path, columns: Sequence[str] = ()) -> polars.D
     """
     import polars as pl
 
-    ended = [name for name in scan_sweep(directory).collect_schema().names() if name.startswith("diverged_at")]
+    ended = [name for name in stored_columns(directory)["events"] if name.startswith("diverged_at")]
     frame = load_sweep(directory, [*columns, *ended] if columns else None)
     keys = [
         key for key in swept_keys(frame) if not key.endswith((*SEEDS, *(f"{s}_{lane}" for s in SEEDS for lane in "ab")))
@@ -51,13 +53,14 @@ def print_table(directory: str | Path, columns: Sequence[str] = ()) -> None:
 
     frame = final_values(directory, columns)
     names = [name for name in frame.columns if not name.endswith(" std")]
-    table = Table(title=f"final values, mean ± standard deviation over runs: {directory}", title_justify="left")
+    title = printable(f"final values, mean ± standard deviation over runs: {directory}")
+    table = Table(title=title, title_justify="left")
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(printable(name), justify="right", overflow="fold")
     for row in frame.iter_rows(named=True):
-        table.add_row(*(_cell(row, name) for name in names))
-    console = Console()
-    console = console if console.is_terminal else Console(width=1000)  # a pipe is as wide as the table
+        table.add_row(*(printable(_cell(row, name)) for name in names))
+    plain = functools.partial(Console, markup=False, emoji=False, highlight=False)  # words, whatever is in brackets
+    console = plain() if plain().is_terminal else plain(width=1000)  # a pipe is as wide as the table
     console.print(table)
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from dln import factory, store
-from dln.config import ExperimentConfig
-from dln.errors import ConfigError, DlnError, LaunchError
+from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
+from dln.errors import ConfigError, DamagedError, DlnError, LaunchError
 from dln.experiment import MEMBERS, run_resolved
 from dln.history import History
 from dln.plan import Plan
 from dln.registry import import_extensions
-from dln.results import SweepStore, Tally
+from dln.results import SWEEP, SweepStore, Tally
 from dln.spread import Spread, spread
-from dln.tables import IDENTITY, make_table
+from dln.tables import IDENTITY, make_table, stored
 
 log = logging.getLogger("dln")
 
@@ -114,8 +114,8 @@ def run_sweep(
         started = time.perf_counter()
         report = Report(len(plan))
         identities = plan.identities
-        _describe(plan, results)
         done = results.finished()
+        _describe(plan, results)
         if rerun:
             results.drop(identities[list(rerun)])
             done = np.setdiff1d(done, identities[list(rerun)])
@@ -387,7 +387,7 @@ def _describe(plan: Plan, results: SweepStore) -> None:
     varying = plan.varying()
     fixed = {key: value for key, value in plan.values(0).items() if key not in varying}
     fixed = json.loads(json.dumps(fixed, default=dataclasses.asdict))
-    before = results.description()
+    before = _described(results, fixed)
     if before is not None:
         if before["kind"] != type(plan.config(0)).__name__:
             raise ConfigError(f"{results.directory} holds a sweep of another kind, {before['kind']}")
@@ -400,6 +400,21 @@ def _describe(plan: Plan, results: SweepStore) -> None:
             )
         fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
     results.describe({"kind": type(plan.config(0)).__name__, "fixed": fixed})
+
+
+def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what sweep.json says; where it is lost, what the runs that are there say of what is fixed now."""
+    told = None
+    try:
+        told = results.description()
+    except DamagedError:
+        results.set_aside(results.directory / SWEEP)
+    rows = results.constants() if told is None else {}
+    if rows:
+        pairs = any(key.startswith("model_a.") for key in rows)
+        same = {key: value if stored(value) == rows[key] else rows[key] for key, value in fixed.items() if key in rows}
+        told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same}
+    return told
 
 
 TRIED, TRIED_STEPS = 32, 200

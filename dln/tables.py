@@ -1,12 +1,14 @@
 """The tables that a sweep's results are kept in, one row a run: made, written, read, and many put into one.
 
 Columns are the run's identity, every key of its config, the steps of events, and the curves: lists over the records.
-Which is which, a table says in its metadata, under "dln".
+Which is which, a table says in its metadata, under "dln". Files are sealed; whoever reads here has had them checked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dln import sealed
+from dln.errors import DamagedError, DlnError, StorageError
 from dln.history import ENDS
 
 RUN = "run"
@@ -24,6 +28,9 @@ RUN = "run"
 
 IDENTITY = np.dtype("S24")
 """Identities in memory: a few bytes a run, where Python's words would take a hundred."""
+
+KINDS = ("config", "events", "curves")
+"""What a column can be, besides the one of identities."""
 
 ROW_GROUP = 4096
 """Rows that are written, and put in order, at a time."""
@@ -56,29 +63,79 @@ def make_table(
     columns |= {key: _config_column(values) for key, values in config.items()}
     columns |= {key: _event_column(key, values) for key, values in events.items()}
     columns |= {key: _list_column(values, present) for key, values in curves.items()}
-    about = {"config": list(config), "events": list(events), "curves": list(curves)}
-    about |= {"trajectories": trajectories, "lanes": lanes}
-    return pa.table(columns).replace_schema_metadata({"dln": json.dumps(about)})
+    told = {"config": list(config), "events": list(events), "curves": list(curves)}
+    told |= {"trajectories": trajectories, "lanes": lanes}
+    return pa.table(columns).replace_schema_metadata({"dln": json.dumps(told)})
 
 
 def write(tables: Iterable[pa.Table], path: Path) -> None:
-    """Write tables of one schema, at least one, to a file, a row group or more each."""
-    writer: pq.ParquetWriter | None = None
-    try:
-        for table in tables:
-            if writer is None:
-                writer = pq.ParquetWriter(path, table.schema, **_encoding(table.schema))
+    """Write tables of one schema, at least one, to a file, a row group or more each, and seal it."""
+    parts = iter(tables)
+    first = next(parts)
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pq.ParquetWriter(file, first.schema, write_page_checksum=True, **_encoding(first.schema)) as writer,
+    ):
+        for table in itertools.chain([first], parts):
             writer.write_table(table, row_group_size=ROW_GROUP)
-    finally:
-        if writer is not None:
-            writer.close()
+        writer.add_key_value_metadata(sealed.METADATA)
+    sealed.seal(path)
+
+
+def check(path: Path) -> None:
+    """See that a file is what was written, and a table of ours; of one that is not sealed, that it can be read.
+
+    Raises:
+        DamagedError: It is not.
+        StorageError: It may not be read.
+    """
+    whole = sealed.check(path)
+    with opened(path) as file:
+        for group in range(0 if whole else file.num_row_groups):
+            file.read_row_group(group)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a file; what Arrow cannot read in the block is damaged.
+
+    Raises:
+        DamagedError: It is not what was written, or no table of ours.
+        StorageError: It may not be read.
+    """
+    with sealed.reading(path):
+        try:
+            with pa.OSFile(str(path)) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+                told = about(file.schema_arrow)
+                if not {RUN}.union(*(told[kind] for kind in KINDS)) <= set(file.schema_arrow.names):
+                    raise ValueError("it lacks columns")
+                yield file
+        except DlnError:
+            raise
+        except MemoryError:
+            raise StorageError(f"there is not enough memory to read {path}") from None
+        except (pa.ArrowException, ValueError, LookupError) as error:
+            raise DamagedError(path, str(error).partition("\n")[0]) from error
+
+
+def about(schema: pa.Schema) -> dict[str, Any]:
+    """Return which columns of a table are keys of the config, events, and curves, and how much work was in them.
+
+    Raises:
+        ValueError: It is no table of ours.
+    """
+    try:
+        told = json.loads((schema.metadata or {})[b"dln"])
+        return {"trajectories": 0, "lanes": 0, **told, **{kind: [*told[kind]] for kind in KINDS}}
+    except (ValueError, LookupError, TypeError):
+        raise ValueError("it is no table of a sweep") from None
 
 
 def read(files: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
     """Return all rows of some files, each run once, with the columns of all of them."""
     tables = []
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with opened(path) as file:
             names = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
             tables.append(file.read(columns=names))
     schema = joint_schema([table.schema for table in tables])
@@ -108,7 +165,7 @@ def gather(files: Sequence[Path], order: np.ndarray, others: bool = False) -> It
     chosen = first[at[here]][np.argsort(place[here])]
     if others:
         chosen = np.concatenate([chosen, np.sort(np.delete(first, at[here]))])
-    groups = _RowGroups(files, joint_schema([pq.read_schema(path) for path in files]))
+    groups = _RowGroups(files, joint_schema([schema_of(path) for path in files]))
     for start in range(0, len(chosen), ROW_GROUP):
         some = chosen[start : start + ROW_GROUP]
         yield groups.rows(source[some], row[some])
@@ -119,9 +176,7 @@ class _RowGroups:
 
     def __init__(self, files: Sequence[Path], schema: pa.Schema) -> None:
         self.files, self.schema = files, schema
-        metadata = [pq.read_metadata(path) for path in files]
-        sizes = [[m.row_group(g).num_rows for g in range(m.num_row_groups)] for m in metadata]
-        self.starts = [np.cumsum([0, *size]) for size in sizes]
+        self.starts = [np.cumsum([0, *_sizes(path)]) for path in files]
         self.held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self.bytes = 0
 
@@ -142,8 +197,8 @@ class _RowGroups:
     def _group(self, file: int, number: int) -> pa.Table:
         key = file, number
         if key not in self.held:
-            with pq.ParquetFile(self.files[file]) as opened:
-                self.held[key] = _cast(opened.read_row_group(number, use_threads=False), self.schema)
+            with opened(self.files[file]) as source:
+                self.held[key] = _cast(source.read_row_group(number, use_threads=False), self.schema)
             self.bytes += self.held[key].nbytes
             while len(self.held) > 1 and self.bytes > GATHERED:
                 self.bytes -= self.held.popitem(last=False)[1].nbytes
@@ -153,7 +208,7 @@ class _RowGroups:
 
 def identities(path: Path) -> np.ndarray:
     """Return the identities of a file's runs [R], row by row."""
-    with pq.ParquetFile(path) as file:
+    with opened(path) as file:
         groups = range(file.num_row_groups)
         parts = [_identities(file.read_row_group(g, columns=[RUN], use_threads=False)[RUN]) for g in groups]
     return np.concatenate([np.array([], IDENTITY), *parts])
@@ -163,9 +218,39 @@ def _identities(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(column.to_pylist(), IDENTITY)
 
 
+def schema_of(path: Path) -> pa.Schema:
+    """Return the schema of a file."""
+    with opened(path) as file:
+        return file.schema_arrow
+
+
 def columns_of(path: Path) -> dict[str, Any]:
-    """Return which columns of a file are keys of the config, events, and curves, and how much work was in them."""
-    return json.loads(pq.read_schema(path).metadata[b"dln"])
+    """Return what `about` says of a file."""
+    return about(schema_of(path))
+
+
+def constants(files: Sequence[Path]) -> dict[str, Any]:
+    """Return the values of the config that are the same in all rows of some files, as `stored` has them."""
+    keys = list(dict.fromkeys(key for path in files for key in columns_of(path)["config"]))
+    if not keys:
+        return {}
+    distinct = {key: column.unique() for key, column in zip(keys, read(files, keys).select(keys), strict=True)}
+    return {key: values[0].as_py() for key, values in distinct.items() if len(values) == 1}
+
+
+def stored(value: Any) -> Any:
+    """Return what a value of the config is in a table.
+
+    >>> stored(0.5), stored([1, 2])
+    (0.5, '[1, 2]')
+    """
+    return _config_column([value])[0].as_py()
+
+
+def _sizes(path: Path) -> list[int]:
+    """Return the rows of each row group."""
+    with opened(path) as file:
+        return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
 
 def _config_column(values: Sequence[Any]) -> pa.Array:
@@ -201,14 +286,14 @@ def _list_column(values: np.ndarray, present: np.ndarray | None) -> pa.Array:
 def joint_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     """Return a schema with all columns of some tables, which they can be cast to."""
     kinds: dict[str, pa.DataType] = {}
-    about: dict[str, dict[str, None]] = {"config": {}, "events": {}, "curves": {}}
+    named: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
     for schema in schemas:
         for field in schema:
             kinds[field.name] = _wider(kinds.get(field.name, field.type), field.type)
-        told = json.loads(schema.metadata[b"dln"])
-        for kind in about:
-            about[kind] |= dict.fromkeys(told[kind])
-    return pa.schema(list(kinds.items()), {"dln": json.dumps({kind: list(names) for kind, names in about.items()})})
+        told = about(schema)
+        for kind in named:
+            named[kind] |= dict.fromkeys(told[kind])
+    return pa.schema(list(kinds.items()), {"dln": json.dumps({kind: list(names) for kind, names in named.items()})})
 
 
 def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType:
