@@ -24,9 +24,6 @@ Array = np.ndarray | Tensor
 AT_ONCE = 2**23
 """Bytes of intermediate results in memory at a time (`by_members`)."""
 
-quiet = np.errstate(over="ignore", invalid="ignore")
-"""Members that diverge overflow; that their values are not finite says it."""
-
 
 class Chain:
     """The layers of a network and their products, for the output f(x) = W x = A_l layer_l B_l x, whatever l.

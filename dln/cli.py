@@ -66,12 +66,8 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
 
         run_job(job, GlobalHydra.instance().config_loader())
         return
-    import torch
-
     from dln.experiment import run_resolved
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # matrices this small are slower on several threads, and sweeps use the cores better
     directory = Path(HydraConfig.get().runtime.output_dir)
     shown = os.path.relpath(directory)
     resolved = resolve(config, schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dln.arithmetic import uniform
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
@@ -50,6 +51,7 @@ class ComparativeTrainer:
         self.history = History()
         self.step = 0
 
+    @uniform()
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train to the end and return the records; each is also passed to `on_record` as it is taken."""
         for step in range(self.max_steps + 1):

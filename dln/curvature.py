@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dln.chain import AT_ONCE, Array, Chain, as_float64, by_members, eigenvalues, inner, joined, quiet
+from dln.arithmetic import uniform
+from dln.chain import AT_ONCE, Array, Chain, as_float64, by_members, eigenvalues, inner, joined
 from dln.krylov import largest_eigenvalues, largest_of_each
 from dln.subspace import Coordinates, Factored, Thin, dimension, everything, movable, thin_size
 
@@ -39,7 +40,7 @@ VECTORS = 24
 """Vectors a member that are in memory at a time while one eigenvalue is found."""
 
 
-@quiet
+@uniform()
 def hessian(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> Float64[np.ndarray, "*R P P"]:
     """Return the Hessian of the loss.
 
@@ -52,14 +53,14 @@ def hessian(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> Float64[n
     return _matrix(chain, as_float64(sigma), chain.error(sigma, sigma_yx), everything(chain))
 
 
-@quiet
+@uniform()
 def gauss_newton(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "*R P P"]:
     """Return the Gauss-Newton matrix: the Hessian where residuals vanish. Its spectrum is cheaper in `dln.ntk`."""
     chain = Chain(layers)
     return _matrix(chain, as_float64(sigma), None, everything(chain))
 
 
-@quiet
+@uniform()
 def hessian_spectrum(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> Float64[np.ndarray, "*R P"]:
     """Return all eigenvalues of the Hessian, largest first.
 
@@ -77,7 +78,7 @@ def hessian_spectrum(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> 
     return by_members(spectrum, 8 * dimension(shapes) ** 2, *layers, sigma, sigma_yx)
 
 
-@quiet
+@uniform()
 def top_eigenvalues(
     layers: Sequence[Array], sigma: Array, sigma_yx: Array, count: int = 1, *, smallest: bool = False
 ) -> Float64[np.ndarray, "*R count"]:
@@ -111,7 +112,7 @@ def top_eigenvalues(
     return by_members(top, each, *layers, sigma, sigma_yx)
 
 
-@quiet
+@uniform()
 def hessian_trace(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "*R"]:
     """Return tr H = (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||_F^2, exact everywhere; that of Gauss-Newton too."""
     chain, sigma = Chain(layers), as_float64(sigma)
@@ -129,7 +130,7 @@ def saddle_index(spectrum: Float64[np.ndarray, "*R P"], tolerance: float = 1e-10
     return np.where(np.isnan(threshold[..., 0]), np.nan, (spectrum < -threshold).sum(-1))
 
 
-@quiet
+@uniform()
 def hessian_vector_product(
     layers: Sequence[Array], sigma: Array, sigma_yx: Array, directions: Sequence[Array]
 ) -> list[Float64[np.ndarray, "*R p q"]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dln.arithmetic import uniform
 from dln.arrays import load_arrays
 from dln.config import check_batch_size
 from dln.errors import ConfigError
@@ -53,6 +54,7 @@ class Dataset:
         """Whether batches are drawn afresh instead of from a training set."""
         return self.train_inputs is None
 
+    @uniform()
     def draw(
         self, samples: int, of_inputs: np.random.Generator, of_noise: np.random.Generator
     ) -> tuple[Float64[np.ndarray, "N in"], Float64[np.ndarray, "N out"]]:
@@ -128,6 +130,7 @@ class Dataset:
         return replace(self, **moved)
 
 
+@uniform()
 def linear_teacher(
     in_dim: int,
     out_dim: int,
@@ -184,6 +187,7 @@ def check_whiten(samples: int | None, dim: int) -> None:
         )
 
 
+@uniform()
 def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0) -> Dataset:
     """Load one's own data, in float64, from an .npz file.
 

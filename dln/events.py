@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dln.arithmetic import uniform
 from dln.config import EventConfig
 from dln.constants import CONSTANTS
 from dln.errors import ConfigError, ExtensionError
@@ -130,6 +131,7 @@ def check_events(configs: Sequence[EventConfig], columns: Sequence[str], dataset
                 raise ConfigError(f"events[{i}]: event {config.name!r}: {error}") from None
 
 
+@uniform()
 def find_events(
     configs: Sequence[EventConfig], columns: Mapping[str, np.ndarray], dataset: Dataset, suffix: str = ""
 ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from dln.arithmetic import uniform
 from dln.callbacks import Callback, build_callbacks
 from dln.comparative import ComparativeTrainer
 from dln.config import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dln")
 
 
+@uniform()
 def build(
     config: ExperimentConfig,
     dataset: Dataset | None = None,
@@ -96,6 +98,7 @@ def autograd_reason(config: ExperimentConfig) -> str | None:
     return reason
 
 
+@uniform()
 def build_trainer(
     config: ExperimentConfig, dataset: Dataset | None = None, checkpoints: Path | None = None
 ) -> Trainer | ComparativeTrainer:
@@ -129,6 +132,7 @@ def build_trainer(
     return lanes[0]
 
 
+@uniform()
 def build_ensemble(
     configs: Sequence[ExperimentConfig], dataset: Dataset | None = None, checkpoints: Sequence[Path] | None = None
 ) -> Ensemble:
@@ -220,6 +224,7 @@ def structure(config: ExperimentConfig) -> str:
     return repr((type(config).__name__, values))
 
 
+@uniform()
 def check_names(config: ExperimentConfig) -> None:
     """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
     import_extensions(config.extensions)
@@ -335,6 +340,7 @@ Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
 """Weights of every layer, and biases if there are any."""
 
 
+@uniform()
 def initial_arrays(config: ExperimentConfig, suffix: str, data: Dataset) -> Initial:
     """Return the weights, and biases if any, that a lane starts from, in the run's precision.
 
@@ -363,8 +369,7 @@ def initial_arrays(config: ExperimentConfig, suffix: str, data: Dataset) -> Init
     if model.weights is not None:
         described = DeepLinearNetwork.from_weights(weights, biases).shapes
         weights, biases = _from_file(model.weights, described, f"{key}.weights")
-    with np.errstate(over="ignore"):
-        arrays = [(model.alpha * w).astype(config.dtype) for w in weights]
+    arrays = [(model.alpha * w).astype(config.dtype) for w in weights]
     if not all(np.isfinite(w).all() for w in arrays):
         raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or their scale")
     return arrays, None if biases is None else [b.astype(config.dtype) for b in biases]

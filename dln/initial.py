@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dln.arithmetic import uniform
 from dln.config import hidden_widths
 from dln.errors import ConfigError, ExtensionError
 from dln.linalg import haar
@@ -191,6 +192,7 @@ def _asks_for(function: Callable) -> list[str]:
     return [name for name in INITS.supplied if name in arguments]
 
 
+@uniform()
 def draw_initial(
     in_dim: int,
     hidden_dim: int | Sequence[int],

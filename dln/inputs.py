@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dln.arithmetic import uniform
 from dln.errors import ConfigError, ExtensionError
 from dln.linalg import haar, transform
 from dln.registry import Entry, Registry
@@ -149,6 +150,7 @@ class Inputs:
         return covariance
 
 
+@uniform()
 def make_inputs(
     in_dim: int,
     name: str = "gaussian",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -63,8 +62,6 @@ def sweep_from_hydra(
     settings = list(config.hydra.overrides.hydra)
     shared = [*as_overrides(params), *arguments]
     recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
     plan = recipe.plan(loader)
     again = matching(plan, rerun)
     if dry_run:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dln.chain import Array, Chain, as_float64, by_members, half, inner, quiet, with_constant
+from dln.arithmetic import uniform
+from dln.chain import Array, Chain, as_float64, by_members, half, inner, with_constant
 from dln.curvature import HessianProduct
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Noise(NamedTuple):
 
     def snr(self, factor: float = 1.0) -> Float64[np.ndarray, "*R"]:
         """Return ||g||^2 / tr C of batches; infinite where there is no noise, NaN where there is no gradient either."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with uniform():
             return _total(self.signal) / self.trace(factor)
 
 
@@ -61,7 +62,7 @@ def batch_factor(batch_size: int, samples: int | None, *, replacement: bool = Fa
     return (samples - batch_size) / (batch_size * max(samples - 1, 1))
 
 
-@quiet
+@uniform()
 def sample_noise(layers: Sequence[Array], inputs: Array, targets: Array) -> Noise:
     """Return the gradient noise of a training set, averages over its samples.
 
@@ -93,7 +94,7 @@ def sample_noise(layers: Sequence[Array], inputs: Array, targets: Array) -> Nois
     return Noise(values[..., : len(layers)], values[..., len(layers) :])
 
 
-@quiet
+@uniform()
 def population_noise(
     layers: Sequence[Array], teacher: Array, label_noise: float | Array = 0.0, sigma: Array | None = None
 ) -> Noise:
@@ -134,7 +135,7 @@ def population_noise(
     return Noise(*(np.stack(np.broadcast_arrays(*parts), -1) for parts in (signal, noise)))
 
 
-@quiet
+@uniform()
 def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) -> Float64[np.ndarray, "*R"]:
     """Return tr(H C), H the Hessian of the whole set's loss and C the covariance of its samples' gradients.
 

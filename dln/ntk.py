@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dln.chain import Array, Chain, as_float64, by_members, eigenvalues, half, inner, quiet
+from dln.arithmetic import uniform
+from dln.chain import Array, Chain, as_float64, by_members, eigenvalues, half, inner
 from dln.curvature import gauss_newton
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
 
-@quiet
+@uniform()
 def gauss_newton_spectrum(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "*R k"]:
     """Return the k = min(in d_out, P) largest eigenvalues of the Gauss-Newton matrix, largest first; others are zero.
 
@@ -55,14 +56,14 @@ def ntk_spectrum(layers: Sequence[Array], sigma: Array, samples: int) -> Float64
     return samples * d_out / 2 * gauss_newton_spectrum(layers, sigma)[..., : samples * d_out]
 
 
-@quiet
+@uniform()
 def ntk_norm(layers: Sequence[Array], sigma: Array, samples: int) -> Float64[np.ndarray, "*R"]:
     """Return the Frobenius norm of the kernel's Gram matrix on `samples` inputs."""
     inputs, outputs = _factors(Chain(layers), half(as_float64(sigma)))
     return samples * np.sqrt(_product(inputs, outputs, inputs, outputs))
 
 
-@quiet
+@uniform()
 def ntk_distance(
     layers: Sequence[Array], others: Sequence[Array], sigma: Array, samples: int
 ) -> Float64[np.ndarray, "*R"]:
@@ -79,7 +80,7 @@ def ntk_distance(
     return samples * np.sqrt(np.maximum(_product(left, right, left, right), 0))
 
 
-@quiet
+@uniform()
 def ntk_alignment(layers: Sequence[Array], others: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "*R"]:
     """Return the cosine <K, K'> / (||K|| ||K'||) of the kernels of two networks on the same inputs, at most 1."""
     root = half(as_float64(sigma))

@@ -13,8 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import torch
-
 from dln import factory
 from dln.config import ExperimentConfig
 from dln.errors import LaunchError
@@ -79,10 +77,8 @@ def _run(task: tuple[ExperimentConfig, Path | None]) -> History:
 
 
 def _begin() -> None:
-    """Prepare a process: one thread, as in any sweep; Ctrl-C is the driver's to answer; no life without the driver."""
+    """Prepare a process: Ctrl-C is the driver's to answer; no life without the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
     driver = multiprocessing.parent_process()
     assert driver is not None
 

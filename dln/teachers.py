@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dln.arithmetic import uniform
 from dln.arrays import load_arrays
 from dln.errors import ConfigError, ExtensionError, suggestion
 from dln.linalg import haar
@@ -153,6 +154,7 @@ def _on_diagonal(values: np.ndarray, in_dim: int, out_dim: int) -> Tensor:
     return matrix
 
 
+@uniform()
 def make_teacher(
     in_dim: int, out_dim: int, params: Mapping[str, Any], data_seed: int, rotate: bool = False
 ) -> Float64[Tensor, "out in"]:

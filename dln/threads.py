@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
-
+from dln.arithmetic import uniform
 from dln.errors import ConfigError
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -42,25 +40,12 @@ def run_blocks(work: Callable[[int, int], Any], count: int, block: int | None = 
         count: How many items there are.
         block: Items in a block; None: such that there are several a thread, and a slow one keeps no other waiting.
     """
-    threads = thread_count()
+    threads, alike = thread_count(), uniform()(work)  # every thread has its own settings
     block = block or max(1, count // (8 * threads))
     blocks = [(first, min(first + block, count)) for first in range(0, count, block)]
     nested = threading.current_thread().name.startswith(_NAME)  # a pool that waits for itself would wait for ever
     if threads == 1 or len(blocks) == 1 or nested:
-        return [work(first, last) for first, last in blocks]
+        return [alike(first, last) for first, last in blocks]
     if threads not in _pools:
         _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
-    return list(_pools[threads].map(lambda block: work(*block), blocks))  # raises what a block raised
-
-
-def one_thread_each():
-    """Keep numpy's linear algebra to the thread that calls it, in a `with` block.
-
-    The last digits of what it finds depend on how many threads it uses, and records must not depend on the machine.
-    """
-    return _libraries().limit(limits=1)
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+    return list(_pools[threads].map(lambda block: alike(*block), blocks))  # raises what a block raised

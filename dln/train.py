@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from dln.arithmetic import uniform
 from dln.callbacks import Callback, callback_name
 from dln.config import MetricConfig
 from dln.constants import Later, constants
@@ -20,7 +21,6 @@ from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics,
 from dln.model import DeepLinearNetwork
 from dln.optim import build_criterion, build_optimizer
 from dln.quantities import PairSupply, Supply
-from dln.threads import one_thread_each
 from dln.timeline import Steps, acts_at, chosen_steps
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Trainer:
         self.diverged_at: int | None = None
         self.stopped_at: int | None = None
 
+    @uniform()
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
         for step in range(self.max_steps + 1):
@@ -190,6 +191,7 @@ class Trainer:
         """Make this step the last: it is recorded, and no update follows."""
         self.stopped_at = self.step
 
+    @uniform()
     @torch.no_grad()
     def evaluate(self, split: Literal["train", "test"]) -> float:
         """Return the loss of the present weights on the whole training or test set."""
@@ -198,6 +200,7 @@ class Trainer:
             raise ConfigError(f"there is no {split} set to evaluate a loss on")
         return self.criterion(self.model(inputs), getattr(self.dataset, f"{split}_targets")).item()
 
+    @uniform()
     def gradient(self) -> list[Tensor]:
         """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
         return full_gradient(self.model, self.dataset, self.criterion)
@@ -207,13 +210,13 @@ class Trainer:
         return math.sqrt(sum(g.double().square().sum().item() for g in self.gradient()))
 
 
+@uniform()
 def columns_of(metrics: Sequence[Metric], supply: Supply | PairSupply, step: int, suffix: str = "") -> dict[str, Value]:
     """Return the columns that metrics fill at a step, from what there is of a model or a pair."""
     values: dict[str, Value] = {}
-    with one_thread_each():
-        for metric in metrics:
-            with naming(metric.called, step):
-                values |= metric.columns(metric(supply), suffix)
+    for metric in metrics:
+        with naming(metric.called, step):
+            values |= metric.columns(metric(supply), suffix)
     return values
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from dln.threads import one_thread_each, run_blocks
+from dln.threads import run_blocks
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])
@@ -31,12 +31,13 @@ def test_an_error_in_a_block_is_raised(monkeypatch):
         run_blocks(lambda first, last: 1 // (first - 3), 8, 1)
 
 
-def test_numpy_keeps_to_one_thread_for_a_while_only():
-    def threads():
-        np.linalg.svd(np.eye(2))
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+def test_blocks_keep_linear_algebra_to_one_thread_and_are_silent_on_every_thread(monkeypatch):
+    def look(first, last):
+        return np.geterr(), [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
-    before = threads()
-    with one_thread_each():
-        assert set(threads()) == {1}
-    assert threads() == before
+    for threads in ("1", "3"):
+        monkeypatch.setenv("DLN_THREADS", threads)
+        with threadpool_limits(limits=2, user_api="blas"), np.errstate(all="raise"):
+            for settings, blas in run_blocks(look, 6, 1):
+                assert set(settings.values()) == {"ignore"}
+                assert set(blas) == {1}

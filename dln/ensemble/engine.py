@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dln.arithmetic import uniform
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
@@ -80,6 +81,7 @@ class Ensemble:
         """How many trajectories are computed; runs that are the same share one."""
         return sum(len(lane) for lane in self.lanes.values())
 
+    @uniform()
     def run(self, on_records: Callable[[int], Any] | None = None) -> Ensemble:
         """Train to the end; `on_records` is called with the number of records there are whenever there are more."""
         while self.step <= self.max_steps:

@@ -18,7 +18,7 @@ from dln.ensemble.sight import Sight
 from dln.ensemble.summary import pair_quantities
 from dln.metrics import Metric, looks_back
 from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, PairSupply, Supply, needs
-from dln.threads import one_thread_each, run_blocks, thread_count
+from dln.threads import run_blocks, thread_count
 from dln.train import naming
 
 if TYPE_CHECKING:
@@ -53,12 +53,6 @@ class Probe:
             members: Every run's member of each lane.
             step: The first record's step, for messages.
         """
-        with one_thread_each():
-            return self._measure(kept, members, step)
-
-    def _measure(
-        self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], step: int
-    ) -> dict[str, dict[str, np.ndarray]]:
         names = [name for name in IN_KERNELS if name in self.wanted]
         sights = {key: Sight(self.lanes[key], parts, names, self.given[key]) for key, parts in kept.items()}
         columns: dict[str, dict[str, np.ndarray]] = {}
