@@ -27,6 +27,7 @@ from dln.ending import tell
 from dln.errors import LaunchError
 from dln.grid import parse_grid
 from dln.plan import GridPlan, Plan, Plans
+from dln.provenance import provenance
 from dln.results import SweepStore
 from dln.sweep import Report, compute
 
@@ -174,7 +175,7 @@ def _beating(job: str, interval: float) -> Iterator[None]:
         while not over.wait(interval):
             alive.touch()
 
-    alive.touch()
+    alive.write_text(json.dumps(provenance()), encoding="utf-8")
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
@@ -183,6 +184,12 @@ def _beating(job: str, interval: float) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def made_with(directory: Path) -> list[dict[str, Any]]:
+    """Return what the workers of a sweep's jobs have computed with, in the order of the jobs."""
+    told = [path.read_text(encoding="utf-8") for path in sorted((directory / JOBS).glob("*.alive"))]
+    return [json.loads(text) for text in told if text.endswith("}")]  # a worker may have died while it wrote
 
 
 def run_job(job: str, loader: Any) -> None:

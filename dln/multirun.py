@@ -18,9 +18,10 @@ from dln.config import ExperimentConfig
 from dln.ending import FAILURE, INTERRUPTED, duration, tell
 from dln.errors import ConfigError, suggestion
 from dln.experiment import MEMBERS
-from dln.launch import PATIENCE, Recipe, spare_accounting, watched, write_jobs
+from dln.launch import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
 from dln.plan import Plan
 from dln.progress import sweep_bar
+from dln.results import SweepStore
 from dln.sweep import Report, estimate, run_sweep
 from dln.threads import thread_count
 
@@ -75,12 +76,15 @@ def sweep_from_hydra(
         assert launch is not None
         print(f"launching {sum(map(len, stretches))} runs in {len(stretches)} jobs", flush=True)
         jobs = write_jobs(directory, recipe, stretches, named, threads, patience)
-        if "submitit" in config.hydra.launcher._target_:
-            if "Slurm" in config.hydra.launcher._target_:
-                spare_accounting()
-            watched(launch, jobs, patience)
-        else:
-            launch(jobs)
+        try:
+            if "submitit" in config.hydra.launcher._target_:
+                if "Slurm" in config.hydra.launcher._target_:
+                    spare_accounting()
+                watched(launch, jobs, patience)
+            else:
+                launch(jobs)
+        finally:
+            SweepStore(directory).sign(*made_with(directory))
 
     at_most = members or (MEMBERS if launch is None else min(MEMBERS, max(1, -(-len(plan) // (4 * workers)))))
     try:

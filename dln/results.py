@@ -1,6 +1,6 @@
 """A sweep's results on disk: part files, one row a run, compacted into one; what is on disk is the truth.
 
-sweep.json         the values that are the same in all runs
+sweep.json         the values that are the same in all runs; all that runs were computed with (see dln.provenance)
 parts/*.parquet    finished ensembles, each written beside and renamed into place
 results.parquet    all of them in one file, once nothing is missing
 failed.jsonl       runs that raised, and what they raised; a rerun tries them again
@@ -86,6 +86,14 @@ class SweepStore:
         """Write sweep.json."""
         with self._writing():
             write_document(self.directory / SWEEP, description)
+
+    def sign(self, *made_with: Mapping[str, Any]) -> None:
+        """Add to sweep.json what runs are computed with, where it does not say so already."""
+        told = self.description() or {}
+        before = told.get("provenance", [])
+        new = [each for i, each in enumerate(made_with) if each not in (*before, *made_with[:i])]
+        if new:
+            self.describe({**told, "provenance": [*before, *new]})
 
     def finished(self) -> np.ndarray:
         """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""

@@ -1,7 +1,7 @@
 """One run's directory: what is written there, when, and how it is read back.
 
 history.jsonl    the records, one a line, written as they are taken
-summary.json     how the run ended: status, engine, steps, seconds, events; written last
+summary.json     how the run ended: status, engine, steps, seconds, events, what it was made with; written last
 checkpoints/     weights, if asked for
 .hydra/          the resolved config (written by Hydra)
 """
@@ -17,6 +17,7 @@ from typing import Any
 from dln.errors import StorageError
 from dln.files import placing
 from dln.history import History, Record
+from dln.provenance import provenance
 from dln.utils import load_history, to_json
 
 HISTORY = "history.jsonl"
@@ -42,6 +43,7 @@ class RunWriter:
         except OSError as error:
             raise StorageError(f"cannot write results to {self.directory}: {error.strerror or error}") from error
         self.count = 0
+        self._provenance = provenance()
 
     def append(self, record: Record) -> None:
         """Write one record."""
@@ -55,8 +57,9 @@ class RunWriter:
         self.count += 1
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write how the run ended, beside and renamed into place."""
+        """Write how the run ended and what it was made with, beside and renamed into place."""
         path = self.directory / SUMMARY
+        summary = {**summary, "provenance": self._provenance}
         try:
             with placing(path) as beside:
                 beside.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -23,6 +23,7 @@ from dln.errors import ConfigError, DamagedError, DlnError, LaunchError
 from dln.experiment import MEMBERS, run_resolved
 from dln.history import History
 from dln.plan import Plan
+from dln.provenance import provenance
 from dln.registry import import_extensions
 from dln.results import SWEEP, SweepStore, Tally
 from dln.spread import Spread, spread
@@ -125,6 +126,8 @@ def run_sweep(
         report.damaged = results.damaged
         report.found = len(np.intersect1d(identities, done))
         if launch is None:
+            if report.found < len(np.unique(identities)):
+                results.sign(provenance())
             with spread(processes) as on_cores:
                 stretches = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
                 for _ in compute(plan, stretches, results, report, named, on_run, on_cores):
@@ -399,7 +402,7 @@ def _describe(plan: Plan, results: SweepStore) -> None:
                 "another directory:\n" + "\n".join(lines)
             )
         fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
-    results.describe({"kind": type(plan.config(0)).__name__, "fixed": fixed})
+    results.describe({**(before or {}), "kind": type(plan.config(0)).__name__, "fixed": fixed})
 
 
 def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
