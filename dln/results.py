@@ -29,7 +29,7 @@ import pyarrow as pa
 from dln import tables
 from dln.errors import DamagedError, StorageError
 from dln.files import placing
-from dln.sealed import read_document, reading, write_document
+from dln.sealed import content, read_document, reading, write_document
 from dln.tables import IDENTITY
 
 SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
@@ -143,11 +143,10 @@ class SweepStore:
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Return what `fail` has noted, by identity."""
-        with reading(self.directory / FAILED):
-            try:
-                lines = (self.directory / FAILED).read_bytes().split(b"\n")[:-1]  # one may be half written
-            except FileNotFoundError:
-                return {}
+        try:
+            lines = content(self.directory / FAILED).split(b"\n")[:-1]  # one may be half written
+        except FileNotFoundError:
+            return {}
         noted = [told for told in map(_failure, lines) if told is not None]
         return {told["run"]: told for told in noted}
 

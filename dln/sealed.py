@@ -115,8 +115,7 @@ def read_document(path: Path) -> dict[str, Any] | None:
     {'kind': 'note'}
     """
     try:
-        with reading(path), _opened(path) as file:
-            document = json.loads(file.read().decode())
+        document = json.loads(content(path).decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
@@ -132,6 +131,18 @@ def read_document(path: Path) -> dict[str, Any] | None:
 def _document_digest(document: Mapping[str, Any]) -> str:
     text = json.dumps(document, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def content(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedError: The disk cannot give it back, or it is no file.
+        StorageError: It may not be read.
+    """
+    with reading(path), _opened(path) as file:
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """One run's directory: what is written there, when, and how it is read back.
 
 history.jsonl    the records, one a line, written as they are taken
-summary.json     how the run ended: status, engine, steps, seconds, events, what it was made with; written last
+summary.json     how the run ended: status, engine, steps, seconds, events; what it was made with; checksums of all
+                 records; written last
 checkpoints/     weights, if asked for
 .hydra/          the resolved config (written by Hydra)
 """
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from dln.errors import StorageError
-from dln.files import placing
+from dln.errors import DamagedError, StorageError
+from dln.files import sync
 from dln.history import History, Record
 from dln.provenance import provenance
-from dln.utils import load_history, to_json
+from dln.sealed import read_document, write_document
+from dln.utils import checksum, load_history, to_json
+
+log = logging.getLogger("dln")
 
 HISTORY = "history.jsonl"
 SUMMARY = "summary.json"
@@ -42,27 +46,33 @@ class RunWriter:
             self._file = open(self.directory / HISTORY, "x", encoding="utf-8", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise StorageError(f"cannot write results to {self.directory}: {error.strerror or error}") from error
-        self.count = 0
+        self._checksums: list[str] = []
         self._provenance = provenance()
+
+    @property
+    def count(self) -> int:
+        """How many records are written."""
+        return len(self._checksums)
 
     def append(self, record: Record) -> None:
         """Write one record."""
+        line = to_json(record)
         try:
-            self._file.write(to_json(record) + "\n")
+            self._file.write(line + "\n")
         except OSError as error:
             raise StorageError(
                 f"cannot write {self.directory / HISTORY}: {error.strerror or error}; "
                 f"the {self.count} records before this one are safe"
             ) from error
-        self.count += 1
+        self._checksums.append(checksum(line.encode()))
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write how the run ended and what it was made with, beside and renamed into place."""
+        """Write how the run ended and what it was made with, once its records are on the disk."""
         path = self.directory / SUMMARY
-        summary = {**summary, "provenance": self._provenance}
         try:
-            with placing(path) as beside:
-                beside.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            sync(self.directory / HISTORY)
+            checksums = " ".join(self._checksums)
+            write_document(path, {**summary, "provenance": self._provenance, "checksums": checksums})
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}; the records are safe") from error
 
@@ -91,17 +101,33 @@ def run_summary(
 def load_run(directory: str | Path) -> History:
     """Return the history stored in a run's directory, finished or not.
 
+    Of one that is damaged, the records before that, and a warning.
+
     Raises:
-        StorageError: There is none.
+        StorageError: There is none, or it cannot be read.
+        DamagedError: Its first record is damaged already.
     """
     directory = Path(directory)
+    told = load_summary(directory) or {}
+    checksums = told.get("checksums")
     try:
-        records = load_history(directory / HISTORY)
-    except FileNotFoundError:
+        records = load_history(directory / HISTORY, None if checksums is None else checksums.split())
+    except (FileNotFoundError, NotADirectoryError):
         raise StorageError(f"no run in {directory}: there is no {HISTORY}") from None
-    summary = directory / SUMMARY
-    events = json.loads(summary.read_text(encoding="utf-8"))["events"] if summary.exists() else {}
-    return History(records, events, str(directory))
+    return History(records, told.get("events", {}), str(directory))
+
+
+def load_summary(directory: Path) -> dict[str, Any] | None:
+    """Return what a run's summary says, None if there is none, or one that is damaged: then a warning says so.
+
+    Raises:
+        StorageError: It may not be read.
+    """
+    try:
+        return read_document(directory / SUMMARY)
+    except DamagedError as error:
+        log.warning("%s is damaged: %s; how the run ended, and its events, are not known", error.path, error.fault)
+        return None
 
 
 def refuse_occupied(directory: Path) -> None:

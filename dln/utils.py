@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dln.errors import ConfigError, StorageError
+from dln.errors import ConfigError, DamagedError
+from dln.sealed import content
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger("dln")
 
 
 def select_device(name: str) -> torch.device:
@@ -47,21 +52,49 @@ def save_history(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
         file.writelines(to_json(record) + "\n" for record in records)
 
 
-def load_history(path: str | Path) -> list[dict[str, Any]]:
+def load_history(path: str | Path, checksums: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Read the records of a .jsonl file; null becomes NaN. A last line cut short by a crash is left out.
 
+    Records from the first that is damaged on are left out too, and a warning says so.
+
+    Args:
+        path: The file.
+        checksums: Of its lines, if they are known (`checksum`).
+
     Raises:
-        StorageError: A line that is not the last is no record.
+        FileNotFoundError: There is no such file.
+        DamagedError: The first record is damaged already, or it is no file.
+        StorageError: It may not be read.
     """
-    records = []
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):  # after the last newline: nothing, or a line cut short
+    path, records, fault = Path(path), [], ""
+    lines = content(path).split(b"\n")[:-1]  # after the last newline: nothing, or a line cut short
+    for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise StorageError(f"{path}, line {number}: not a record ({error})") from None
-        records.append({name: _with_nan(value) for name, value in record.items()})
+            if checksums is not None and checksum(line) != (*checksums[number - 1 : number], "")[0]:
+                raise ValueError("it is not what was written")
+            records.append(_record(line))
+        except (ValueError, RecursionError) as error:
+            fault = f"line {number}: {error}"
+            break
+    if checksums is not None and not fault and len(lines) < len(checksums):
+        fault = f"it ends after {len(lines)} of {len(checksums)} records"
+    if fault and not records:
+        raise DamagedError(path, fault, "run it again")
+    if fault:
+        log.warning("%s is damaged: %s; only the %d records before that are read", path, fault, len(records))
     return records
+
+
+def checksum(line: bytes) -> str:
+    """Return what tells whether a line of a history, without its end, is what was written."""
+    return f"{zlib.crc32(line):08x}"
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    record = json.loads(line.decode())
+    if not isinstance(record, dict):
+        raise ValueError("not a record")
+    return {name: _with_nan(value) for name, value in record.items()}
 
 
 def _finite(value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dln.errors import StorageError
+from dln.errors import DamagedError, StorageError
 from dln.store import HISTORY, SUMMARY, RunWriter, claim_directory, load_run, refuse_occupied
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,8 +54,84 @@ def test_the_summary_is_complete_or_absent(tmp_path):
     with RunWriter(tmp_path) as writer:
         assert not (tmp_path / SUMMARY).exists()
         writer.finish(SUMMARY_OF_A_RUN)
-    assert json.loads((tmp_path / SUMMARY).read_text(encoding="utf-8")) == SUMMARY_OF_A_RUN
+    told = json.loads((tmp_path / SUMMARY).read_text(encoding="utf-8"))
+    assert {key: told[key] for key in SUMMARY_OF_A_RUN} == SUMMARY_OF_A_RUN
     assert sorted(p.name for p in tmp_path.iterdir()) == [HISTORY, SUMMARY]
+
+
+def finished_run(directory, records=6):
+    written = [{"step": step, "train_loss": step / 3, "norms": [1.0, float(step)]} for step in range(records)]
+    with RunWriter(directory) as writer:
+        for record in written:
+            writer.append(record)
+        writer.finish(SUMMARY_OF_A_RUN)
+    return written
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda text: text[:-30], lambda text: text[:-30] + b"\x00\xff\xfe" * 9 + b"\n", lambda text: text + b"[]\n"],
+)
+def test_of_a_damaged_history_the_records_before_are_kept(damage, finished, tmp_path, caplog):
+    written = finished_run(tmp_path)
+    if not finished:
+        (tmp_path / SUMMARY).unlink()
+    content = damage((tmp_path / HISTORY).read_bytes())
+    (tmp_path / HISTORY).write_bytes(content)
+    kept = content[:-3].count(b"\n") if content.endswith(b"[]\n") else content[:-1].count(b"\n")
+    assert load_run(tmp_path).records == written[:kept]
+    assert ("is damaged" in caplog.text) == (finished or content.endswith(b"\n"))  # else it was killed as it wrote
+
+
+@pytest.mark.parametrize("lines", [0, 1, 4])
+def test_records_that_are_missing_are_missed(lines, tmp_path, caplog):
+    written = finished_run(tmp_path)
+    whole = (tmp_path / HISTORY).read_bytes().splitlines(keepends=True)
+    (tmp_path / HISTORY).write_bytes(b"".join(whole[:lines]))
+    if lines == 0:
+        with pytest.raises(
+            DamagedError, match=r"history\.jsonl is damaged: it ends after 0 of 6 records; run it again"
+        ):
+            load_run(tmp_path)
+        return
+    assert load_run(tmp_path).records == written[:lines]
+    assert f"ends after {lines} of 6 records" in caplog.text
+
+
+def test_a_flipped_bit_of_a_finished_run_gives_no_wrong_number(tmp_path, caplog):
+    written = finished_run(tmp_path)
+    whole = load_run(tmp_path)
+    for name in (HISTORY, SUMMARY):
+        content = (tmp_path / name).read_bytes()
+        for bit in range(0, 8 * len(content), 13):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (tmp_path / name).write_bytes(damaged)
+            caplog.clear()
+            try:
+                history = load_run(tmp_path)
+            except DamagedError as error:
+                assert name in str(error)  # noqa: PT017
+                continue
+            assert history.records == written[: len(history)]
+            assert (history.records, history.events) == (whole.records, whole.events) or name in caplog.text
+        (tmp_path / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", None])
+def test_without_a_readable_summary_the_records_are_kept(content, tmp_path, caplog):
+    written = finished_run(tmp_path)
+    (tmp_path / SUMMARY).unlink()
+    (tmp_path / SUMMARY).mkdir() if content is None else (tmp_path / SUMMARY).write_bytes(content)
+    assert load_run(tmp_path).records == written
+    assert "summary.json is damaged" in caplog.text
+
+
+def test_what_is_no_history_is_named(tmp_path):
+    (tmp_path / HISTORY).mkdir()
+    with pytest.raises(DamagedError, match=r"history\.jsonl is damaged: it is no file"):
+        load_run(tmp_path)
 
 
 def test_loading_from_where_there_is_no_run(tmp_path):

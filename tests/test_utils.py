@@ -94,9 +94,12 @@ def test_a_last_line_cut_short_is_left_out(text, steps, tmp_path):
     assert [record["step"] for record in load_history(tmp_path / "h")] == steps
 
 
-def test_a_broken_line_in_the_middle_is_named(tmp_path):
+def test_records_before_a_broken_line_are_kept_and_the_line_is_named(tmp_path, caplog):
     (tmp_path / "h").write_text('{"step": 0}\n{"st\n{"step": 2}\n', encoding="utf-8")
-    with pytest.raises(StorageError, match="line 2"):
+    assert load_history(tmp_path / "h") == [{"step": 0}]
+    assert "line 2" in caplog.text
+    (tmp_path / "h").write_text('[0]\n{"step": 1}\n', encoding="utf-8")
+    with pytest.raises(StorageError, match="line 1: not a record; run it again"):
         load_history(tmp_path / "h")
 
 
