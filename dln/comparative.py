@@ -10,7 +10,7 @@ from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
-from dln.metrics import COMPARATIVE_METRICS, build_metrics, looks_back
+from dln.metrics import COMPARATIVE_METRICS, build_metrics, check_lanes, looks_back
 from dln.quantities import PairSupply, Supply
 from dln.train import OnRecord, Trainer, columns_of
 
@@ -46,6 +46,7 @@ class ComparativeTrainer:
             trainer_a.dataset,
             trainer_a.criterion,
         )
+        check_lanes(trainer_a.metrics, self.metrics)
         for lane in self.lanes.values():
             lane.looks_back |= looks_back(self.metrics)
         self.history = History()

@@ -137,6 +137,7 @@ class EventConfig:
 
     name: str = setting(MISSING, "registered name")
     params: dict[str, Any] = setting({}, "its parameters", batchable=True)
+    label: str | None = setting(None, "what it is called in results, if not by its own name")
 
 
 @dataclass

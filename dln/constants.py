@@ -15,7 +15,7 @@ from dln.chain import with_constant
 from dln.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int64
 
     from dln.data import Dataset
 
@@ -90,9 +90,27 @@ def teacher_values(dataset: Dataset) -> Float64[np.ndarray, " k"]:
     return np.linalg.svd(teacher(dataset), full_matrices=False)[1]
 
 
+def teacher_rank(dataset: Dataset) -> Int64[np.ndarray, ""]:
+    """How many modes the teacher has to learn: singular values that are not zero, to rounding."""
+    return np.array(rank_of(teacher_values(dataset)))
+
+
 def teacher_right(dataset: Dataset) -> Float64[np.ndarray, "k in"]:
     """Right singular vectors of the teacher, in rows."""
     return np.linalg.svd(teacher(dataset), full_matrices=False)[2]
+
+
+def rank_of(values: Float64[np.ndarray, " k"]) -> int:
+    """Return how many singular values are not zero, to rounding.
+
+    >>> rank_of(np.array([5.0, 1e-3, 1e-16]))
+    2
+    """
+    return int(np.count_nonzero(values > ROUNDING * np.max(values, initial=0.0)))
+
+
+ROUNDING = 1e-13
+"""What a singular value may be off, in units of the largest."""
 
 
 def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
@@ -105,7 +123,7 @@ CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
     f.__name__: f
     for f in (
         train_inputs, train_targets, test_inputs, input_moments, target_moments, covariance, normal_covariance,
-        label_noise, teacher, teacher_left, teacher_values, teacher_right,
+        label_noise, teacher, teacher_left, teacher_values, teacher_rank, teacher_right,
     )
 }  # fmt: skip
 """Of the data: the same at every record, and for all runs on the same data."""

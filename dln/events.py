@@ -7,31 +7,40 @@ are steps, between records found by linear interpolation; what has not happened 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from dln.arithmetic import uniform
+from dln.columns import check_apart, check_label
 from dln.config import EventConfig
-from dln.constants import CONSTANTS
-from dln.errors import ConfigError, ExtensionError
-from dln.registry import Registry
+from dln.constants import CONSTANTS, rank_of
+from dln.errors import ConfigError, ExtensionError, suggestion
+from dln.registry import Bounds, Registry
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from dln.data import Dataset
+    from dln.history import Record
 
 EVENTS = Registry("event", supplied=("step", "columns", *CONSTANTS))
+
+Column = Annotated[str, "a column with one number a record"]
+"""A parameter that names a column: that there is such a one is checked before the first step."""
+
+Share = Annotated[float, Bounds(above=0)]
+"""A parameter that is a share of something."""
 
 
 def event(name: str, of: Sequence[str] = (), **marks: Any):
     """Register `f(step, ...) -> number, list, or dict of them`, found once when a run has ended: `events=[name]`.
 
     Its arguments name `step` [T], the columns in `of`, `columns` (all of them, by name), and constants of the data;
-    further ones are parameters a config can set. A column in `of` must be recorded: a metric of that name or label. The
-    mark `source` says where it is from.
+    further ones are parameters a config can set, of type `Column` where they name a column. A column in `of` must be
+    recorded: a metric of that name or label. Records are those of the lane's training: from when it has diverged or
+    stopped there are none. The mark `source` says where it is from.
     """
     return EVENTS.register(name, of=tuple(of), **marks)
 
@@ -41,11 +50,14 @@ def mode_escapes(
     step: Int[np.ndarray, " T"],
     mode_strengths: Float[np.ndarray, "T k"],
     teacher_values: Float[np.ndarray, " k"],
-    fraction: float = 0.5,
+    fraction: Share = 0.5,
 ) -> Float[np.ndarray, " k"]:
-    """Step at which each mode's strength first reaches `fraction` of the teacher's singular value, largest first."""
-    levels = fraction * teacher_values[: mode_strengths.shape[1]]
-    return np.array([first_reach(step, curve, level) for curve, level in zip(mode_strengths.T, levels, strict=True)])
+    """Step at which each mode's strength first reaches `fraction` of the teacher's singular value, largest first.
+
+    NaN for one that never does, and for those that the teacher lacks.
+    """
+    levels = np.where(np.arange(len(teacher_values)) < rank_of(teacher_values), fraction * teacher_values, np.nan)
+    return np.array([first_reach(step, curve, level) for curve, level in zip(mode_strengths.T, levels, strict=False)])
 
 
 @event("mode_order", of=["mode_strengths"])
@@ -53,7 +65,7 @@ def mode_order(
     step: Int[np.ndarray, " T"],
     mode_strengths: Float[np.ndarray, "T k"],
     teacher_values: Float[np.ndarray, " k"],
-    fraction: float = 0.5,
+    fraction: Share = 0.5,
 ) -> list[int]:
     """Numbers of the modes, 1 the teacher's largest, in the order in which they are learned; others are left out."""
     times = mode_escapes(step, mode_strengths, teacher_values, fraction)
@@ -64,16 +76,14 @@ def mode_order(
 def plateaus(
     step: Int[np.ndarray, " T"],
     columns: Mapping[str, np.ndarray],
-    column: str = "train_loss",
-    tolerance: float = 0.1,
-    shortest: float = 0.02,
+    column: Column = "train_loss",
+    tolerance: Annotated[float, Bounds(least=0, most=1)] = 0.1,
+    shortest: Annotated[float, Bounds(least=0, most=1)] = 0.02,
 ) -> dict[str, list[float]]:
     """Begin, end and mean level of stretches, `shortest` of the run or more, of a column that hardly falls.
 
     Hardly: slower than `tolerance` times its mean pace, from its first value to its least over the whole run.
     """
-    if column not in columns:
-        raise ConfigError(f"there is no column {column!r}; it has: {', '.join(columns)}")
     loss, found = columns[column], {"begin": [], "end": [], "level": []}
     if len(step) < 2:
         return found
@@ -98,9 +108,13 @@ def edge_of_stability(step: Int[np.ndarray, " T"], stability: Float[np.ndarray, 
 def first_reach(step: Int[np.ndarray, " T"], curve: Float[np.ndarray, " T"], level: float) -> float:
     """Return when a curve first reaches a level from below, interpolated; NaN if it never does.
 
+    Records without a finite value are passed over.
+
     >>> first_reach(np.array([0, 10, 20]), np.array([0.0, 1.0, 3.0]), 2.0)
     15.0
     """
+    there = np.isfinite(curve)
+    step, curve = step[there], curve[there]
     above = np.flatnonzero(curve >= level)
     if len(above) == 0:
         return float("nan")
@@ -114,53 +128,103 @@ def first_reach(step: Int[np.ndarray, " T"], curve: Float[np.ndarray, " T"], lev
 # --- from names in a config to values ---------------------------------------------------------------------------------
 
 
-def check_events(configs: Sequence[EventConfig], columns: Sequence[str], dataset: Dataset | None = None) -> None:
-    """Raise ConfigError where an event is unknown, has wrong parameters, or needs what is not recorded or not there."""
+def label_of(config: EventConfig) -> str:
+    """Return what an event is called in results."""
+    return config.label or config.name
+
+
+def check_events(
+    configs: Sequence[EventConfig],
+    labels: Sequence[str],
+    dataset: Dataset,
+    first: Callable[[Collection[str]], Sequence[Record]],
+) -> None:
+    """Raise ConfigError where an event is unknown, has wrong parameters, or needs what is not recorded or not there.
+
+    Args:
+        configs: The events.
+        labels: Of the metrics of each model.
+        dataset: What the run learns from.
+        first: Returns a first record of every lane, with the metrics of these labels.
+    """
+    recorded = ["train_loss", *(["test_loss"] if dataset.test_inputs is not None else []), *labels]
     for i, config in enumerate(configs):
-        entry = EVENTS.get(config.name, f"events[{i}]")
-        entry.check(config.params, f"events[{i}].params")
+        where = f"events[{i}]"
+        entry = EVENTS.get(config.name, where)
+        entry.check(config.params, f"{where}.params")
+        check_label(label_of(config), where)
         for name in entry.marks["of"]:
-            if name not in ("columns", *columns):
-                raise ConfigError(
-                    f"events[{i}]: event {config.name!r} needs the column {name!r}; add it to the metrics"
-                )
-        for name in CONSTANTS.keys() & inspect.signature(entry.function).parameters if dataset is not None else ():
-            try:
-                CONSTANTS[name](dataset)
-            except ConfigError as error:
-                raise ConfigError(f"events[{i}]: event {config.name!r}: {error}") from None
+            if name not in ("columns", *recorded):
+                raise ConfigError(f"{where}: event {config.name!r} needs the column {name!r}; add it to the metrics")
+        for name in CONSTANTS:
+            if name in inspect.signature(entry.function).parameters:
+                try:
+                    CONSTANTS[name](dataset)
+                except ConfigError as error:
+                    raise ConfigError(f"{where}: event {config.name!r}: {error}") from None
+        for name, parameter in (entry.parameters or {}).items():
+            if entry.type_of(name) is Column:
+                column = config.params.get(name, parameter.default)
+                _check_column(column, f"{where}.params.{name}", recorded, first)
+    check_apart([label_of(config) for config in configs], "events", "events")
+    check_apart([*labels, *(label_of(config) for config in configs)], "events", "metrics and events")
+
+
+def _check_column(
+    column: str, where: str, recorded: Sequence[str], first: Callable[[Collection[str]], Sequence[Record]]
+) -> None:
+    """Raise ConfigError unless there is such a column, and it has one number a record."""
+    if column in ("train_loss", "test_loss") and column in recorded:
+        return
+    owners = [label for label in recorded if column == label or column.startswith(f"{label}.")]
+    for record in first(owners):
+        if column not in record or column == "step":
+            known = dict.fromkeys([*(name for name in recorded if name not in owners), *record])
+            raise ConfigError(f"{where}: there is no column {column!r}; {suggestion(column, known)}")
+        if np.ndim(record[column]):
+            numbers = " x ".join(map(str, np.shape(record[column])))
+            raise ConfigError(f"{where}: the column {column!r} has {numbers} numbers a record; name one of one number")
 
 
 @uniform()
 def find_events(
     configs: Sequence[EventConfig], columns: Mapping[str, np.ndarray], dataset: Dataset, suffix: str = ""
 ) -> dict[str, Any]:
-    """Return what the events of a lane come to, by name with the lane's suffix: numbers, or lists of them.
+    """Return what the events of a lane come to, by label with the lane's suffix: numbers, or lists of them.
 
     Args:
         configs: The events.
-        columns: All columns of the run's records, [T, ...] each.
+        columns: The lane's own columns of the records in which it was trained [T, ...] each, without its suffix.
         dataset: What the run learned from.
-        suffix: The lane's, at the end of its columns' names.
+        suffix: The lane's.
     """
-    ours = {name.removesuffix(suffix): values for name, values in columns.items() if name.endswith(suffix)}
     found: dict[str, Any] = {}
-    for config in configs:
-        entry = EVENTS.get(config.name)
-        supply: dict[str, Any] = {"step": columns["step"], "columns": ours}
+    for config in configs if len(columns["step"]) else ():  # of a lane that diverged at once there is nothing to say
+        entry, label = EVENTS.get(config.name), label_of(config)
+        supply: dict[str, Any] = {"step": columns["step"], "columns": columns}
         wants = [n for n in inspect.signature(entry.function).parameters if n not in (entry.parameters or {})]
         supply |= {name: CONSTANTS[name](dataset) for name in wants if name in CONSTANTS}
-        supply |= {name: ours[name] for name in entry.marks["of"] if name in ours}
+        supply |= {name: columns[name] for name in entry.marks["of"] if name in columns}
         try:
             value = entry(**{name: supply[name] for name in wants}, **config.params)
+            parts = value if isinstance(value, Mapping) else {"": value}
+            found |= {f"{label}{suffix}.{k}" if k else f"{label}{suffix}": _plain(v) for k, v in parts.items()}
         except ConfigError:
             raise
         except Exception as error:
-            raise ExtensionError(f"event {config.name!r} failed: {error!r}") from error
-        parts = {f"{config.name}{suffix}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else None
-        for name, part in (parts or {f"{config.name}{suffix}": value}).items():
-            array = np.asarray(part, dtype=np.float64)
-            values = array.astype(object)
-            values[np.isnan(array)] = None
-            found[name] = values.tolist()
+            raise ExtensionError(f"event {label!r} failed: {error!r}") from error
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or a list of numbers, None for what is not finite; whole numbers are ints."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.ndim > 1:
+        array = np.array([np.nan if v is None else v for v in value] if array.ndim else value, dtype=np.float64)
+    if array.ndim > 1:
+        raise ValueError(f"it returned {value!r}: neither a number, nor a list of numbers, nor a dict of them")
+    if array.dtype.kind in "bui":
+        return array.astype(np.int64).tolist()
+    plain = array.astype(object)
+    plain[~np.isfinite(array)] = None
+    return plain.tolist()

@@ -93,8 +93,8 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
             if ensemble.trajectories < len(some) * len(ensemble.lanes):
                 log.info("%d runs shared %d trajectories", len(some), ensemble.trajectories)
             for run, i in enumerate(some):
-                histories[i] = ensemble.history(run)
-                histories[i].events |= factory.find_events_of(resolved[i], histories[i].columns)
+                history = histories[i] = ensemble.history(run)
+                history.events |= factory.find_events_of(resolved[i], history.columns, history.ends)
     return [histories[i] for i in range(len(resolved))]
 
 
@@ -123,7 +123,7 @@ def run_resolved(
 def _run(trainer: Any, config: ExperimentConfig, dataset: Dataset | None, directory: str | Path | None) -> History:
     def run(*on_record: Any) -> History:
         history = trainer.run(*on_record)
-        history.events |= factory.find_events_of(config, history.columns, dataset)
+        history.events |= factory.find_events_of(config, history.columns, history.ends, dataset)
         return history
 
     if directory is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from dln.arithmetic import uniform
 from dln.callbacks import Callback, build_callbacks
+from dln.columns import lane_columns
 from dln.comparative import ComparativeTrainer
 from dln.config import (
     CallbackConfig,
@@ -29,9 +31,10 @@ from dln.config import (
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
 from dln.errors import ConfigError
 from dln.events import check_events, find_events
+from dln.history import Record
 from dln.initial import asks_for_teacher, draw_initial
 from dln.inputs import make_inputs
-from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
+from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights, save_weights
 from dln.optim import build_criterion, build_optimizer, check_optimizer
 from dln.registry import import_extensions
@@ -103,9 +106,9 @@ def build_trainer(
     config: ExperimentConfig, dataset: Dataset | None = None, checkpoints: Path | None = None
 ) -> Trainer | ComparativeTrainer:
     """Return the autograd engine's trainer, or pair of trainers, for a config."""
-    _check_events(config, dataset)
     dtype, device = getattr(torch, config.dtype), select_device(config.device)
     dataset = (dataset or dataset_of(config)).to(dtype, device)
+    _check_events(config, dataset)
 
     def lane(suffix: str) -> Trainer:
         training: TrainingConfig = getattr(config, f"training{suffix}")
@@ -150,13 +153,13 @@ def build_ensemble(
     from dln.ensemble.lane import Lane
 
     first = configs[0]
-    _check_events(first, dataset)
     dtype = getattr(torch, first.dtype)
     datasets: dict[str, Dataset] = {} if dataset is None else {"": dataset.to(dtype, "cpu")}
     for config in configs if dataset is None else ():
         if repr(config.data) not in datasets:
             datasets[repr(config.data)] = dataset_of(config).to(dtype, "cpu")
     places = {key: place for place, key in enumerate(datasets)}
+    _check_events(first, next(iter(datasets.values())))
 
     def lane(suffix: str, configs: Sequence[ExperimentConfig], folders: Sequence[Path | None]) -> Lane:
         trainings: list[TrainingConfig] = [getattr(config, f"training{suffix}") for config in configs]
@@ -249,32 +252,71 @@ def check_names(config: ExperimentConfig) -> None:
         outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
         shapes.append(build_model(config, suffix, outline).shapes)
         build_metrics(_metrics(config), MODEL_METRICS, shapes=[shapes[-1]], dataset=outline, criterion=criterion)
+    assert outline is not None
     if isinstance(config, ComparativeConfig):
-        build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
+        pairs = build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
+        check_lanes(build_metrics(config.model_metrics), pairs)
     _check_events(config, outline)
     autograd_reason(config)
 
 
-def _check_events(config: ExperimentConfig, dataset: Dataset | None) -> None:
-    labels = [metric.label for metric in build_metrics(_metrics(config), MODEL_METRICS)] if config.events else []
-    check_events(config.events, ["train_loss", "test_loss", *labels], dataset)
+def _check_events(config: ExperimentConfig, dataset: Dataset) -> None:
+    """Raise ConfigError where events do not fit a config, whose runs learn from such a dataset."""
+    if not config.events:
+        return
+    data = dataset.to(getattr(torch, config.dtype), "cpu")
+    lanes = [_probe(config, suffix, data) for suffix in suffixes(config)]
+    labels = [metric.label for metric in lanes[0].metrics]
+
+    def first(labels: Collection[str]) -> list[Record]:
+        for lane in lanes:
+            lane.metrics = [metric for metric in lane.metrics if metric.label in labels]
+            lane.begin(0)
+        return [lane.measure() for lane in lanes]
+
+    check_events(config.events, labels, data, first)
+
+
+def _probe(config: ExperimentConfig, suffix: str, dataset: Dataset) -> Trainer:
+    """Return a trainer that tells what a lane's first record has, if not its numbers."""
+    training: TrainingConfig = getattr(config, f"training{suffix}")
+    return Trainer(
+        build_model(config, suffix, dataset),
+        dataset,
+        batch_size=1 if dataset.online else None,
+        optimizer=training.optimizer,
+        optimizer_params=training.optimizer_params,
+        criterion=training.criterion,
+        criterion_params=training.criterion_params,
+        metrics=_metrics(config),
+    )
 
 
 def find_events_of(
-    config: ExperimentConfig, columns: Mapping[str, np.ndarray], dataset: Dataset | None = None
+    config: ExperimentConfig,
+    columns: Mapping[str, np.ndarray],
+    ends: Mapping[str, int],
+    dataset: Dataset | None = None,
 ) -> dict[str, Any]:
     """Return what the events of a config come to in the records of its run.
 
     Args:
         config: A resolved config.
         columns: All columns of the records, [T, ...] each.
+        ends: The steps at which lanes diverged or were stopped, as in `History.ends`: their training ended there.
         dataset: What the run learned from, instead of what the config describes.
     """
     if not config.events or "step" not in columns:
         return {}
-    data = dataset or dataset_of(config)
-    lanes = [find_events(config.events, columns, data, suffix) for suffix in suffixes(config)]
-    return {name: value for lane in lanes for name, value in lane.items()}
+    data, step = dataset or dataset_of(config), columns["step"]
+    labels = [metric.label for metric in build_metrics(_metrics(config), MODEL_METRICS)]  # more than are recorded
+    found: dict[str, Any] = {}
+    for suffix in suffixes(config):
+        last = min(ends.get(f"diverged_at{suffix}", math.inf) - 1, ends.get(f"stopped_at{suffix}", math.inf))
+        names = {"step": "step", **lane_columns(columns, labels, suffix)}
+        own = {name: columns[column][step <= last] for name, column in names.items()}
+        found |= find_events(config.events, own, data, suffix)
+    return found
 
 
 def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:

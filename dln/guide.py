@@ -102,7 +102,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
         return [
             ("Metrics of each model: model_metrics=[NAME, ...]", MODEL_METRICS),
             ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
-            ("Events: events=[NAME, {name: NAME, params: {...}}]", EVENTS),
+            ("Events: events=[NAME, {name: NAME, params: {...}, label: WORD}]", EVENTS),
             ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
             ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
@@ -110,7 +110,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
-        ("Events: events=[NAME, {name: NAME, params: {...}}]", EVENTS),
+        ("Events: events=[NAME, {name: NAME, params: {...}, label: WORD}]", EVENTS),
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
         ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
         ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dln.columns import check_apart, check_label, check_pair_label
 from dln.config import COSTS, MetricConfig
 from dln.constants import CONSTANTS
 from dln.errors import ConfigError, ExtensionError
@@ -236,15 +237,18 @@ def build_metrics(
             built += [metric for metric in metrics_of if _fits(metric, shapes, dataset, criterion)]
         else:
             built.append(Metric(registry, config, f"{key}[{i}]"))
-    labels = [metric.label for metric in built]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ConfigError(f"{key}: two metrics are called {label!r}; give one a label of its own")
-        if label in ("step", "train_loss", "test_loss"):
-            raise ConfigError(f"{key}: every record has a column {label!r} already; choose another label")
+    for metric in built:
+        (check_pair_label if registry is COMPARATIVE_METRICS else check_label)(metric.label, key)
+    check_apart((metric.label for metric in built), key)
     for metric in built:
         _check(metric, shapes, dataset, criterion)
     return built
+
+
+def check_lanes(metrics: Sequence[Metric], pairs: Sequence[Metric]) -> None:
+    """Raise ConfigError where a metric of each lane and one of the pair would fill the same column."""
+    labels = [metric.label + lane for metric in metrics for lane in LANES]
+    check_apart([*labels, *(metric.label for metric in pairs)], "comparative_metrics")
 
 
 def _within(entry: Entry, cost: str) -> bool:

@@ -70,6 +70,10 @@ class Entry:
         """Call the function; user code is entered here, and stack traces shown to users begin here."""
         return self.function(*args, **kwargs)
 
+    def type_of(self, name: str) -> Any:
+        """Return the type of one of its parameters, marks included; Any where nothing says it."""
+        return _type(self.function, (self.parameters or {})[name])
+
     def check(self, params: Mapping[str, Any], where: str) -> None:
         """Raise ConfigError unless `params` fits: no unknown, missing or wrongly typed parameter.
 
@@ -85,7 +89,7 @@ class Entry:
                 raise ConfigError(f"{where}.{name}: {owner} has no such parameter; {suggestion(name, self.parameters)}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{where}.{name} must be a finite number, not {value}")
-            hint = _type(self.function, self.parameters[name])
+            hint = self.type_of(name)
             if not _fits(value, hint):
                 raise ConfigError(f"{where}.{name}: {owner} takes {_spell(hint)} here, not {value!r}")
         for name, parameter in self.parameters.items():

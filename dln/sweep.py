@@ -277,13 +277,16 @@ def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread)
         (curves, present), events = _stacked(runs), [run.events for run in runs]
         trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
     if configs[0].events:
-        found = _find_events(configs, curves, present)
+        found = _find_events(configs, curves, present, events)
         events = [own | more for own, more in zip(events, found, strict=True)]
     return Outcome(cells, curves, present, events, history, trajectories, engine, time.perf_counter() - started)
 
 
 def _find_events(
-    configs: Sequence[ExperimentConfig], curves: Mapping[str, np.ndarray], present: np.ndarray
+    configs: Sequence[ExperimentConfig],
+    curves: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    ends: Sequence[Mapping[str, int]],
 ) -> list[dict[str, Any]]:
     """Return what the configs' events come to, run by run, each of its own records."""
     found, datasets = [], {}
@@ -291,7 +294,7 @@ def _find_events(
         key = repr(config.data)
         datasets[key] = datasets.get(key) or factory.dataset_of(config)
         own = {name: (c if name == "step" else c[run])[present[run]] for name, c in curves.items()}
-        found.append(factory.find_events_of(config, own, datasets[key]))
+        found.append(factory.find_events_of(config, own, ends[run], datasets[key]))
     return found
 
 

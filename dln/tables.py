@@ -267,7 +267,11 @@ def _event_column(name: str, values: Sequence[Any]) -> pa.Array:
     if name.startswith(ENDS):
         return pa.array(values, pa.int64())
     lists = any(isinstance(value, list) for value in values)
-    return pa.array(values, pa.list_(pa.float64()) if lists else pa.float64())
+    numbers = [n for value in values for n in (value if isinstance(value, list) else [value]) if n is not None]
+    whole = all(isinstance(n, int) for n in numbers)
+    # Where there is no number, it is not known of which type they would be: another part tells.
+    kind = pa.null() if not numbers else pa.int64() if whole else pa.float64()
+    return pa.array(values, pa.list_(kind) if lists else kind)
 
 
 def _json(value: Any) -> str:

@@ -19,7 +19,7 @@ from dln.ensemble.measure import Probe
 from dln.ensemble.member import NEVER
 from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
-from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
+from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import check_chain
 from dln.optim import check_optimizer
 from dln.timeline import Steps, chosen_steps
@@ -68,9 +68,13 @@ class Ensemble:
         ]
         shapes = [lane.shapes for lane in self.lanes.values()]
         pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, data)
+        if len(self.lanes) == 2:
+            check_lanes(built[0], pair_metrics)
         self.probe = Probe(self.lanes, built[0], pair_metrics)
         self.steps: list[int] = []
         self.columns: list[dict[str, np.ndarray]] = []
+        self._lanes_of: dict[str, list[str]] = {}
+        """The lanes that a column says something of."""
         self.step = 0
 
     def __len__(self) -> int:
@@ -160,9 +164,7 @@ class Ensemble:
 
     def _end_of(self, name: str) -> np.ndarray:
         """The step [R] from which a column has no values: its lane has diverged, or of a pair's metric either."""
-        head = name.partition(".")[0]
-        keys = [key for key in self.lanes if key and head.endswith(key)] or list(self.lanes)
-        return np.min([self._at("diverged_at", key) for key in keys], 0)
+        return np.min([self._at("diverged_at", key) for key in self._lanes_of[name]], 0)
 
     def _stop(self) -> int:
         """Return the step before which Python is not needed again."""
@@ -204,7 +206,9 @@ class Ensemble:
         count, measured, error = self._measure(kept, due) if keep else (len(due), {}, None)
         columns: dict[str, np.ndarray] = {}
         for key in [*self.lanes, "pairs"]:
-            columns |= losses.get(key, {}) | measured.get(key, {})
+            found = losses.get(key, {}) | measured.get(key, {})
+            self._lanes_of |= dict.fromkeys(found, list(self.lanes) if key == "pairs" else [key])
+            columns |= found
         self.steps += due[:count]
         self.columns += [{name: values[t] for name, values in columns.items()} for t in range(count)]
         return error

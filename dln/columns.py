@@ -1,0 +1,84 @@
+"""What columns may be called: those of a record, what events come to, and those of a sweep's table beside them.
+
+A record's column is a label; in a comparison, a lane's label and its suffix; of a metric that returns a dict, that and
+`.key`. All of them, and all keys of a config, stand in one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dln.config import ComparativeConfig, SingleConfig, keys, leaf_of
+from dln.errors import ConfigError
+from dln.history import ENDS
+
+TAKEN = ("run", "record", "step", "train_loss", "test_loss", *ENDS)
+"""What every table or record has already, or a table of lanes, with a suffix."""
+
+LONGEST = 100
+"""Characters of a label."""
+
+
+def check_label(label: str, where: str) -> None:
+    """Raise ConfigError where no metric or event may have this label.
+
+    Args:
+        label: The label, or the registered name that stands in for one.
+        where: The config key, for the message.
+    """
+    if not label.isprintable() or label != label.strip() or not 0 < len(label) <= LONGEST:
+        shown = label if len(label) <= LONGEST else f"{label[:LONGEST]}..."
+        raise ConfigError(
+            f"{where}: {shown!r} is no label: take at most {LONGEST} printable characters, no blanks at the ends"
+        )
+    sections = {key for schema in (SingleConfig, ComparativeConfig) for key in keys(schema)}
+    if label in TAKEN or label.startswith(ENDS) or label in sections or leaf_of(label) is not None:
+        raise ConfigError(f"{where}: the label {label!r} is taken, by a column that tables have; choose another one")
+
+
+def check_pair_label(label: str, where: str) -> None:
+    """Raise ConfigError where no metric of a pair may have this label."""
+    check_label(label, where)
+    if label.endswith(("_a", "_b")):
+        raise ConfigError(f"{where}: the label {label!r} ends as a column of one lane does; choose another one")
+
+
+def check_apart(labels: Iterable[str], where: str, what: str = "metrics") -> None:
+    """Raise ConfigError where two labels would share a column; `where` is the config key and `what` they are of.
+
+    >>> check_apart(["norm", "norms.x", "norm_a"], "metrics")
+    >>> check_apart(["norms", "norms.x"], "metrics")
+    Traceback (most recent call last):
+    dln.errors.ConfigError: metrics: 'norms' and 'norms.x' would share a column; give one another label
+    """
+    known: set[str] = set()
+    for label in sorted(labels):
+        if label in known:
+            raise ConfigError(f"{where}: two {what} are called {label!r}; give one a label of its own")
+        heads = [label[:i] for i, c in enumerate(label) if c == "."]
+        clash = next((head for head in heads if head in known), None)
+        if clash is not None:
+            raise ConfigError(f"{where}: {clash!r} and {label!r} would share a column; give one another label")
+        known.add(label)
+
+
+def lane_columns(names: Iterable[str], labels: Sequence[str], suffix: str) -> dict[str, str]:
+    """Return a lane's columns among some, by what they are called in a run of that lane alone.
+
+    Args:
+        names: Columns of a record.
+        labels: Of the metrics of each model.
+        suffix: The lane's; empty: all columns.
+
+    >>> lane_columns(["norm_a", "norm_b", "values_a.1", "distance_a"], ["norm", "values"], "_a")
+    {'norm': 'norm_a', 'values.1': 'values_a.1'}
+    """
+    if not suffix:
+        return {name: name for name in names}
+    found = {}
+    for name in names:
+        for label in ("train_loss", "test_loss", *labels):
+            rest = name.removeprefix(label + suffix)
+            if rest != name and (not rest or rest.startswith(".")):
+                found[label + rest] = name
+    return found
