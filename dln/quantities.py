@@ -1,9 +1,9 @@
 """What several metrics share: a metric that names one of these as an argument receives it, found once for all.
 
 A quantity is a function of what its own arguments name: the model, other quantities, or what is given with the run:
-its data and its start. Leading dimensions, if any, are records and members of an ensemble; everything is float64,
-whatever the weights' own precision. The compiled engine finds those in `IN_KERNELS` for all members at once while their
-weights are at hand (`dln.ensemble.summary`), so a metric of these alone costs next to nothing there.
+its data and its start. Leading dimensions, if any, are records and members of an ensemble; everything is float64 on the
+cpu, whatever the weights' own precision and device. The compiled engine finds those in `IN_KERNELS` for all members at
+once while their weights are at hand (`dln.ensemble.summary`), so a metric of these alone costs next to nothing there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dln.constants import CONSTANTS, Later
 from dln.model import product
 from dln.noise import Noise, sample_noise
 from dln.ntk import gauss_newton_spectrum
-from dln.sums import as_tensor, decomposed, inner, matmul, singular_values_of
+from dln.sums import as_tensor, decomposed, inner, matmul, singular_values_of, values_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -55,12 +55,12 @@ def gradient_squares(gradients: list[Tensor]) -> Float64[Tensor, "*R L"]:
 
 def end_to_end(model: DeepLinearNetwork) -> Float64[Tensor, "*R out in"]:
     """The end-to-end map W = W_L ... W_1."""
-    return product([w.double() for w in model.weights])
+    return product([values_of(w) for w in model.weights])
 
 
 def weights(model: DeepLinearNetwork) -> list[Float64[Tensor, "*R out in"]]:
     """W_1, ..., W_L."""
-    return [w.detach().double() for w in model.weights]
+    return [values_of(w) for w in model.weights]
 
 
 def gradients(model: DeepLinearNetwork) -> list[Float64[Tensor, "*R out n"]]:
@@ -91,9 +91,9 @@ def test_predictions(model: DeepLinearNetwork, test_inputs: Float64[Tensor, "*R 
     """The model's outputs on the test inputs."""
     outputs = test_inputs
     for i, w in enumerate(model.weights):
-        outputs = matmul(outputs, w.detach().double().mT)
+        outputs = matmul(outputs, values_of(w).mT)
         if model.biases:
-            outputs = outputs + model.biases[i].detach().double()[..., None, :]
+            outputs = outputs + values_of(model.biases[i])[..., None, :]
     return outputs
 
 
@@ -153,7 +153,7 @@ def sample_gradients(layers: list[np.ndarray], train_inputs: Tensor, train_targe
 
 def difference_squares(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Float64[Tensor, "*R"]:
     """||theta_a - theta_b||^2 over all parameters."""
-    gaps = [(a.double() - b.double(), dims) for a, b, dims in _pairs(model_a, model_b)]
+    gaps = [(values_of(a) - values_of(b), dims) for a, b, dims in _pairs(model_a, model_b)]
     return sum((inner(gap, gap, dims) for gap, dims in gaps), torch.zeros(()))
 
 
@@ -267,13 +267,13 @@ def quantity(name: str) -> tuple[str, str]:
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter).double() if parameter.grad is None else parameter.grad.double()
+    return values_of(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
 
 
 def _change(now: Any, then: Any) -> list[Tensor]:
     """Differences of two models' layers, a bias as a last column."""
     weights, biases = (
-        [p.detach().double() - q.detach().double() for p, q in zip(a, b, strict=True)]
+        [values_of(p) - values_of(q) for p, q in zip(a, b, strict=True)]
         for a, b in ((now.weights, then.weights), (now.biases, then.biases))
     )
     return [torch.cat([w, b[..., None]], -1) for w, b in zip(weights, biases, strict=True)] if biases else weights

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
 
+def values_of(tensor: Tensor) -> Tensor:
+    """Return a tensor's values in float64 on the cpu, where metrics are found whatever a run's precision and device."""
+    return tensor.detach().cpu().double()
+
+
 def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
     """Inner product over the last `dims` dimensions, summed in float64; numpy's order depends on nothing else."""
-    a, b = (x.detach().cpu().double().contiguous().flatten(-dims) for x in (a, b))
+    a, b = (values_of(x).contiguous().flatten(-dims) for x in (a, b))
     return torch.from_numpy(np.asarray(np.vecdot(a.numpy(), b.numpy())))
 
 

@@ -31,7 +31,7 @@ def select_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # which `meta` cannot
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ConfigError(f"device: {name!r} cannot be used here; use cpu, cuda, cuda:N, mps or auto") from None
     return device

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from dln.metric import Top, model_metric
-from dln.sums import as_tensor, inner, singular_values_of, summed
+from dln.sums import as_tensor, inner, singular_values_of, summed, values_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -29,8 +29,8 @@ def partial_singular_values(partial_products: list[Tensor], top: Top = None) -> 
 @model_metric("start_distance", cost="moderate", batched=True)
 def start_distance(model: Any, start: Any, relative: bool = False) -> Float64[Tensor, "*R"]:
     """Distance ||theta - theta_0|| from the initial parameters; `relative`: divided by ||theta_0||."""
-    pairs = [(a.double(), b.double(), 2) for a, b in zip(model.weights, start.weights, strict=True)]
-    pairs += [(a.double(), b.double(), 1) for a, b in zip(model.biases, start.biases, strict=True)]
+    pairs = [(values_of(a), values_of(b), 2) for a, b in zip(model.weights, start.weights, strict=True)]
+    pairs += [(values_of(a), values_of(b), 1) for a, b in zip(model.biases, start.biases, strict=True)]
     gone = summed(inner(a - b, a - b, dims) for a, b, dims in pairs).sqrt()
     return gone / summed(inner(b, b, dims) for _, b, dims in pairs).sqrt() if relative else gone
 
