@@ -53,14 +53,14 @@ def print_table(directory: str | Path, columns: Sequence[str] = ()) -> None:
 
     frame = final_values(directory, columns)
     names = [name for name in frame.columns if not name.endswith(" std")]
-    title = printable(f"final values, mean ± standard deviation over runs: {directory}")
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in names:
         table.add_column(printable(name), justify="right", overflow="fold")
     for row in frame.iter_rows(named=True):
         table.add_row(*(printable(_cell(row, name)) for name in names))
     plain = functools.partial(Console, markup=False, emoji=False, highlight=False)  # words, whatever is in brackets
     console = plain() if plain().is_terminal else plain(width=1000)  # a pipe is as wide as the table
+    console.print(printable(f"final values, mean ± standard deviation over runs: {directory}"), soft_wrap=True)
     console.print(table)
 
 

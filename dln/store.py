@@ -123,8 +123,12 @@ def load_summary(directory: Path) -> dict[str, Any] | None:
     Raises:
         StorageError: It may not be read.
     """
+    path = directory / SUMMARY
     try:
-        return read_document(directory / SUMMARY)
+        told = read_document(path)
+        if told is not None and not isinstance(told.get("events"), dict):
+            raise DamagedError(path, "it is no summary of a run")
+        return told
     except DamagedError as error:
         log.warning("%s is damaged: %s; how the run ended, and its events, are not known", error.path, error.fault)
         return None
