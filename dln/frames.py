@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -153,9 +153,18 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
         fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
     with target.locked():
         target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
-        target.describe({"kind": kinds.pop(), "fixed": fixed})
+        target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told)})
         target.sign(*(each for description in told for each in description.get("provenance", [])))
     return len(target.finished())
+
+
+def _contents(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what files held that the runs of several sweeps learned from, where that is known and the same."""
+    known = [description["files"] for description in told if "files" in description]
+    if len(known) < len(told):
+        return {}
+    held = {path: {files[path] for files in known if path in files} for path in sorted({p for f in known for p in f})}
+    return {"files": {path: digests.pop() for path, digests in held.items() if len(digests) == 1}}
 
 
 def stored_columns(directory: str | Path) -> dict[str, list[str]]:

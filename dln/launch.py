@@ -23,6 +23,7 @@ import numpy as np
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from dln.contents import check_same
 from dln.ending import tell
 from dln.errors import LaunchError
 from dln.grid import parse_grid
@@ -202,6 +203,7 @@ def run_job(job: str, loader: Any) -> None:
         plan = Recipe(**told["recipe"]).plan(loader)
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
         results = SweepStore(told["directory"])
+        check_same(plan.contents, (results.description() or {}).get("files"), results.directory)
         for _ in compute(plan, [cells], results, Report(len(cells)), told["named"], tell):
             pass
 

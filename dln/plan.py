@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from dln.arrays import content
 from dln.compose import affected_leaves, apply_override, resolve
 from dln.config import ExperimentConfig, Schema, check_value, fields, is_free_dict, leaf_of
+from dln.contents import FILE_KEYS, by_content, digests, named_files
 from dln.grid import Axis, Grid
 from dln.tables import IDENTITY
 
@@ -61,6 +63,9 @@ class Base:
 
 class Plan(abc.ABC):
     """The runs of a sweep, cell by cell."""
+
+    contents: dict[str, str]
+    """A digest of what every file holds that a config names, by its path."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -127,6 +132,7 @@ class GridPlan(Plan):
         self._outer = [i for i in range(len(axes)) if i in groups or i in merged]
         self._inner = [i for i in range(len(axes)) if i not in self._outer]
         self._bases: dict[tuple[int, ...], Base] = {}
+        self.contents = {}
         columns = {i: _typed(axes[i], schema) for i in self._inner}
         for place in itertools.product(*(range(len(axes[i])) for i in self._outer)):
             at = dict(zip(self._outer, place, strict=True))
@@ -149,9 +155,9 @@ class GridPlan(Plan):
             slots = tuple(
                 sorted({str(leaf_of(p)) for d in direct for leaves in d.leaves for p in leaves} - _shared(schema))
             )
-            base = Base(
-                resolved, tuple(direct), structure(resolved), _template(resolved, slots), slots, config_values(resolved)
-            )
+            self.contents |= {path: content(path) for _, path in named_files(resolved)}
+            text = _template(resolved, slots, self.contents)
+            base = Base(resolved, tuple(direct), structure(resolved), text, slots, config_values(resolved))
             self._bases[place] = base
             for d in direct:
                 self._check_values(base, d, check_names)
@@ -177,11 +183,12 @@ class GridPlan(Plan):
         """Return the value of every key of a cell, those of free mappings one by one."""
         base, places = self._base(cell)
         swept = {p: v for p, v in _assignments(base, places).items() if not p.startswith("shared.")}
-        return {**base.values, **swept}
+        values = {**base.values, **swept}
+        return {**values, **digests(values, self.contents)}
 
     def varying(self) -> set[str]:
         """Return the keys that are not the same in all cells."""
-        bases = [base.values for base in self._bases.values()]
+        bases = [{**base.values, **digests(base.values, self.contents)} for base in self._bases.values()]
         keys = {key for values in bases for key in values}
         swept = {
             path
@@ -192,6 +199,7 @@ class GridPlan(Plan):
             for path in leaves
             if not path.startswith("shared.")
         }
+        swept |= {f"{path}.digest" for path in swept if path in FILE_KEYS}
         return swept | {k for k in keys if any(v.get(k) != bases[0].get(k) for v in bases)}
 
     def identity(self, cell: int) -> str:
@@ -200,7 +208,9 @@ class GridPlan(Plan):
         swept = _assignments(base, places)
         # A value is its own slot, or inside a mapping that is one.
         values = [
-            _text(swept[slot] if slot in swept else _get(with_values(base.config, swept), slot)) for slot in base.slots
+            _text(by_content(slot, value, self.contents))
+            for slot in base.slots
+            for value in [swept[slot] if slot in swept else _get(with_values(base.config, swept), slot)]
         ]
         return hashlib.blake2b(base.text.format(*values).encode(), digest_size=12).hexdigest()
 
@@ -235,7 +245,9 @@ class GridPlan(Plan):
                 if leaves[0] in metadata:
                     check_value(leaves[0], value, bounds)
                 if leaves[0] not in metadata or isinstance(value, str):
-                    check_names(with_values(base.config, dict.fromkeys(leaves, value)))
+                    config = with_values(base.config, dict.fromkeys(leaves, value))
+                    check_names(config)
+                    self.contents |= {path: content(path) for _, path in named_files(config)}
 
 
 class Plans(Plan):
@@ -244,6 +256,7 @@ class Plans(Plan):
     def __init__(self, plans: Sequence[Plan]) -> None:
         """Take at least one plan."""
         self.plans = list(plans)
+        self.contents = {path: digest for plan in plans for path, digest in plan.contents.items()}
         self._starts = np.cumsum([0, *map(len, plans)]).tolist()
 
     def __len__(self) -> int:
@@ -386,10 +399,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=dataclasses.asdict)
 
 
-def _template(config: ExperimentConfig, slots: Sequence[str]) -> str:
+def _template(config: ExperimentConfig, slots: Sequence[str], contents: Mapping[str, str]) -> str:
     """Return the canonical text of a config, with {} for each of `slots`; of `shared` only what lanes take counts."""
     lines = [type(config).__name__]
     for key in sorted(key for key, _ in fields(type(config)) if not key.startswith("shared.")):
-        text = "{}" if key in slots else _text(_get(config, key)).replace("{", "{{").replace("}", "}}")
+        said = _text(by_content(key, _get(config, key), contents))
+        text = "{}" if key in slots else said.replace("{", "{{").replace("}", "}}")
         lines.append(f"{key}={text}")
     return "\n".join(lines)

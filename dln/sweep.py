@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from dln import factory, store
 from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
+from dln.contents import FILE_KEYS, check_same, check_unchanged, located
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError
 from dln.experiment import MEMBERS, run_resolved
 from dln.history import History
@@ -154,6 +155,7 @@ def compute(
     """Train stretches of cells, store what comes of them, and then yield it."""
     for cells in stretches:
         for outcome in _attempt(plan, cells, results, report, on_cores or Spread(1)):
+            check_unchanged(plan.contents)  # what was learned from other content is no run of this plan
             _store(plan, outcome, results, report)
             if named:
                 _store_each(plan, outcome, results, on_run)
@@ -397,7 +399,9 @@ def _describe(plan: Plan, results: SweepStore) -> None:
     if before is not None:
         if before["kind"] != type(plan.config(0)).__name__:
             raise ConfigError(f"{results.directory} holds a sweep of another kind, {before['kind']}")
-        changed = {k: (v, fixed[k]) for k, v in before["fixed"].items() if k in fixed and fixed[k] != v}
+        check_same(plan.contents, before.get("files"), results.directory)
+        free = {key for key in FILE_KEYS if f"{key}.digest" in fixed}  # a path may change, what lies there may not
+        changed = {k: (v, fixed[k]) for k, v in before["fixed"].items() if k in fixed.keys() - free and fixed[k] != v}
         if changed:
             lines = [f"  {key}: {json.dumps(old)} -> {json.dumps(new)}" for key, (old, new) in changed.items()]
             raise ConfigError(
@@ -405,7 +409,8 @@ def _describe(plan: Plan, results: SweepStore) -> None:
                 "another directory:\n" + "\n".join(lines)
             )
         fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
-    results.describe({**(before or {}), "kind": type(plan.config(0)).__name__, "fixed": fixed})
+    kind, files = type(plan.config(0)).__name__, {**(before or {}).get("files", {}), **located(plan.contents)}
+    results.describe({**(before or {}), "kind": kind, "fixed": fixed, "files": files})
 
 
 def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -419,7 +424,7 @@ def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] 
     if rows:
         pairs = any(key.startswith("model_a.") for key in rows)
         same = {key: value if stored(value) == rows[key] else rows[key] for key, value in fixed.items() if key in rows}
-        told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same}
+        told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same, "files": {}}
     return told
 
 
