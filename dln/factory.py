@@ -29,7 +29,7 @@ from dln.config import (
     fields,
 )
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
-from dln.errors import ConfigError
+from dln.errors import ConfigError, StorageError
 from dln.events import check_events, find_events
 from dln.history import Record
 from dln.initial import asks_for_teacher, draw_initial
@@ -458,7 +458,11 @@ def save_checkpoints(directory: Path, steps: Collection[int], suffix: str = "") 
     """
 
     def callback(step: int, trainer: Trainer) -> None:
-        save_weights(trainer.model, directory / f"step_{step:08d}{suffix}.npz")
+        path = directory / f"step_{step:08d}{suffix}.npz"
+        try:
+            save_weights(trainer.model, path)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
     return acting_at(steps, callback, at_end=True)
 

@@ -55,6 +55,13 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(directory: Path) -> None:
+    """Wait until a directory and everything in it is on the disk itself."""
+    for path in directory.iterdir():
+        (sync_tree if path.is_dir() else sync)(path)
+    sync(directory)
+
+
 def digest(path: str | Path) -> str:
     """Return a hash of what a file holds."""
     with open(path, "rb") as file:

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from dln.contents import check_same
+from dln.directories import RunDirectories
 from dln.ending import tell
 from dln.errors import LaunchError
 from dln.grid import parse_grid
@@ -91,6 +92,7 @@ def write_jobs(
     """
     folder = directory / JOBS
     folder.mkdir(exist_ok=True)
+    SweepStore(directory).expect_workers()
     path = folder / f"{time.time_ns():x}.json"
     about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
     jobs = [as_ranges(cells) for cells in stretches]
@@ -204,8 +206,10 @@ def run_job(job: str, loader: Any) -> None:
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
         results = SweepStore(told["directory"])
         check_same(plan.contents, (results.description() or {}).get("files"), results.directory)
-        for _ in compute(plan, [cells], results, Report(len(cells)), told["named"], tell):
-            pass
+        directories = RunDirectories(results.directory) if told["named"] else None
+        with results.working():
+            for _ in compute(plan, [cells], results, Report(len(cells)), directories, tell):
+                pass
 
 
 def as_ranges(cells: np.ndarray) -> list[list[int]]:

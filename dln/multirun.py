@@ -17,12 +17,13 @@ from dln.compose import as_overrides
 from dln.config import ExperimentConfig
 from dln.ending import FAILURE, INTERRUPTED, duration, tell
 from dln.errors import ConfigError, suggestion
+from dln.estimate import estimate
 from dln.experiment import MEMBERS
 from dln.launch import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
 from dln.plan import Plan
 from dln.progress import sweep_bar
 from dln.results import SweepStore
-from dln.sweep import Report, estimate, run_sweep
+from dln.sweep import Report, run_sweep
 from dln.threads import thread_count
 
 
@@ -200,6 +201,8 @@ def closing(report: Report, shown: str) -> str:
     if report.trajectories < report.lanes:
         shared = f"{report.trajectories} trajectories were computed for {report.lanes}"
         lines.append(f"{shared}: runs that are bound to go the same way share one")
+    if report.incomplete:
+        lines.append(f"of {report.incomplete} finished runs the directory or the weights were gone: computed again")
     if report.damaged:
         lines.append(f"could not be read, set aside in {shown}/damaged and computed again: {', '.join(report.damaged)}")
     lines.append(f'results in {shown}: dln.load_sweep("{shown}"), or python -m dln show {shown}')

@@ -28,11 +28,43 @@ import pyarrow as pa
 
 from dln import tables
 from dln.errors import DamagedError, StorageError
-from dln.files import placing
+from dln.files import BESIDE, beside_of, placing
 from dln.sealed import content, read_document, reading, write_document
 from dln.tables import IDENTITY
 
 SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
+LOCK, WORKERS = ".lock", ".workers"
+"""Files that a driver locks, and that a launcher's workers share."""
+
+
+@contextlib.contextmanager
+def locking(path: Path, shared: bool = False, wait: bool = False) -> Iterator[bool | None]:
+    """Lock a file, made if need be, while the block runs, and tell it whether that was possible.
+
+    Args:
+        path: The file; a process that dies, however it dies, gives up its lock.
+        shared: Others may have it too, shared as well.
+        wait: Until it is free, instead of telling that it is not.
+
+    Yields:
+        True: it is locked. False: another process has it. None: this file system knows no locks.
+
+    Raises:
+        StorageError: The file cannot be made.
+    """
+    try:
+        opened = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    with opened as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        except OSError:
+            yield None
+        else:
+            yield True
 
 
 class SweepStore:
@@ -51,23 +83,47 @@ class SweepStore:
         Raises:
             StorageError: Another process is at work here.
         """
-        with self._writing():
+        with self.writing():
             self.directory.mkdir(parents=True, exist_ok=True)
-            lock = open(self.directory / ".lock", "w", encoding="utf-8")  # noqa: SIM115
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        with locking(self.directory / LOCK) as ours:
+            if ours is False:
                 raise StorageError(
                     f"another process is at work on the sweep in {self.directory}; wait for it, or choose another "
                     "directory and merge the two later"
-                ) from None
+                )
             parts = self.directory / PARTS
             if os.path.lexists(parts) and not parts.is_dir():
                 self.set_aside(parts)
-            with self._writing():
+            with self.writing():
                 parts.mkdir(exist_ok=True)
             yield
+
+    def expect_workers(self) -> None:
+        """Prepare for `working`: a later driver then knows that there may be workers."""
+        with self.writing():
+            (self.directory / WORKERS).touch()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Say, while the block runs, that a launcher's worker is at work here: its files are not left over."""
+        with locking(self.directory / WORKERS, shared=True, wait=True):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Tell the block, for a driver, whether no worker of an earlier one is still at work; none begins meanwhile."""
+        if not (self.directory / WORKERS).exists():
+            yield True
+            return
+        with locking(self.directory / WORKERS) as ours:
+            yield ours is True
+
+    def clear(self) -> None:
+        """Remove what processes that were killed left half written; nobody else may be at work here."""
+        for path in (beside_of(self.directory / name) for name in (SWEEP, RESULTS)):
+            path.unlink(missing_ok=True)
+        for path in (self.directory / PARTS).glob(BESIDE.format("*.parquet")):
+            path.unlink()
 
     def description(self) -> dict[str, Any] | None:
         """Return what sweep.json says, or None if there is none.
@@ -84,7 +140,7 @@ class SweepStore:
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Write sweep.json."""
-        with self._writing():
+        with self.writing():
             write_document(self.directory / SWEEP, description)
 
     def sign(self, *made_with: Mapping[str, Any]) -> None:
@@ -108,7 +164,7 @@ class SweepStore:
 
     def set_aside(self, path: Path) -> None:
         """Put a damaged file out of the way, into `damaged/`, under its name or that with a number."""
-        with self._writing():
+        with self.writing():
             place = self.directory / DAMAGED / path.name
             place.parent.mkdir(exist_ok=True)
             names = (place.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
@@ -138,7 +194,7 @@ class SweepStore:
 
     def fail(self, run: str, overrides: Sequence[str], error: str) -> None:
         """Note that a run raised."""
-        with self._writing(), open(self.directory / FAILED, "a", encoding="utf-8") as file:
+        with self.writing(), open(self.directory / FAILED, "a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "overrides": list(overrides), "error": error}) + "\n")
 
     def failures(self) -> dict[str, dict[str, Any]]:
@@ -155,7 +211,7 @@ class SweepStore:
         path = self.directory / FAILED
         if path.is_dir():
             self.set_aside(path)
-        with self._writing():
+        with self.writing():
             path.unlink(missing_ok=True)
 
     def drop(self, runs: np.ndarray) -> None:
@@ -193,20 +249,32 @@ class SweepStore:
 
     def _place(self, parts: Iterable[pa.Table], path: Path) -> None:
         """Write tables to a file and put it into place."""
-        with self._writing(), placing(path) as beside:
+        with self.writing(), placing(path) as beside:
             tables.write(parts, beside)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Say, of what fails in the block because of the disk, what is safe and how to go on.
+
+        Raises:
+            StorageError: It failed.
+        """
         try:
             yield
-        except StorageError:  # of a file that is read meanwhile
+        except DamagedError:  # of a file that is read meanwhile
             raise
-        except OSError as error:
+        except OSError as raised:
+            error = raised.__cause__ if isinstance(raised, StorageError) else raised
+            where = getattr(error, "filename", None) or self.directory
+            reason = getattr(error, "strerror", None) or str(raised)
+            if isinstance(error, FileNotFoundError):
+                raise StorageError(
+                    f"cannot write to {where}: something has removed it, or what it is in; the same command computes "
+                    "what is missing"
+                ) from raised
             raise StorageError(
-                f"cannot write to {error.filename or self.directory}: {error.strerror or error}; what was finished is "
-                "safe, and the same command computes the rest"
-            ) from error
+                f"cannot write to {where}: {reason}; what was finished is safe, and the same command computes the rest"
+            ) from raised
 
 
 def _failure(line: bytes) -> dict[str, Any] | None:

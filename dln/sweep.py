@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,25 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from dln import factory, store
 from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
 from dln.contents import FILE_KEYS, check_same, check_unchanged, located
-from dln.errors import ConfigError, DamagedError, DlnError, LaunchError
-from dln.experiment import MEMBERS, run_resolved
+from dln.directories import RunDirectories
+from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
+from dln.experiment import MEMBERS
 from dln.history import History
 from dln.plan import Plan
 from dln.provenance import provenance
 from dln.registry import import_extensions
 from dln.results import SWEEP, SweepStore, Tally
 from dln.spread import Spread, spread
-from dln.tables import IDENTITY, make_table, stored
+from dln.storing import OnRun, Outcome, store_outcome
+from dln.tables import IDENTITY, stored
 
 log = logging.getLogger("dln")
-
-OnRun = Callable[[ExperimentConfig, History, float, Path], Any]
-"""Called with a run's config, its history, the seconds it took and its directory."""
 
 OWN_DIRECTORY_UP_TO = 64
 """Runs of a sweep that also get a directory each, as a single run has."""
@@ -58,27 +55,21 @@ class Report:
     damaged: list[str] = field(default_factory=list)
     """Files that could not be read; they were set aside."""
     lanes: int = 0
+    incomplete: int = 0
+    """Runs whose directories were gone, so that they were computed again."""
     seconds: float = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count runs that were trained and stored."""
+        self.diverged += outcome.diverged
+        self.finished += len(outcome.cells) - outcome.diverged
+        self.trajectories += outcome.trajectories
+        self.lanes += outcome.lanes
 
     @property
     def done(self) -> int:
         """Runs that this sweep has brought to an end, good or bad."""
         return self.finished + self.diverged + len(self.failed)
-
-
-@dataclass
-class Outcome:
-    """Runs that were trained together."""
-
-    cells: np.ndarray
-    curves: dict[str, np.ndarray]
-    present: np.ndarray
-    """Which records [R, T] are a run's own."""
-    events: list[dict[str, Any]]
-    histories: Callable[[int], History]
-    trajectories: int
-    engine: str
-    seconds: float
 
 
 def run_sweep(
@@ -116,14 +107,20 @@ def run_sweep(
         started = time.perf_counter()
         report = Report(len(plan))
         identities = plan.identities
+        if own_directories is None:
+            own_directories = len(plan) <= OWN_DIRECTORY_UP_TO
+        _clear(results)
         done = results.finished()
-        _describe(plan, results)
-        if rerun:
-            results.drop(identities[list(rerun)])
-            done = np.setdiff1d(done, identities[list(rerun)])
+        owed = _describe(plan, results, own_directories)
+        saving = any(plan.config(int(cells[0])).saves_weights for cells in plan.together())
+        directories = RunDirectories(results.directory) if own_directories or saving else None
+        gone = _incomplete(plan, results, done, owed)
+        report.incomplete = len(gone)
+        gone = np.union1d(gone, identities[list(rerun)])
+        if len(gone):
+            results.drop(gone)
+            done = np.setdiff1d(done, gone)
         results.forget_failures()
-        named = len(plan) <= OWN_DIRECTORY_UP_TO if own_directories is None else own_directories
-        named = named or plan.config(0).saves_weights
         report.damaged = results.damaged
         report.found = len(np.intersect1d(identities, done))
         if launch is None:
@@ -131,16 +128,58 @@ def run_sweep(
                 results.sign(provenance())
             with spread(processes) as on_cores:
                 stretches = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
-                for _ in compute(plan, stretches, results, report, named, on_run, on_cores):
+                for _ in compute(plan, stretches, results, report, directories, on_run, on_cores):
                     report.seconds = time.perf_counter() - started
                     if on_progress is not None:
                         on_progress(report)
         else:
             with _following(results, report, started, on_progress):
+                named = directories is not None
                 _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
         results.compact(identities)
+        _confirm(plan, results, owed)
         report.seconds = time.perf_counter() - started
     return report
+
+
+def _clear(results: SweepStore) -> None:
+    """Remove what killed processes left half written, unless workers of an earlier driver are still at work."""
+    with results.alone() as alone:
+        if alone:
+            results.clear()
+            RunDirectories(results.directory).clear()
+
+
+def _incomplete(plan: Plan, results: SweepStore, done: np.ndarray, owed: bool) -> np.ndarray:
+    """Return the identities of those runs of a plan that are done, but whose directories are not whole.
+
+    Args:
+        plan: The runs.
+        results: Where they are stored.
+        done: Identities of runs that are done.
+        owed: Whether every run owes a directory; one that saves weights does so anyway.
+    """
+    directories = RunDirectories(results.directory)
+    incomplete = [np.array([], IDENTITY)]
+    for cells in plan.together():
+        weights = plan.config(int(cells[0])).saves_weights
+        if owed or weights:
+            there = np.intersect1d(plan.identities[cells], done)
+            incomplete.append(there[[not directories.whole(run.decode(), weights) for run in there]])
+    return np.unique(np.concatenate(incomplete))
+
+
+def _confirm(plan: Plan, results: SweepStore, owed: bool) -> None:
+    """Raise StorageError unless everything that the runs of a finished sweep owe is on the disk."""
+    done = results.finished()
+    failed = np.array(list(results.failures()), IDENTITY)
+    lost = np.setdiff1d(plan.identities, np.union1d(done, failed))
+    lost = np.union1d(lost, _incomplete(plan, results, done, owed))
+    if len(lost):
+        raise StorageError(
+            f"{len(lost)} of {len(plan)} runs were finished, but something has removed or changed what was stored of them "
+            f"in {results.directory}; the same command computes them again"
+        )
 
 
 def compute(
@@ -148,18 +187,21 @@ def compute(
     stretches: Iterable[np.ndarray],
     results: SweepStore,
     report: Report,
-    named: bool = False,
+    directories: RunDirectories | None = None,
     on_run: OnRun | None = None,
     on_cores: Spread | None = None,
 ) -> Iterator[Outcome]:
     """Train stretches of cells, store what comes of them, and then yield it."""
     for cells in stretches:
-        for outcome in _attempt(plan, cells, results, report, on_cores or Spread(1)):
-            check_unchanged(plan.contents)  # what was learned from other content is no run of this plan
-            _store(plan, outcome, results, report)
-            if named:
-                _store_each(plan, outcome, results, on_run)
-            yield outcome
+        try:
+            for outcome in _attempt(plan, cells, results, report, on_cores or Spread(1), directories):
+                check_unchanged(plan.contents)  # what was learned from other content is no run of this plan
+                store_outcome(plan, outcome, results, directories, on_run)
+                report.add(outcome)
+                yield outcome
+        finally:
+            if directories is not None:
+                directories.discard(plan.identity(int(cell)) for cell in cells)
 
 
 def _missing(
@@ -246,10 +288,19 @@ def _stretches(plan: Plan, cells: np.ndarray, members: int, one_by_one: int) -> 
         yield cells[start : start + at_once]
 
 
-def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report, on_cores: Spread) -> Iterator[Outcome]:
+def _attempt(
+    plan: Plan,
+    cells: np.ndarray,
+    results: SweepStore,
+    report: Report,
+    on_cores: Spread,
+    directories: RunDirectories | None,
+) -> Iterator[Outcome]:
     """Train cells together; where that raises, halve after halve, until it is known which run it is."""
     try:
-        yield _train(plan, cells, results, on_cores)
+        yield _train(plan, cells, on_cores, directories)
+    except StorageError:  # the disk's fault, not the run's
+        raise
     except DlnError as error:
         if len(cells) == 1:
             overrides = plan.overrides(int(cells[0]))
@@ -257,31 +308,31 @@ def _attempt(plan: Plan, cells: np.ndarray, results: SweepStore, report: Report,
             results.fail(plan.identity(int(cells[0])), overrides, str(error))
             return
         for half in np.array_split(cells, 2):
-            yield from _attempt(plan, half, results, report, on_cores)
+            yield from _attempt(plan, half, results, report, on_cores, directories)
 
 
-def _train(plan: Plan, cells: np.ndarray, results: SweepStore, on_cores: Spread) -> Outcome:
+def _train(plan: Plan, cells: np.ndarray, on_cores: Spread, directories: RunDirectories | None) -> Outcome:
     configs = [plan.config(int(cell)) for cell in cells]
     checkpoints = None
-    if configs[0].saves_weights:
-        places = [_beside(results.directory, plan.identity(int(cell))) for cell in cells]
-        for place in places:
-            shutil.rmtree(place, ignore_errors=True)  # of a sweep that was killed
-        checkpoints = [place / store.CHECKPOINTS for place in places]
+    if configs[0].saves_weights and directories is not None:
+        runs = [plan.identity(int(cell)) for cell in cells]
+        directories.discard(runs)  # of an attempt that failed
+        checkpoints = [directories.beside(run) / store.CHECKPOINTS for run in runs]
     started = time.perf_counter()
+    lanes = len(configs) * len(factory.suffixes(configs[0]))
     if factory.autograd_reason(configs[0]) is None:
         ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
         curves, present = ensemble.curves(), ensemble.present(slice(None))
         events = [ensemble.events(run) for run in range(len(configs))]
         trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
     else:
-        runs = on_cores.run(configs, checkpoints or [None] * len(configs))
-        (curves, present), events = _stacked(runs), [run.events for run in runs]
-        trajectories, history, engine = len(runs) * len(factory.suffixes(configs[0])), runs.__getitem__, "autograd"
+        histories = on_cores.run(configs, checkpoints or [None] * len(configs))
+        (curves, present), events = _stacked(histories), [history.events for history in histories]
+        trajectories, history, engine = lanes, histories.__getitem__, "autograd"
     if configs[0].events:
         found = _find_events(configs, curves, present, events)
         events = [own | more for own, more in zip(events, found, strict=True)]
-    return Outcome(cells, curves, present, events, history, trajectories, engine, time.perf_counter() - started)
+    return Outcome(cells, curves, present, events, history, trajectories, lanes, engine, time.perf_counter() - started)
 
 
 def _find_events(
@@ -318,80 +369,12 @@ def _stacked(histories: Sequence[History]) -> tuple[dict[str, np.ndarray], np.nd
     return curves, present
 
 
-def _store(plan: Plan, outcome: Outcome, results: SweepStore, report: Report) -> None:
-    config, count = plan.config(int(outcome.cells[0])), len(outcome.cells)
-    rows = [plan.values(int(cell)) for cell in outcome.cells]
-    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
-    names = dict.fromkeys([*sorted(_event_names(config)), *(name for events in outcome.events for name in events)])
-    events = {name: [e.get(name) for e in outcome.events] for name in names}
-    kind = np.dtype(config.dtype)
-    steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (count, len(outcome.curves["step"])))
-    with np.errstate(over="ignore"):
-        curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
-    table = make_table(
-        [plan.identity(int(cell)) for cell in outcome.cells],
-        columns,
-        events,
-        {"step": steps, **curves},
-        outcome.present,
-        outcome.trajectories,
-        count * len(factory.suffixes(config)),
-    )
-    results.write(table)
-    diverged = sum(any(name.startswith("diverged_at") for name in e) for e in outcome.events)
-    report.diverged += diverged
-    report.finished += count - diverged
-    report.trajectories += outcome.trajectories
-    report.lanes += count * len(factory.suffixes(config))
+def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
+    """Refuse a directory whose runs have other fixed values; then say what is fixed in all runs.
 
-
-def _event_names(config: ExperimentConfig) -> set[str]:
-    return {f"diverged_at{suffix}" for suffix in factory.suffixes(config)}
-
-
-def _store_each(plan: Plan, outcome: Outcome, results: SweepStore, on_run: OnRun | None) -> None:
-    """Give every run a directory of its own, written beside and renamed into place."""
-    for run, cell in enumerate(outcome.cells.tolist()):
-        config, history, identity = plan.config(cell), outcome.histories(run), plan.identity(cell)
-        beside, seconds = _beside(results.directory, identity), outcome.seconds / len(outcome.cells)
-        (beside / store.HISTORY).unlink(missing_ok=True)  # of a sweep that was killed
-        with store.RunWriter(beside) as writer:
-            for record in history:
-                writer.append(record)
-            status = "finished" if history.diverged_at is None else "diverged"
-            history.events |= outcome.events[run]
-            steps = max(history.ends.values(), default=config.max_steps)
-            told = store.run_summary(status, outcome.engine, steps, config.max_steps, seconds, history.events)
-            writer.finish({**told, "run": identity})
-        (beside / ".hydra").mkdir(exist_ok=True)
-        OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), beside / ".hydra" / "config.yaml")
-        OmegaConf.save(OmegaConf.create(plan.overrides(cell)), beside / ".hydra" / "overrides.yaml")
-        place = _place(results.directory, cell, identity)
-        beside.rename(place)
-        if on_run is not None:
-            on_run(config, history, seconds, place)
-
-
-def _beside(directory: Path, identity: str) -> Path:
-    """Return where a run's directory is written."""
-    return directory / f".{identity}.tmp"
-
-
-def _place(directory: Path, cell: int, identity: str) -> Path:
-    """Return a free path for a run's directory: its number, where no other run has that; earlier results give way."""
-    place = directory / str(cell)
-    if place.exists():
-        told = json.loads((place / store.SUMMARY).read_text(encoding="utf-8"))
-        if told.get("run") != identity:
-            place = directory / f"{cell}-{identity[:8]}"
-        shutil.rmtree(place, ignore_errors=True)
-    return place
-
-
-def _describe(plan: Plan, results: SweepStore) -> None:
-    """Refuse a directory whose runs have other fixed values; then say what is fixed in all runs."""
-    if not len(plan):
-        return
+    Returns:
+        Whether every run owes a directory of its own: every sweep that was run here was to give one to each run.
+    """
     varying = plan.varying()
     fixed = {key: value for key, value in plan.values(0).items() if key not in varying}
     fixed = json.loads(json.dumps(fixed, default=dataclasses.asdict))
@@ -409,8 +392,11 @@ def _describe(plan: Plan, results: SweepStore) -> None:
                 "another directory:\n" + "\n".join(lines)
             )
         fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
+        own_directories = own_directories and before.get("directories", False)
     kind, files = type(plan.config(0)).__name__, {**(before or {}).get("files", {}), **located(plan.contents)}
-    results.describe({**(before or {}), "kind": kind, "fixed": fixed, "files": files})
+    told = {"kind": kind, "fixed": fixed, "files": files, "directories": own_directories}
+    results.describe({**(before or {}), **told})
+    return own_directories
 
 
 def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -426,41 +412,3 @@ def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] 
         same = {key: value if stored(value) == rows[key] else rows[key] for key, value in fixed.items() if key in rows}
         told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same, "files": {}}
     return told
-
-
-TRIED, TRIED_STEPS = 32, 200
-"""Runs and steps that are tried to estimate what all take."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """About what some runs take."""
-
-    engine: str
-    seconds: float
-    bytes: float
-
-
-def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
-    """Train a few of some runs that can be trained together for a few steps, and scale up."""
-    configs = [plan.config(int(cell)) for cell in cells[:TRIED]]
-    full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
-    import_extensions(full.extensions)
-    compiled = factory.autograd_reason(full) is None
-    records = len(factory.recorded_steps(full))
-    every = max(1, max_steps // (records - 1))  # as many records as in the whole run, at most
-    change = {"max_steps": max_steps, "evaluate_every": every, "evaluate_at": None}
-    short = [dataclasses.replace(config, **change) for config in configs]
-    if compiled:
-        factory.build_ensemble([dataclasses.replace(short[0], max_steps=1)]).run()  # kernels are loaded
-    started = time.perf_counter()
-    if compiled:
-        curves = factory.build_ensemble(short).run().curves()
-        numbers = sum(curve[0].size for curve in curves.values()) / len(curves["step"])
-    else:
-        short = short[:1]
-        history = run_resolved(short[0])
-        numbers = sum(column.size for column in history.columns.values()) / len(history)
-    steps = (time.perf_counter() - started) / len(short) / max_steps
-    stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
-    return Estimate("compiled" if compiled else "autograd", steps * full.max_steps * len(cells), stored * len(cells))

@@ -19,6 +19,7 @@ import dln
 from dln import frames, sweep
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
+from dln.estimate import estimate
 from dln.frames import load_sweep, merge_sweeps, to_xarray
 from dln.metrics import model_metric
 from dln.multirun import workers_of
@@ -157,7 +158,7 @@ def test_a_plan_is_estimated_by_the_records_it_will_have():
     cells = np.arange(2)
     seeds = "training.batch_seed=0,1"
     bytes_of = [
-        sweep.estimate(plan_of(seeds, "max_steps=10000", change), cells).bytes
+        estimate(plan_of(seeds, "max_steps=10000", change), cells).bytes
         for change in ("evaluate_every=100", "evaluate_at={log: 20}", "evaluate_at=[]")
     ]
     records = [101, 1 + len({round(10**4 ** (i / 19)) for i in range(20)}), 2]
