@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -66,20 +67,18 @@ def crashing(at: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crash]:
     def synced(result, descriptor, *args):
         crash.unsafe.discard(os.fstat(descriptor).st_ino)
 
-    genuine = io.open
+    def arrow_opened(path, mode="r"):
+        if mode == "wb":
+            opened(path, mode).close()
+        return arrow_genuine(path, mode)
+
+    genuine, arrow_genuine = io.open, pa.OSFile
     with monkeypatch.context() as patch:
         for name in CHANGES:
             patch.setattr(os, name, counted(getattr(os, name), *([synced] if name == "fsync" else [])))
         patch.setattr("io.open", opened)
         patch.setattr("builtins.open", opened)
 
-        class Writer(pq.ParquetWriter):
-            def __init__(self, where, *args, **kwargs):
-                crash.step()
-                super().__init__(where, *args, **kwargs)
-                crash.unsafe.add(os.stat(where).st_ino)
-
-            write_table = counted(pq.ParquetWriter.write_table)
-
-        patch.setattr(pq, "ParquetWriter", Writer)
+        patch.setattr(pa, "OSFile", arrow_opened)
+        patch.setattr(pq.ParquetWriter, "write_table", counted(pq.ParquetWriter.write_table))
         yield crash
