@@ -177,8 +177,8 @@ def _confirm(plan: Plan, results: SweepStore, owed: bool) -> None:
     lost = np.union1d(lost, _incomplete(plan, results, done, owed))
     if len(lost):
         raise StorageError(
-            f"{len(lost)} of {len(plan)} runs were finished, but something has removed or changed what was stored of them "
-            f"in {results.directory}; the same command computes them again"
+            f"{len(lost)} of {len(plan)} runs were finished, but something has removed or changed what was stored of "
+            f"them in {results.directory}; the same command computes them again"
         )
 
 

@@ -40,7 +40,7 @@ def contents(directory):
     files = {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     for path in files:
         if path.endswith("summary.json"):
-            files[path] = {**json.loads(files[path]), "seconds": 0}
+            files[path] = {**json.loads(files[path]), "seconds": 0, "digest": ""}
         if path.endswith(".parquet"):
             files[path] = ""
     return files
