@@ -153,14 +153,19 @@ class SweepStore:
 
     def finished(self) -> np.ndarray:
         """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""
-        done = [np.array([], IDENTITY)]
+        done = [np.array([], IDENTITY), *map(tables.identities, self.whole_files())]
+        return np.unique(np.concatenate(done))
+
+    def whole_files(self) -> list[Path]:
+        """Return the files that hold results as they were written; others are set aside."""
+        whole = []
         for path in self.files():
             try:
                 tables.check(path)
-                done.append(tables.identities(path))
+                whole.append(path)
             except DamagedError:
                 self.set_aside(path)
-        return np.unique(np.concatenate(done))
+        return whole
 
     def set_aside(self, path: Path) -> None:
         """Put a damaged file out of the way, into `damaged/`, under its name or that with a number."""
@@ -231,8 +236,7 @@ class SweepStore:
         """
         if self.files() in ([], [self.directory / RESULTS]):
             return
-        self.finished()
-        files = self.files()
+        files = self.whole_files()
         if not files:
             return
         self._place(tables.gather(files, order, others=True), self.directory / RESULTS)

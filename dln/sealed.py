@@ -19,7 +19,7 @@ from typing import IO, Any
 from dln.errors import DamagedError, StorageError
 from dln.files import placing
 
-KEY, ALGORITHM = "dln.digest", "blake2b:"
+KEY, ALGORITHM = "dln.digest", "sha256:"  # processors have instructions for it: twice as fast as blake2b
 BLANK = "0" * 32
 
 METADATA = {KEY: ALGORITHM + BLANK}
@@ -81,7 +81,7 @@ def _digest_place(file: IO[bytes]) -> tuple[int, bytes]:
 
 def _digest_around(file: IO[bytes], place: int) -> bytes:
     """Return the digest of a file whose own place is blank."""
-    digest, left = hashlib.blake2b(digest_size=len(BLANK) // 2), place
+    digest, left = hashlib.sha256(), place
     file.seek(0)
     while left:
         chunk = file.read(min(left, _CHUNK))
@@ -91,7 +91,7 @@ def _digest_around(file: IO[bytes], place: int) -> bytes:
     file.seek(place + len(BLANK))
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
-    return digest.hexdigest().encode()
+    return digest.hexdigest()[: len(BLANK)].encode()
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
@@ -129,8 +129,7 @@ def read_document(path: Path) -> dict[str, Any] | None:
 
 
 def _document_digest(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[: len(BLANK)]
 
 
 def content(path: Path) -> bytes:
