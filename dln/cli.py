@@ -26,7 +26,7 @@ from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.ending import FAILURE, INTERRUPTED, USAGE_ERROR, closing_line, interrupted_line
 from dln.errors import ConfigError, DlnError, ExtensionError, printable
 from dln.faults import translated
-from dln.grid import parse_grid, spelled_out
+from dln.grid import parse_grid, quoted, spelled_out
 
 SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
 CHECKED_IN_FULL = 64
@@ -169,13 +169,15 @@ def claim_output(config: DictConfig, mode: str) -> None:
 
     key = f"hydra.{mode}.dir"
     wanted = Path(str(config.hydra[mode].dir))
+    if mode == "run" and "${" in str(wanted.absolute()):
+        raise ConfigError(f"{key}: Hydra takes the ${{ in {str(wanted.absolute())!r} for its own; choose another")
     if any(line.lstrip("+").startswith(f"{key}=") for line in config.hydra.overrides.hydra):
         refuse_occupied(wanted)
         return
     claimed = str(claim_directory(wanted))
     with read_write(config), open_dict(config):
         config.hydra[mode].dir = claimed
-        config.hydra.overrides.hydra.append(f"{key}='{claimed}'")  # jobs of a sweep are composed anew from these
+        config.hydra.overrides.hydra.append(f"{key}={quoted(claimed)}")  # jobs of a sweep are composed anew from these
 
 
 def install(schema: Schema) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, Transformer
+from omegaconf import OmegaConf
 
 from dln.errors import ConfigError
 
@@ -135,6 +136,26 @@ def spelled_out(override: str) -> str:
             f"{override}: {start}..{stop} by {step} holds no values; write FIRST..LAST or FIRST..LAST..STEP"
         )
     return f"{key}=range({start},{stop + 1},{step})"
+
+
+def quoted(text: str) -> str:
+    """Return words as an override's value that means just them, whatever is in them.
+
+    >>> quoted("a, b=c")
+    "'a, b=c'"
+    """
+    return "'" + re.sub(r"(\\*)('|\$\{|$)", _escaped, text) + "'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    backslashes, special = found.groups()
+    return 2 * backslashes + (f"\\{special}" if special else "")
+
+
+def value_of(override: str) -> Any:
+    """Return the value that an override sets; `quoted` words come back."""
+    value = OverridesParser.create().parse_override(override).value()
+    return OmegaConf.create({"value": value}).value
 
 
 def _parts(text: str) -> list[str]:

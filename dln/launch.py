@@ -27,7 +27,7 @@ from dln.contents import check_same
 from dln.directories import RunDirectories
 from dln.ending import tell
 from dln.errors import LaunchError
-from dln.grid import parse_grid
+from dln.grid import parse_grid, quoted, value_of
 from dln.plan import GridPlan, Plan, Plans
 from dln.provenance import provenance
 from dln.results import SweepStore
@@ -97,8 +97,12 @@ def write_jobs(
     about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
     jobs = [as_ranges(cells) for cells in stretches]
     path.write_text(json.dumps({**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs}), encoding="utf-8")
-    common = [f"hydra.sweep.dir='{directory.resolve()}'", f"hydra.sweep.subdir={JOBS}", "hydra.output_subdir=null"]
-    return [[*common, f"hydra.sweeper.job='{path.resolve()}#{number}'"] for number in range(len(jobs))]
+    common = [
+        f"hydra.sweep.dir={quoted(str(directory.resolve()))}",
+        f"hydra.sweep.subdir={JOBS}",
+        "hydra.output_subdir=null",
+    ]
+    return [[*common, f"hydra.sweeper.job={quoted(f'{path.resolve()}#{number}')}"] for number in range(len(jobs))]
 
 
 def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], patience: float = PATIENCE) -> None:
@@ -117,7 +121,7 @@ def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], pat
         except BaseException as error:
             errors.append(error)
 
-    signs = [_signs(overrides[-1].partition("=")[2].strip("'")) for overrides in jobs]
+    signs = [_signs(value_of(overrides[-1])) for overrides in jobs]
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     while thread.is_alive():

@@ -5,11 +5,11 @@ import itertools
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dln.errors import ConfigError
-from dln.grid import parse_grid, spelled_out
+from dln.grid import parse_grid, quoted, spelled_out, value_of
 
 VALUES = st.sampled_from(
     ["1", "1,2", "range(0,3)", "0.1,1e-3,2", "null,5", "choice(a,b)", "[1,2],[3]", "{a:1},{b:2}", "'x y',z"]
@@ -78,3 +78,12 @@ def test_shuffled_values_are_drawn_once():
 def test_what_cannot_be_swept_is_refused(overrides, zips, named):
     with pytest.raises(ConfigError, match=named):
         parse_grid(overrides, zips)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(st.sampled_from("\\'\"${}a =,[(~"), max_size=8))
+@example("it's")
+@example("a${b}c")
+def test_quoted_words_mean_just_themselves(text):
+    assert value_of(f"hydra.sweep.dir={quoted('/' + text + '/')}") == f"/{text}/"
+    assert value_of(f"key={quoted(text + '#3')}") == f"{text}#3"

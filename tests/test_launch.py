@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dln import launch
 from dln.config import SingleConfig
 from dln.errors import LaunchError
 from dln.frames import load_sweep
+from dln.grid import value_of
 from dln.launch import Recipe, as_ranges, run_job, spare_accounting, watched, write_jobs
 from dln.results import SweepStore
 from hydra_plugins.dln_sweeper import DlnSweeperConf
@@ -40,7 +42,7 @@ def prepared(directory, stretches):
     store = SweepStore(directory)
     with store.locked():
         pass
-    return [job[-1].partition("=")[2].strip("'") for job in write_jobs(directory, RECIPE, stretches, False, None)]
+    return [value_of(job[-1]) for job in write_jobs(directory, RECIPE, stretches, False, None)]
 
 
 def test_a_worker_computes_the_cells_of_its_job(tmp_path):
@@ -175,3 +177,11 @@ def test_where_there_is_no_sacct_the_jobs_are_launched_all_the_same(sacct, tmp_p
 def _made(directory):
     with SweepStore(directory).locked():
         return directory
+
+
+@pytest.mark.parametrize("name", ["it's", "a${b}c", "a\\", "[x] = {y}, z"])
+def test_jobs_find_their_directory_whatever_its_name_is(name, tmp_path):
+    place = _made(tmp_path / name)
+    ((sweep_dir, *_, job),) = write_jobs(place, RECIPE, [np.array([0])], False, None)
+    assert value_of(sweep_dir) == str(place)
+    assert Path(value_of(job).removesuffix("#0")).parent.parent == place
