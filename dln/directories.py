@@ -52,16 +52,21 @@ class RunDirectories:
         self._homes[run] = place
         return place
 
+    @property
+    def exist(self) -> bool:
+        """Whether any run has one."""
+        return bool(self._homes)
+
     def discard(self, runs: Iterable[str]) -> None:
         """Remove what was written beside and not put into place."""
         for run in runs:
             shutil.rmtree(self.beside(run), ignore_errors=True)
 
     def whole(self, run: str, weights: bool) -> bool:
-        """Whether a run's directory is in its place, with its records, its summary and, if asked for, its weights."""
+        """Whether a run's directory is in its place, with the records that were written and, if asked for, weights."""
         home = self._homes.get(run)
-        wanted = [store.HISTORY, store.SUMMARY, ".hydra", *([store.CHECKPOINTS] if weights else [])]
-        return home is not None and all((home / name).exists() for name in wanted)
+        wanted = [".hydra", *([store.CHECKPOINTS] if weights else [])]
+        return home is not None and store.is_whole(home) and all((home / name).exists() for name in wanted)
 
     def clear(self) -> None:
         """Remove what processes that were killed left beside; nobody else may be at work here."""

@@ -19,7 +19,7 @@ from dln.errors import DamagedError, StorageError
 from dln.files import sync
 from dln.history import History, Record
 from dln.provenance import provenance
-from dln.sealed import read_document, write_document
+from dln.sealed import content, read_document, write_document
 from dln.utils import checksum, load_history, to_json
 
 log = logging.getLogger("dln")
@@ -115,6 +115,16 @@ def load_run(directory: str | Path) -> History:
     except (FileNotFoundError, NotADirectoryError):
         raise StorageError(f"no run in {directory}: there is no {HISTORY}") from None
     return History(records, told.get("events", {}), str(directory))
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether a run that has ended can be read back as it was written; of earlier versions, whether it seems so."""
+    try:
+        told = read_document(directory / SUMMARY)
+        lines = content(directory / HISTORY).split(b"\n")[:-1]
+    except OSError:
+        return False
+    return told is not None and told.get("checksums") in (None, " ".join(map(checksum, lines)))
 
 
 def load_summary(directory: Path) -> dict[str, Any] | None:

@@ -411,4 +411,5 @@ def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] 
         pairs = any(key.startswith("model_a.") for key in rows)
         same = {key: value if stored(value) == rows[key] else rows[key] for key, value in fixed.items() if key in rows}
         told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same, "files": {}}
+        told["directories"] = RunDirectories(results.directory).exist
     return told

@@ -20,7 +20,7 @@ from dln.errors import ConfigError, DamagedError, StorageError
 from dln.frames import load_sweep, merge_sweeps, scan_sweep
 from dln.results import SweepStore
 from dln.show import final_values, print_table
-from dln.store import load_run
+from dln.store import is_whole, load_run, load_summary
 from dln.sweep import run_sweep
 from tests.test_sweep import plan_of
 
@@ -154,6 +154,20 @@ def test_the_same_command_mends_a_damaged_sweep(damage, undisturbed, tmp_path):
     assert_frame_equal(final_values(here), final)
     assert {**SweepStore(here).description(), "provenance": 0} == {**told, "provenance": 0}
     assert run_sweep(plan_of(*GRID), here).found == 6
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "summary.json"])
+def test_the_same_command_mends_the_damaged_directory_of_a_run(name, undisturbed, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path / "s")
+    path = tmp_path / "s" / "1" / name
+    path.write_bytes(flipped(path.read_bytes()))
+    report = run_sweep(plan_of(*GRID), tmp_path / "s")
+    assert (report.found, report.finished, report.incomplete) == (5, 1, 1)
+    assert by_run(tmp_path / "s") == by_run(undisturbed[0])
+
+
+def by_run(place):
+    return {load_summary(path)["run"]: load_run(path).records for path in place.glob("[0-9]*") if is_whole(path)}
 
 
 def test_a_second_damaged_file_of_a_name_does_not_replace_the_first(undisturbed, tmp_path):
