@@ -134,12 +134,15 @@ class Ensemble:
         return History(list(self.records(run)), self.events(run))
 
     def events(self, run: int) -> dict[str, int]:
-        """Return the steps of what happened once to a run: `diverged_at`, `stopped_at`, with the lane's suffix."""
-        events = {}
+        """Return the steps of what happened once to a run: `diverged_at`, `stopped_at`, with the lane's suffix.
+
+        A lane that was stopped is still watched for the sake of other runs, but this one's is over.
+        """
+        events, over = {}, int(self.over_at[run])
         for key in self.lanes:
             for name in ("diverged_at", "stopped_at"):
                 step = int(self._at(name, key)[run])
-                if step != NEVER:
+                if step != NEVER and step <= over:
                     events[name + key] = step
         return events
 

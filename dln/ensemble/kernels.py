@@ -129,6 +129,16 @@ def _emit_subtract(e: Emitter, target: Any, source: Any, count: Any, scale: Any)
         e.b.store(e.b.fmul(scale, difference), where)
 
 
+def _emit_reach(e: Emitter, total: Any, x: Any, count: Any) -> None:
+    """Emit total += x^2 element by element, over whole vectors of x; total is one vector."""
+    zero = e.int(0)
+    sums = e.variable(e.load(total))
+    with e.units(zero, count) as (k, _):
+        value = e.load(e.at(x, zero, zero, k))
+        e.b.store(e.muladd(value, value, e.b.load(sums)), sums)
+    e.store(e.b.load(sums), total)
+
+
 def _emit_rows(
     e: Emitter, target: Any, ld: Any, v: Any, source: Any, width: Any, first: Any, n: Any, count: Any, locate: Any
 ) -> None:
@@ -201,6 +211,12 @@ def _subtract(typingctx, target, at, source, at_source, count, scale):
 
 
 @intrinsic
+def _reach(typingctx, total, at, x, at_x, count):
+    """Add the squares of x[...], whole vectors of it, to one vector total[at : ...]."""
+    return types.void(total, at, x, at_x, count), shared(_emit_reach, flat=True)
+
+
+@intrinsic
 def take(typingctx, target, at, ld, v, source, dataset, first, n):
     """target[j, k, lane] = source[dataset[lane], j, first + k] for k < n."""
     kinds = (target, at, ld, v, source, dataset, first, n)
@@ -241,7 +257,8 @@ def compose(f, w, shape):
 @compiled
 def train(
     rule, done, weights, momenta, second, hyper, lr, decay, correction, shape, inputs, targets, moments, samples, tests,
-    dataset, stream, test_of, order, size, updates, records, losses, kept, d, z, h, g, f, first, last,
+    dataset, stream, test_of, order, size, updates, records, losses, kept, reach, d, z, h, g, f,
+    first, last,
 ):  # fmt: skip
     """Train members (rows) or groups of members (lanes) first..last, in place, after `done` earlier updates.
 
@@ -270,6 +287,9 @@ def train(
         records: Sorted offsets at which losses are measured, before the update.
         losses: Float64 [2, T, G, V]: written with batch and test losses.
         kept: [T, G, P] or [T, G, P, V]: written with the weights at each record; nothing is if T is 0.
+        reach: Zeros [S, G, VECTOR]: the squares of what the members' outputs are made of are added, step by step or, if
+            S is 1, of all steps; also of the step after the last update, if its batch is drawn. A lane has its element,
+            a member in the rows layout the whole vector. Nothing is if S is 0.
         d: Scratch for the gradient of GRADIENT_ROWS rows of a layer, or None.
         z: Scratch for the batch and its moments.
         h: Scratch for the units' values.
@@ -331,7 +351,7 @@ def train(
                     for lane in range(v):
                         losses[1, record, m, lane] = peek(f, total * v + lane)
                 record += 1
-            if s == updates:
+            if s == updates and (len(reach) == 0 or s == len(size)):
                 break
             # Learning rate, rounded last
             at_rate = min(s, len(lr) - 1)
@@ -372,6 +392,11 @@ def train(
             for i in range(depth):
                 n_out, used, ld, ldo, at = layer_of(shape, i)
                 forward(h, shape[AT_H, i + 1], w, at, h, shape[AT_H, i], n_out, ld, used, ldo, columns)
+            if len(reach) > 0:
+                row = min(s, len(reach) - 1) * len(weights) + m
+                _reach(reach, row * reach.shape[2], h, top * v, columns * ld_top * v)
+            if s == updates:
+                break
             if identity:
                 pull(g, top, h, top, z, sigma, n, ld_top, d_out, ld0, n)
                 _subtract(g, top * v, z, cross * v, n * ld_top * v, 2 / d_out)

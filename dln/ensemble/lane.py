@@ -11,9 +11,10 @@ import numpy as np
 
 from dln.callbacks import Callback
 from dln.data import Dataset
+from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
 from dln.ensemble.layout import Layout
 from dln.ensemble.member import NEVER, UNCHANGED, Member
-from dln.ensemble.state import Rule, Snapshot, State
+from dln.ensemble.state import Rule, State
 from dln.ensemble.summary import quantities
 from dln.ensemble.supply import LARGE, Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
@@ -61,10 +62,7 @@ class Kept:
 
     def unpacked(self) -> list[np.ndarray]:
         """Return the weights of all layers and then, if there are any, the biases, each [T, r, ...]."""
-        records, groups = self.weights.shape[:2]
-        flat = self.weights.reshape(records * groups, *self.weights.shape[2:])
-        weights, biases = self.layout.take(flat, len(flat) * self.layout.lanes)
-        return [a.reshape(records, -1, *a.shape[1:])[:, : len(self.members)] for a in (*weights, *(biases or ()))]
+        return self.layout.take_all(self.weights, len(self.members))
 
 
 class Lane:
@@ -128,6 +126,8 @@ class Lane:
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.members: list[Member] = []
         self.step = 0
+        self._lost: dict[int, list[np.ndarray]] = {}
+        """Weights, and then biases, of members that have diverged, as they were when they did."""
         self._found: dict[str, Float64[np.ndarray, " R"]] = {}
         """Losses and norms of the present weights, as callbacks asked for them."""
 
@@ -199,15 +199,15 @@ class Lane:
         lr = self._rates(updates)
         rates = self.scheduled(looks) if keep or back else np.zeros((0, len(self)))
         for group, draw in zip(self.groups, draws, strict=True):
-            before = group.state.snapshot() if updates else None
+            before = group.state.copy() if updates else group.state
             kept = group.state.blank(len(looks)) if keep or back else None
-            found = self._train(group.state, group.members, draw, updates, lr, looks, kept)
+            reach = np.empty((1, len(group.members)))
+            found = self._train(group.state, group.members, draw, updates, lr, looks, kept, reach)
+            self._settle(group, before, draw, updates, lr, looks, found, reach[0])
             if kept is not None:
                 seen = Kept(group.members, group.state.layout, kept, draw, looks, rates[:, group.members])
                 everything.append(replace(seen.part(rows), past=self._look_back(seen, rows)) if back else seen)
             losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
-            if before is not None or len(records):
-                self._find_divergence(group, before, draw, updates, lr, found[0])
         if len(records):
             self.last_loss = losses[-1]
         self._found = {}
@@ -240,6 +240,9 @@ class Lane:
                 of = self.dataset[group.members]
                 # Before update 0 of none, on the full batch of `data`.
                 result[group.members] = group.state.train(data, of, np.zeros(r, np.int64), *one, 0, np.zeros(r), [0])[0]
+            close = near_limit(result, data.targets[0].size, self.dtype) & self.moving
+            for m in np.flatnonzero(close).tolist():
+                result[m] = self._torch_loss(split, m, sum(self.parameters(m), []))
             self._found[split] = result
         return self._found[split]
 
@@ -261,13 +264,20 @@ class Lane:
 
     def weights(self) -> tuple[list[Float[np.ndarray, "R out in"]], list[Float[np.ndarray, "R out"]] | None]:
         """Return copies of all members' weights, and biases if there are any."""
-        if len(self.groups) == 1:
-            return self.groups[0].state.weights()
-        parts = [group.state.weights() for group in self.groups]
+        parts = [[*w, *(b or ())] for w, b in (group.state.weights() for group in self.groups)]
         places = np.argsort(np.concatenate([group.members for group in self.groups]))
-        weights = [np.concatenate(layer)[places] for layer in zip(*(w for w, _ in parts), strict=True)]
-        biases = [b for _, b in parts if b is not None]
-        return weights, [np.concatenate(layer)[places] for layer in zip(*biases, strict=True)] if biases else None
+        arrays = [np.concatenate(layer)[places] for layer in zip(*parts, strict=True)] if len(parts) > 1 else parts[0]
+        for member, own in self._lost.items():
+            for array, values in zip(arrays, own, strict=True):
+                array[member] = values
+        depth = self.groups[0].state.layout.depth
+        return arrays[:depth], arrays[depth:] or None
+
+    def parameters(self, member: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return copies of one member's present weights, and of its biases."""
+        group, place = self.group_of(member)
+        weights, biases = group.state.select([place]).weights()
+        return [w[0] for w in weights], [b[0] for b in biases or ()]
 
     def group_of(self, member: int) -> tuple[Group, int]:
         """Return the group that `member` is in, and its place there."""
@@ -314,44 +324,60 @@ class Lane:
         draw: Draw,
         updates: int,
         lr: np.ndarray,
-        records: Sequence[int] | np.ndarray,
-        kept: np.ndarray | None = None,
+        records: np.ndarray,
+        kept: np.ndarray | None,
+        reach: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         return state.train(
             draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[:, members], records,
-            self.test_data, self.dataset[members], kept,
+            self.test_data, self.dataset[members], kept, reach,
         )  # fmt: skip
 
-    def _find_divergence(
+    def _settle(
         self,
         group: Group,
-        before: Snapshot | None,
+        before: State,
         draw: Draw,
         updates: int,
-        lr: np.ndarray,
-        losses: Float64[np.ndarray, "t r"],
+        lr: Float64[np.ndarray, "s R"],
+        looks: Int[np.ndarray, " t"],
+        found: tuple[Float64[np.ndarray, "t r"], Float64[np.ndarray, "t r"]],
+        reach: Float64[np.ndarray, " r"],
     ) -> None:
-        """Find the step at which members diverged, by training them again with a look at every step."""
-        with np.errstate(over="ignore"):
-            suspects = ~np.isfinite(losses.astype(self.dtype)).all(0)
-        if updates:
-            suspects |= ~group.state.finite()
-        suspects &= self.diverged_at[group.members] == NEVER
-        if not suspects.any():
+        """Find which members have diverged and where, and what torch says of losses near the limit, in `found`.
+
+        Args:
+            group: The members, as they are now.
+            before: What they were at the start of the stretch.
+            draw: Its batches.
+            updates: How many updates were made.
+            lr: Learning rates of all members.
+            looks: Offsets of the records.
+            found: Losses at the records on the batch and on the test set; those near the limit are replaced.
+            reach: What bounds the losses of all steps.
+        """
+        close = records_near_limit(found, draw, self.test_data, self.dtype)
+        suspects = may_overflow(reach, draw, self.dtype) | close.any((0, 1))
+        places = np.flatnonzero(suspects & (self.diverged_at[group.members] == NEVER))
+        if not len(places):
             return
-        places = np.flatnonzero(suspects)
-        after = group.state.snapshot()
-        if before is not None:
-            group.state.restore(before)
-        again = group.state.select(places)
-        group.state.restore(after)
-        looks = range(min(updates, len(draw.size) - 1) + 1)
-        watched, _ = self._train(again, group.members[places], draw.part(places), updates, lr, looks)
-        with np.errstate(over="ignore"):
-            lost = ~np.isfinite(watched.astype(self.dtype))
-        for place, column in zip(places, lost.T, strict=True):
-            if column.any():
-                self.diverged_at[group.members[place]] = self.step + int(np.argmax(column))
+        members = group.members[places]
+        of = before.select(places), draw.part(places), updates, lr[:, members]
+        for step in go_through(*of, self.test_data, self.dataset[members]):
+            place, member = places[step.place], int(members[step.place])
+            if not np.isfinite(step.train_loss):
+                self.diverged_at[member] = self.step + step.offset
+                self._lost[member] = step.parameters
+            for look in np.flatnonzero(looks == step.offset):
+                if close[0, look, place]:
+                    found[0][look, place] = step.train_loss
+                if close[1, look, place]:
+                    found[1][look, place] = self._torch_loss("test", member, step.parameters)
+
+    def _torch_loss(self, split: str, member: int, parameters: Sequence[np.ndarray]) -> float:
+        data = self.datasets[self.dataset[member]]
+        inputs, targets = (getattr(data, f"{split}_{kind}").numpy() for kind in ("inputs", "targets"))
+        return torch_loss(parameters, self.groups[0].state.layout.depth, inputs, targets)
 
     def _resize(self, sizes: dict[int, int | None]) -> None:
         """Give members new batch sizes; those that still agree stay together."""

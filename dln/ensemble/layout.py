@@ -91,6 +91,13 @@ class Layout:
             biases.append(np.ascontiguousarray(whole[:, :, n_in]) if self.bias else None)
         return weights, biases if self.bias else None
 
+    def take_all(self, kept: np.ndarray, members: int) -> Arrays:
+        """Return copies of the weights at T records [T, G, P] or [T, G, P, V], and then of the biases, each [T, R, ...]."""
+        records, groups = kept.shape[:2]
+        flat = kept.reshape(records * groups, *kept.shape[2:])
+        weights, biases = self.take(flat, len(flat) * self.lanes)
+        return [a.reshape(records, -1, *a.shape[1:])[:, :members] for a in (*weights, *(biases or ()))]
+
     def replace(
         self, array: np.ndarray, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None
     ) -> None:

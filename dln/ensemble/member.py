@@ -85,11 +85,8 @@ class Member:
     def model(self) -> DeepLinearNetwork:
         """The network; changes that a callback makes to it count."""
         if self._model is None:
-            group, place = self._lane.group_of(self._index)
-            weights, biases = group.state.select(np.array([place])).weights()
-            self._model = DeepLinearNetwork.from_weights(
-                [w[0] for w in weights], None if biases is None else [b[0] for b in biases], check=False
-            )
+            weights, biases = self._lane.parameters(self._index)
+            self._model = DeepLinearNetwork.from_weights(weights, biases or None, check=False)
         return self._model
 
     def stop(self) -> None:
@@ -114,10 +111,10 @@ class Member:
         """Give the ensemble the weights of `model` where a callback has changed them, and let go of the model."""
         if self._model is None:
             return
-        group, place = self._lane.group_of(self._index)
-        weights, biases = group.state.select(np.array([place])).weights()
+        weights, biases = self._lane.parameters(self._index)
         now = [p.detach().numpy() for p in (*self._model.weights, *self._model.biases)]
-        if any(not np.array_equal(a, b[0]) for a, b in zip(now, (*weights, *(biases or ())), strict=True)):
+        if any(not np.array_equal(a, b) for a, b in zip(now, (*weights, *biases), strict=True)):
+            group, place = self._lane.group_of(self._index)
             count = len(weights)
             group.state.replace(place, now[:count], now[count:] or None)
             self._lane.changed()

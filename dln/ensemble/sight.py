@@ -229,9 +229,7 @@ def member_data(sets: Dataset, draw: Draw, place: int) -> MetricData:
     if draw.size[0] == 0:
         inputs, targets = sets.train_inputs, sets.train_targets
     else:
-        rows = draw.order[draw.stream[place], 0, : draw.size[0]]
-        x, y = (a[draw.dataset[place], rows] for a in (draw.data.inputs, draw.data.targets))
-        inputs, targets = torch.from_numpy(x[:, : sets.dims[0]].copy()), torch.from_numpy(y)
+        inputs, targets = map(torch.from_numpy, draw.samples(place, 0))
     assert inputs is not None
     assert targets is not None
     return MetricData.of(inputs, targets, nn.MSELoss(), sets)  # the only loss that is compiled

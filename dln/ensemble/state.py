@@ -6,12 +6,12 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dln.ensemble import kernels
-from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, NEW, SHARE
+from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, NEW, SHARE, vector_length
 from dln.ensemble.layout import Arrays, Layout
 from dln.errors import ConfigError
 from dln.threads import run_blocks
@@ -80,6 +80,8 @@ class Data:
             bias: Whether they have biases: inputs then get a column of ones.
         """
         inputs, targets = (np.asarray(a, dtype) for a in (inputs, targets))
+        self.dim = inputs.shape[2]
+        """Dimension of the inputs, without the constant one."""
         if bias:
             inputs = np.concatenate([inputs, np.ones_like(inputs[:, :, :1])], axis=2)
         self.inputs, self.targets = plain(inputs, dtype), plain(targets, dtype)
@@ -102,16 +104,16 @@ class Data:
         joint = self._joint
         return plain(np.linalg.qr(joint, mode="r") / np.sqrt(joint.shape[1] * self.targets.shape[2]), np.float64)
 
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """Sums of squares of all inputs and of all targets, [D, 2], in float64."""
+        with np.errstate(over="ignore"):
+            sums = [np.square(a, dtype=np.float64).sum((1, 2)) for a in (self.inputs, self.targets)]
+        return np.stack(sums, 1)
+
     @property
     def _joint(self) -> np.ndarray:
         return np.concatenate([self.inputs, self.targets], axis=2).astype(np.float64)
-
-
-class Snapshot(NamedTuple):
-    """Everything that training changes."""
-
-    arrays: list[np.ndarray]
-    done: int
 
 
 class State:
@@ -154,6 +156,7 @@ class State:
         test: Data | None = None,
         test_of: np.ndarray | None = None,
         kept: np.ndarray | None = None,
+        reach: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Make `updates` updates and return the losses on the way.
 
@@ -169,6 +172,9 @@ class State:
             test: Test sets, or None.
             test_of: Row of `test` of each member [R].
             kept: Array of the layout [len(records), G, P] to copy the weights to at each record, or None.
+            reach: Array [S, R] to write to, for each of S steps or all of them together (S = 1), the sum of squares of
+                what a member's outputs are made of: the outputs on the batch or, where it has more samples than there
+                are inputs, the end-to-end map. The step after the last update counts if its batch is among `order`.
 
         Returns:
             The float64 losses [len(records), R] on the batch at each record and on the test set (NaN if there is none).
@@ -186,6 +192,8 @@ class State:
         tests = test.samples if test is not None and recorded else nothing
         losses = np.full((2, len(records), self.groups, at.lanes), np.nan)
         rates = at.padded(np.atleast_2d(lr), self.members, np.float64)
+        vectors = (0 if reach is None else len(reach), self.groups)
+        squares = at.zeros(*vectors) if at.lanes > 1 else at.zeros(*vectors, vector_length(at.dtype))
         hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.groups, HYPER, at.lanes))
         weights, momenta, second = (*self._arrays, None, None)[:3]
         rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
@@ -193,7 +201,7 @@ class State:
             self.rule.code, self.done, weights, momenta, second, plain(hyper, at.dtype), rates,
             float(self.rule.weight_decay), self.rule.corrections(self.done, updates), kernels.shape_of(at), data.inputs,
             data.targets, moments, samples, tests, *rows, order, size, int(updates), records, losses,
-            at.zeros(0, self.groups, 0) if kept is None else kept,
+            at.zeros(0, self.groups, 0) if kept is None else kept, squares,
         )  # fmt: skip
         batch = order.shape[2] * (ld0 + ld_top)
         pseudo = (samples.shape[1] + tests.shape[1]) * (ld0 + ld_top)
@@ -213,6 +221,10 @@ class State:
 
         run_blocks(work, self.groups)
         self.done += int(updates)
+        if reach is not None:
+            with np.errstate(over="ignore"):
+                of_each = squares.reshape(len(reach), -1) if at.lanes > 1 else squares.sum(-1, dtype=np.float64)
+            reach[...] = of_each[:, : self.members]
         on_batch, on_test = losses.reshape(2, len(records), self.groups * at.lanes)[:, :, : self.members]
         return on_batch, on_test
 
@@ -247,23 +259,11 @@ class State:
         """Return an array to keep the weights of so many records in."""
         return self.layout.zeros(records, self.groups, self.layout.starts[-1])
 
-    def snapshot(self) -> Snapshot:
-        """Return a copy of everything that training changes."""
-        return Snapshot([a.copy() for a in self._arrays], self.done)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot of this state."""
-        self.done = snapshot.done
-        for array, kept in zip(self._arrays, snapshot.arrays, strict=True):
-            array[...] = kept
-
-    def finite(self) -> np.ndarray:
-        """Return which members [R] have only finite weights."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(self._arrays[0].sum()):
-                return np.ones(self.members, bool)  # the usual case, at a glance
-        finite = np.isfinite(self._arrays[0]).all(axis=1)
-        return finite.reshape(-1)[: self.members]
+    def copy(self) -> State:
+        """Return a state that goes on from here by itself."""
+        new = copy.copy(self)
+        new._arrays = [a.copy() for a in self._arrays]
+        return new
 
     def select(self, members: Sequence[int] | np.ndarray) -> State:
         """Return a new state of some members, in the order given, each exactly as it is here."""

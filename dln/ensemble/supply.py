@@ -36,9 +36,24 @@ class Draw:
         """Return the batches of some of the members."""
         return replace(self, dataset=self.dataset[members], stream=self.stream[members])
 
+    def between(self, first: int, last: int) -> Draw:
+        """Return the batches of steps first, ..., last - 1."""
+        return replace(self, order=self.order[:, first:last], size=self.size[first:last])
+
     def at(self, step: int) -> Draw:
         """Return the batches of one step."""
-        return replace(self, order=self.order[:, step : step + 1], size=self.size[step : step + 1])
+        return self.between(step, step + 1)
+
+    @property
+    def largest(self) -> int:
+        """Samples that a batch may have."""
+        return self.data.inputs.shape[1] if (self.size == 0).any() else self.order.shape[2]
+
+    def samples(self, place: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs [B, in] and targets [B, out] of a member's batch, in the precision it is trained in."""
+        rows = self.order[self.stream[place], step, : self.size[step]] if self.size[step] else slice(None)
+        x, y = (a[self.dataset[place], rows] for a in (self.data.inputs, self.data.targets))
+        return x[:, : self.data.dim].copy(), y.copy()
 
 
 class Supply(Protocol):

@@ -32,7 +32,7 @@ class Problem:
         self.dataset, self.stream = np.arange(members) % 2, np.arange(members) % 5
         self.dtype = np.dtype(dtype)
         self.layout = self.state(0).layout
-        self.kept = np.stack([self.state(t).snapshot().arrays[0] for t in range(RECORDS)])
+        self.kept = np.stack([self.state(t).packed().copy() for t in range(RECORDS)])
 
     def state(self, t):
         biases = None if self.biases is None else [b[t] for b in self.biases]
@@ -95,7 +95,7 @@ def test_a_gradient_that_is_a_difference_of_large_numbers_keeps_its_digits():
         problem = Problem((2, 2, 2), 0, members=1, bias=False)
         layers = [turn[i + 1] @ np.diag([1, s]) @ turn[i].T for i in range(2)]
         problem.weights = [np.broadcast_to(w, (RECORDS, 1, 2, 2)) for w in layers]
-        problem.kept = np.stack([problem.state(t).snapshot().arrays[0] for t in range(RECORDS)])
+        problem.kept = np.stack([problem.state(t).packed().copy() for t in range(RECORDS)])
         inputs = np.sqrt(SAMPLES) * np.linalg.qr(np.random.default_rng(9).standard_normal((SAMPLES, 2)))[0]
         problem.inputs, problem.targets = (np.stack([a, a]) for a in (inputs, inputs @ turn[0] @ turn[2].T))
         norms = np.sqrt(problem.quantities("gradient_squares")["gradient_squares"][0, 0])
