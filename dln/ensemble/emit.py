@@ -409,6 +409,9 @@ def _emit_adam(
     """Emit torch.optim.Adam, or AdamW (decoupled), on `count` units: weights w, gradient d, running moments m and q.
 
     correction: lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), one unit each.
+
+    Where a product overflows it is taken in torch's order, (new2 u) u and (rate mean) / bottom: so it overflows, or does
+    not, as there.
     """
     b, zero = e.b, e.int(0)
     decay, beta2, new2, new1, shrink, eps = (
@@ -416,17 +419,25 @@ def _emit_adam(
     )
     rate, root = (e.coefficient(e.at(correction, zero, zero, e.int(j))) for j in (0, 1))
     decoupled = b.icmp_signed("!=", decoupled, zero)
+
+    def overflown(x: Any) -> Any:
+        return b.fcmp_unordered("!=", b.fsub(x, x), e.zero)
+
     with e.units(zero, count) as (k, _):
         at_w, at_d, at_m, at_q = (e.at(array, zero, zero, k) for array in (w, d, m, q))
         x, u, mean, square = e.load(at_w), e.load(at_d), e.load(at_m), e.load(at_q)
         u = b.select(decoupled, u, b.fadd(u, b.fmul(decay, x)))
         x = b.select(decoupled, b.fmul(x, shrink), x)
         mean = e.muladd(new1, b.fsub(u, mean), mean)
-        square = b.fadd(b.fmul(beta2, square), b.fmul(new2, b.fmul(u, u)))
+        power = b.fmul(u, u)
+        power = b.select(overflown(power), b.fmul(b.fmul(new2, u), u), b.fmul(new2, power))
+        square = b.fadd(b.fmul(beta2, square), power)
         e.store(mean, at_m)
         e.store(square, at_q)
         bottom = e.muladd(b.call(e.sqrt, [square]), root, eps)
-        e.store(b.fsub(x, b.fmul(rate, b.fdiv(mean, bottom))), at_w)
+        far = b.fmul(rate, mean)
+        step = b.select(overflown(far), b.fdiv(far, bottom), b.fmul(rate, b.fdiv(mean, bottom)))
+        e.store(b.fsub(x, step), at_w)
 
 
 def shared(

@@ -242,7 +242,8 @@ class Lane:
                 result[group.members] = group.state.train(data, of, np.zeros(r, np.int64), *one, 0, np.zeros(r), [0])[0]
             close = near_limit(result, data.targets[0].size, self.dtype) & self.moving
             for m in np.flatnonzero(close).tolist():
-                result[m] = self._torch_loss(split, m, sum(self.parameters(m), []))
+                weights, biases = self.parameters(m)
+                result[m] = self._torch_loss(split, m, [*weights, *biases])
             self._found[split] = result
         return self._found[split]
 

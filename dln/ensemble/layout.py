@@ -92,7 +92,7 @@ class Layout:
         return weights, biases if self.bias else None
 
     def take_all(self, kept: np.ndarray, members: int) -> Arrays:
-        """Return copies of the weights at T records [T, G, P] or [T, G, P, V], and then of the biases, each [T, R, ...]."""
+        """Return copies of the weights at T records [T, G, P(, V)], and then of the biases, each [T, R, ...]."""
         records, groups = kept.shape[:2]
         flat = kept.reshape(records * groups, *kept.shape[2:])
         weights, biases = self.take(flat, len(flat) * self.lanes)
