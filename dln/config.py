@@ -8,6 +8,7 @@ cannot be trained together) or *batchable* (seeds, rates, scales).
 import dataclasses
 import functools
 import math
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -342,21 +343,36 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
     return number
 
 
-def check_batch_size(batch_size: int | None, samples: int | None, key: str = "batch_size") -> None:
-    """Raise ConfigError where batches of this size cannot be drawn.
+def real_number(value: Any, name: str) -> float:
+    """Return `value`, which may be of numpy or torch, as a float; raise ConfigError where it is no number.
+
+    >>> real_number(1, "lr")
+    1.0
+    """
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ConfigError(f"{name} must be a number, not {reprlib.repr(value)}") from None
+
+
+def check_batch_size(batch_size: Any, samples: int | None, key: str = "batch_size") -> int | None:
+    """Return the size of a batch; raise ConfigError where batches of this size cannot be drawn.
 
     Args:
         batch_size: Samples a step; None is the full batch.
         samples: Size of the training set; None if data are online.
         key: Where the size stands, for messages.
     """
-    if samples is None and batch_size is None:
+    size = None if batch_size is None else whole_number(batch_size, key)
+    if samples is None and size is None:
         raise ConfigError(f"{key} must be a number when data.online is true: there is no full batch")
-    if samples is not None and batch_size is not None and batch_size > samples:
+    if samples is not None and size is not None and size > samples:
         raise ConfigError(
-            f"{key} is {batch_size} but there are only {samples} training samples; "
-            "take fewer, or null for the full batch"
+            f"{key} is {size} but there are only {samples} training samples; take fewer, or null for the full batch"
         )
+    return size
 
 
 def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:

@@ -249,8 +249,7 @@ class OfflineBatches:
 
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
-        check_batch_size(size, len(self._inputs))
-        self._batch_size = size
+        self._batch_size = check_batch_size(size, len(self._inputs))
         self._order = torch.empty(0, dtype=torch.int64)
 
     def draw(self) -> tuple[Tensor, Tensor]:
@@ -289,8 +288,7 @@ class OnlineBatches:
 
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
-        check_batch_size(size, None)
-        self._batch_size = size
+        self._batch_size = check_batch_size(size, None)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Return the next batch: inputs and targets."""

@@ -31,7 +31,6 @@ from dln.quantities import (
     PairSupply,
     Supply,
     needs,
-    quantity,
 )
 from dln.registry import Bounds, Entry, Registry
 
@@ -142,6 +141,8 @@ class Metric:
         self.needs = needs(self.wants)
         """All that must be given or found for it, without lanes' suffixes."""
         self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.needs
+        self._users = not (self.batched and self._entry.function.__module__.startswith("dln."))
+        """Whether somebody's own code is called, which may do anything to what it is given."""
         self.heavy = self._entry.marks.get("cost") == "heavy"
         """Whether it costs as much as many steps of training."""
         found = needs(self.wants, (*IN_KERNELS, *PAIR_QUANTITIES))
@@ -176,14 +177,17 @@ class Metric:
 
     def __call__(self, supply: Supply | PairSupply) -> Any:
         """Return the value for what a record supplies; one that differentiates asks for `torch.enable_grad()`."""
-        models = [supply[name] for name in self.wants if quantity(name)[0] == "model"]
-        before = _versions(models)
         with torch.no_grad():
-            value = self._entry(**{name: supply[name] for name in self.wants}, **self._params)
-        if _versions(models) != before:
+            given = {name: supply[name] for name in self.wants}
+            reachable = [*supply.models, *given.values()]
+            thorough = self._users and bool(supply.models)
+            tensors = list(_tensors(reachable))
+            before = [_mark(tensor, thorough) for tensor in tensors]
+            value = self._entry(**given, **self._params)
+        if [_mark(tensor, thorough) for tensor in _tensors(reachable)] != before:
             raise ExtensionError(
-                "it changed the model's weights or gradients, and recording must not change the trajectory: "
-                "work on copy.deepcopy(model), or use torch.autograd.grad"
+                "it changed the weights, gradients or data it was given, and recording must not change the trajectory: "
+                "work on copies (copy.deepcopy(model), data.inputs.clone()), or use torch.autograd.grad"
             )
         return value
 
@@ -272,13 +276,32 @@ def _fits(metric: Metric, *setting: Any) -> bool:
     return True
 
 
-def _versions(models: Sequence[Any]) -> list[tuple[int, int, int]]:
-    """What changes whenever a parameter or its gradient is written to or replaced."""
-    return [
-        (p._version, id(p.grad), -1 if p.grad is None else p.grad._version)
-        for model in models
-        for p in model.parameters()
-    ]
+def _tensors(value: Any) -> Iterator[Tensor | np.ndarray]:
+    """Yield all tensors and arrays in what a metric is given, gradients too."""
+    if isinstance(value, Tensor):
+        yield value
+        if value.is_leaf and value.grad is not None:
+            yield value.grad
+    elif isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, MetricData):
+        yield from _tensors(list(vars(value).values()))
+    elif hasattr(value, "parameters"):
+        yield from _tensors(list(value.parameters()))
+
+
+def _mark(tensor: Tensor | np.ndarray, thorough: bool) -> tuple[Any, ...]:
+    """Return what changes when a tensor is written to or replaced.
+
+    Versions tell at a glance, but miss what is written by way of `.data` or numpy; `thorough` compares the numbers.
+    """
+    if isinstance(tensor, np.ndarray):
+        return (id(tensor), tensor.tobytes() if thorough else b"")
+    numbers = tensor.detach().cpu().numpy().tobytes() if thorough else b""
+    return id(tensor), tensor._version, tensor.requires_grad, numbers
 
 
 def _plain(value: Any) -> Value:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dln import curvature
 from dln.chain import with_biases
@@ -223,6 +223,11 @@ class Supply:
         self._given = given
         self._found: dict[str, Any] = {}
 
+    @property
+    def models(self) -> list[nn.Module]:
+        """The network that all this is of, if it is of a single one."""
+        return [model] if isinstance(model := self._given.get("model"), nn.Module) else []
+
     def __getitem__(self, name: str) -> Any:
         if name not in self._found:
             self._found[name] = self._find(name)
@@ -242,6 +247,11 @@ class PairSupply:
         """Take the lanes' supplies, and quantities of the pair that are known already."""
         self._lanes: dict[str, Supply] = {"_a": a, "_b": b}
         self._found = dict(given or {})
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """The two networks that all this is of, if it is of a single pair."""
+        return [model for lane in self._lanes.values() for model in lane.models]
 
     def __getitem__(self, name: str) -> Any:
         kind, lane = quantity(name)

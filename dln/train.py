@@ -12,7 +12,7 @@ import torch
 
 from dln.arithmetic import uniform
 from dln.callbacks import Callback, callback_name
-from dln.config import MetricConfig
+from dln.config import MetricConfig, real_number
 from dln.constants import Later, constants
 from dln.data import Dataset, make_batches
 from dln.errors import ConfigError, DlnError, ExtensionError
@@ -96,9 +96,7 @@ class Trainer:
         """Whether metrics need `previous` and `earlier`, the weights one and two steps before."""
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.lr = lr
-        """The learning rate."""
         self.lr_scale = 1.0
-        """What the learning rate is multiplied by at this step alone."""
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
         self.history = History()
         self.step = 0
@@ -140,8 +138,11 @@ class Trainer:
             self.previous, self.earlier = _copied(self.model), self.previous
         if self.stopped_at is not None:
             return
+        rate = self.lr * self.lr_scale
+        if abs(rate) > torch.finfo(self.model.weights[0].dtype).max:  # torch refuses what it cannot round
+            rate = math.copysign(math.inf, rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.lr_scale
+            group["lr"] = rate
         self.optimizer.step()
 
     def measure(self, suffix: str = "", supply: Supply | None = None) -> dict[str, Value]:
@@ -154,7 +155,7 @@ class Trainer:
 
     def supply(self) -> Supply:
         """Return what metrics may name at this step."""
-        data = MetricData.of(self.inputs, self.targets, self.criterion, self.dataset)
+        data = MetricData.of(self.inputs, self.targets, copy.copy(self.criterion), self.dataset)
         size = torch.tensor(len(self.inputs), dtype=torch.float64)
         lr = torch.tensor(self.lr * self.lr_scale, dtype=torch.float64)
         given = {"model": self.model, "start": self.start, "previous": self.previous, "earlier": self.earlier}
@@ -176,7 +177,25 @@ class Trainer:
         events = {"diverged_at": self.diverged_at, "stopped_at": self.stopped_at}
         return {name: step for name, step in events.items() if step is not None}
 
-    # What callbacks may use, beside `model`, `lr` and `lr_scale`:
+    # What callbacks may use, beside `model`:
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; one that is not finite makes the run diverge."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = real_number(value, "lr")
+
+    @property
+    def lr_scale(self) -> float:
+        """What the learning rate is multiplied by at this step alone."""
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        self._lr_scale = real_number(value, "lr_scale")
 
     @property
     def batch_size(self) -> int | None:

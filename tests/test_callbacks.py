@@ -10,8 +10,9 @@ import torch
 from dln import DeepLinearNetwork, Trainer, linear_teacher, register_callback, run_experiment
 from dln.callbacks import CALLBACKS, build_callbacks
 from dln.config import CallbackConfig
-from dln.errors import ConfigError, ExtensionError
+from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.streams import stream
+from dln.timeline import acting_at
 from tests import naive
 
 EXAMPLES = {
@@ -339,3 +340,77 @@ def test_a_factory_that_returns_no_callback_is_named():
     register_callback("test_returns_nothing")(lambda: None)
     with pytest.raises(ExtensionError, match="'test_returns_nothing' must return"):
         callbacks("test_returns_nothing")
+
+
+# --- what a callback may set, and what not
+
+SET: dict[str, object] = {}
+"""What the callback `test_sets` sets at step 3."""
+
+
+@pytest.fixture
+def setting():
+    """Return the outcome of a run in which a callback sets something at step 3, under both engines."""
+
+    def at_three(step, trainer):
+        for name, value in SET.items():
+            setattr(trainer, name, value)
+
+    if "test_sets" not in CALLBACKS:
+        register_callback("test_sets")(lambda: acting_at([3], at_three))
+
+    def outcomes(name, value, **change):
+        SET.clear()
+        SET[name] = value
+        found = []
+        for engine in ENGINES:
+            try:
+                history = experiment(engine, listed(("test_sets", {})), **change)
+                found.append((history.events, history["step"].tolist()))
+            except DlnError as error:
+                found.append((type(error), str(error)))
+        assert found[0] == found[1]
+        return found[0]
+
+    return outcomes
+
+
+@pytest.mark.parametrize("size", [-3, 0, 2.5, "x", "3", True, math.nan, math.inf, [3], 21])
+@pytest.mark.parametrize("start", [3, None])
+def test_a_batch_size_that_there_is_not_is_refused_by_both_engines(size, start, setting):
+    error, message = setting("batch_size", size, batch_size=start)
+    assert error is ConfigError
+    assert message.startswith("callback 'setting' at step 3: batch_size ")
+    assert len(message) < 150
+
+
+@pytest.mark.parametrize("size", [4, 4.0, np.int64(4), torch.tensor(4), None])
+def test_a_batch_size_may_come_from_numpy_or_torch(size, setting):
+    assert setting("batch_size", size) == ({}, list(range(STEPS + 1)))
+
+
+@pytest.mark.parametrize("name", ["lr", "lr_scale"])
+@pytest.mark.parametrize(
+    "rate", ["0.1", True, None, [0.1], 1j, torch.ones(2), np.ones(2), pytest.param(10**400, id="huge")]
+)
+def test_a_rate_that_is_no_number_is_refused_by_both_engines(name, rate, setting):
+    error, message = setting(name, rate)
+    assert error is ConfigError
+    assert message.startswith(f"callback 'setting' at step 3: {name} must be a number, not ")
+    assert len(message) < 150
+
+
+@pytest.mark.parametrize("name", ["lr", "lr_scale"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf, 1e300])
+def test_a_rate_without_bound_makes_a_run_diverge_under_both_engines(name, rate, dtype, optimizer, setting):
+    training = {"lr": 0.05, "batch_size": 3, "optimizer": optimizer}
+    events, steps = setting(name, rate, dtype=dtype, training=training)
+    assert events["diverged_at"] in (4, 5)
+    assert steps[-1] == events["diverged_at"] - 1
+
+
+@pytest.mark.parametrize("rate", [-0.01, 0, np.float32(0.02), torch.tensor(0.02), torch.tensor([0.02])])
+def test_a_rate_may_be_negative_and_come_from_numpy_or_torch(rate, setting):
+    assert setting("lr", rate) == ({}, list(range(STEPS + 1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln import MetricConfig, linear_teacher
+from dln import MetricConfig, linear_teacher, run_experiment
 from dln.config import COSTS
 from dln.constants import Later, constants
 from dln.errors import ConfigError, ExtensionError
@@ -282,6 +282,62 @@ def test_a_metric_that_writes_is_refused(deed):
     (metric,) = build_metrics([f"test_meddle_{deed}"])
     with pytest.raises(ExtensionError, match="must not change the trajectory"):
         metric(supplied(network()))
+
+
+DEEDS = {
+    "weights": lambda model, data: model.weights[0].mul_(2),
+    "weights by data": lambda model, data: model.weights[-1].data.mul_(2),
+    "weights by numpy": lambda model, data: np.negative(w := model.weights[0].detach().numpy(), out=w),
+    "another parameter": lambda model, data: setattr(
+        model.layers[0], "weight", torch.nn.Parameter(model.weights[0].clone())
+    ),
+    "gradient by data": lambda model, data: model.weights[0].grad.data.zero_(),
+    "frozen": lambda model, data: model.requires_grad_(False),
+    "batch": lambda model, data: data.inputs.mul_(2),
+    "train inputs": lambda model, data: data.train_inputs.mul_(2),
+    "train targets by data": lambda model, data: data.train_targets.data.mul_(2),
+    "test inputs by numpy": lambda model, data: np.negative(x := data.test_inputs.numpy(), out=x),
+}
+
+
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_metric_that_changes_a_run_is_an_error_under_both_engines(deed, engine):
+    name = f"test_changes_{deed}".replace(" ", "_")
+    if name not in MODEL_METRICS:
+
+        @model_metric(name)
+        def changes(model, data):
+            DEEDS[deed](model, data)
+            return 0.0
+
+    config = {"max_steps": 4, "evaluate_every": 2, "metrics": [name], "engine": engine, "dtype": "float64"}
+    with pytest.raises(ExtensionError, match=rf"{name}' at step 0: it changed .* must not change the trajectory"):
+        run_experiment(config)
+
+
+def test_the_loss_a_metric_receives_is_not_the_one_that_is_trained_on():
+    @model_metric("test_meddles_with_the_loss")
+    def meddles(model, data):
+        data.criterion.reduction = "sum"
+        return 0.0
+
+    names = ([], ["test_meddles_with_the_loss"])
+    runs = [run_experiment({"max_steps": 4, "metrics": metrics, "engine": "autograd"}) for metrics in names]
+    assert np.array_equal(runs[0]["train_loss"], runs[1]["train_loss"])
+
+
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+def test_a_batched_metric_that_writes_is_an_error_too(engine):
+    name = "test_writes_to_a_quantity"
+    if name not in MODEL_METRICS:
+
+        @model_metric(name, batched=True)
+        def writes(weights):
+            return weights[0].mul_(2).sum((-2, -1))
+
+    with pytest.raises(ExtensionError, match=rf"{name}' at step 0: it changed"):
+        run_experiment({"max_steps": 2, "metrics": [name], "engine": engine, "dtype": "float64"})
 
 
 def test_a_metric_may_differentiate():

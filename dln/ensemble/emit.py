@@ -410,8 +410,7 @@ def _emit_adam(
 
     correction: lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), one unit each.
 
-    Where a product overflows it is taken in torch's order, (new2 u) u and (rate mean) / bottom: so it overflows, or does
-    not, as there.
+    Where a product overflows it is taken in torch's order, (new2 u) u and (rate mean) / bottom, and overflows as there.
     """
     b, zero = e.b, e.int(0)
     decay, beta2, new2, new1, shrink, eps = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from torch.nn import MSELoss
 
-from dln.config import check_batch_size
+from dln.config import check_batch_size, real_number
 from dln.model import DeepLinearNetwork
 from dln.train import full_gradient
 
@@ -57,7 +57,7 @@ class Member:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lane.lr[self._index] = value
+        self._lane.lr[self._index] = real_number(value, "lr")
 
     @property
     def lr_scale(self) -> float:
@@ -66,7 +66,7 @@ class Member:
 
     @lr_scale.setter
     def lr_scale(self, value: float) -> None:
-        self._lane.lr_scale[self._index] = value
+        self._lane.lr_scale[self._index] = real_number(value, "lr_scale")
 
     @property
     def batch_size(self) -> int | None:
@@ -78,8 +78,7 @@ class Member:
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
         inputs = self.dataset.train_inputs
-        check_batch_size(size, None if inputs is None else len(inputs))
-        self.wanted_size = size
+        self.wanted_size = check_batch_size(size, None if inputs is None else len(inputs))
 
     @property
     def model(self) -> DeepLinearNetwork:

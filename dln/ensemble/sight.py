@@ -188,12 +188,16 @@ class Sight:
 
     @cached_property
     def solos(self) -> dict[int, Supply]:
-        """What there is of every finite member at the first record: its own network, gradients included, its data."""
+        """What there is of every member at the first record: its own network, gradients included, its data.
+
+        A member that has diverged is not looked at, as it would not be alone.
+        """
         supplies = {}
         for k in self.kept:
             view, draw = View.of([a[0] for a in k.unpacked()], self.depth), k.draw.at(k.offsets[0])
             add_gradients(view, *batch_samples(draw))
-            for place in np.flatnonzero(self.finite[0, k.members]).tolist():
+            there = self.finite[0, k.members] & (self.lane.diverged_at[k.members] > self.lane.step)
+            for place in np.flatnonzero(there).tolist():
                 m = int(k.members[place])
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
                 models = {"model": solo_model(view, place), "start": self._solo(self.lane.start, m)}
