@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dln.errors import DlnError, printable
+from dln.errors import DamagedError, DlnError, printable
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one of the commands; an error is one line, exit status 2."""
+    """Run one of the commands; an error is one line, exit status 2, or 1 for a damaged file."""
     parser = argparse.ArgumentParser(prog="python -m dln", description="Sweeps, and what configs can name.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="a table of the final values, grouped by the keys swept over")
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{count} runs in {options.out}")
     except DlnError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, DamagedError) else 2)
 
 
 if __name__ == "__main__":

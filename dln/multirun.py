@@ -202,7 +202,9 @@ def closing(report: Report, shown: str) -> str:
         shared = f"{report.trajectories} trajectories were computed for {report.lanes}"
         lines.append(f"{shared}: runs that are bound to go the same way share one")
     if report.incomplete:
-        lines.append(f"of {report.incomplete} finished runs the directory or the weights were gone: computed again")
+        lines.append(
+            f"of {report.incomplete} finished runs the directory or the weights were gone or damaged: computed again"
+        )
     if report.damaged:
         lines.append(f"could not be read, set aside in {shown}/damaged and computed again: {', '.join(report.damaged)}")
     lines.append(f'results in {shown}: dln.load_sweep("{shown}"), or python -m dln show {shown}')

@@ -56,7 +56,7 @@ class Report:
     """Files that could not be read; they were set aside."""
     lanes: int = 0
     incomplete: int = 0
-    """Runs whose directories were gone, so that they were computed again."""
+    """Runs whose directories were gone or damaged, so that they were computed again."""
     seconds: float = 0.0
 
     def add(self, outcome: Outcome) -> None:

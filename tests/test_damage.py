@@ -326,7 +326,7 @@ def test_a_damaged_file_is_one_line_and_tells_what_to_do(undisturbed, tmp_path, 
     shutil.copytree(undisturbed[0], tmp_path / "s")
     path = tmp_path / "s" / "results.parquet"
     path.write_bytes(flipped(path.read_bytes()))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="1"):
         main(["merge", str(tmp_path / "s"), "-o", str(tmp_path / "out")])
     told = capsys.readouterr().err
     assert told.count("\n") == 1

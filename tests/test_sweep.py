@@ -446,6 +446,22 @@ def test_a_sweep_as_an_xarray(tmp_path):
         np.testing.assert_array_equal(chosen[: len(expected)].astype("float32"), expected)
 
 
+def test_runs_without_a_record_and_of_other_depths_as_an_xarray(tmp_path):
+    pytest.importorskip("xarray")
+    plan = plan_of("data.params.scale=1e30,10", "model.num_hidden=1,2", "metrics=[layer_norms]")
+    run_sweep(plan, tmp_path)
+    frame = load_sweep(tmp_path)
+    assert frame["diverged_at"].to_list() == [0, 0, None, None]
+    assert [len(steps) for steps in frame["step"]] == [0, 0, 5, 5]
+    data = to_xarray(frame)
+    assert data["layer_norms"].shape == (2, 2, 5, 3)
+    assert np.isnan(data["layer_norms"].sel({"data.params.scale": 1e30})).all()
+    for depth in (1, 2):
+        norms = data["layer_norms"].sel({"data.params.scale": 10.0, "model.num_hidden": depth}).to_numpy()
+        assert np.isfinite(norms).all(0).tolist() == [i <= depth for i in range(3)]
+    assert final_values(tmp_path)["diverged"].to_list() == [0, 0, 1, 1]
+
+
 # --- doors
 
 
