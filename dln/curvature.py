@@ -117,7 +117,7 @@ def hessian_trace(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, 
     """Return tr H = (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||_F^2, exact everywhere; that of Gauss-Newton too."""
     chain, sigma = Chain(layers), as_float64(sigma)
     terms = [inner(b @ sigma, b) * inner(a, a) for a, b in zip(chain.above, chain.below, strict=True)]
-    return 2 / chain.outputs * reduce(np.add, terms)
+    return 2 / chain.outputs * np.maximum(reduce(np.add, terms), 0)  # below by rounding only
 
 
 def saddle_index(spectrum: Float64[np.ndarray, "*R P"], tolerance: float = 1e-10) -> Float64[np.ndarray, "*R"]:

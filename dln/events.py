@@ -101,7 +101,7 @@ def plateaus(
 
 @event("edge_of_stability", of=["stability"], source="arXiv 2103.00065")
 def edge_of_stability(step: Int[np.ndarray, " T"], stability: Float[np.ndarray, " T"]) -> float:
-    """Step at which `stability`, lr / 2 times the sharpness, first reaches 1."""
+    """Step at which `stability` first reaches 1: the sharpness is all that the optimizer's steps bear."""
     return first_reach(step, stability, 1.0)
 
 

@@ -29,6 +29,7 @@ from dln.config import (
     fields,
 )
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
+from dln.edge import Optimizer
 from dln.errors import ConfigError, StorageError
 from dln.events import check_events, find_events
 from dln.history import Record
@@ -251,7 +252,8 @@ def check_names(config: ExperimentConfig) -> None:
             build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
         outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
         shapes.append(build_model(config, suffix, outline).shapes)
-        build_metrics(_metrics(config), MODEL_METRICS, shapes=[shapes[-1]], dataset=outline, criterion=criterion)
+        optimizer = Optimizer(training.optimizer, training.optimizer_params)
+        build_metrics(_metrics(config), MODEL_METRICS, "metrics", [shapes[-1]], outline, criterion, optimizer)
     assert outline is not None
     if isinstance(config, ComparativeConfig):
         pairs = build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from dln.data import Dataset
+    from dln.edge import Optimizer
 
 Value = float | list
 """What one column holds at one step: a number, or a (nested) list of them."""
@@ -68,7 +69,8 @@ def model_metric(name: str, **marks: Any):
     Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes tensors
     with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad` (the
     quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it;
-    `loss="mse"` says that its formula holds for the mean squared error only; `source` says where it is from.
+    `loss="mse"` says that its formula holds for the mean squared error only; `of_optimizer=f(optimizer)` may refuse
+    optimizers; `source` says where it is from.
     """
     return MODEL_METRICS.register(name, **marks)
 
@@ -146,6 +148,8 @@ class Metric:
         self.heavy = self._entry.marks.get("cost") == "heavy"
         """Whether it costs as much as many steps of training."""
         found = needs(self.wants, (*IN_KERNELS, *PAIR_QUANTITIES))
+        self._filled: dict[str, dict[str, tuple[int, ...]]] = {}
+        """Shapes of the columns that its first value has filled, by their suffix."""
         self.of_quantities: bool = self.batched and not found.intersection(MODELS)
         """Whether it can do without weights: what the kernels find of all records and members is enough."""
 
@@ -155,8 +159,10 @@ class Metric:
             if "needs" in self._entry.marks:
                 self._entry.marks["needs"](*shapes)
 
-    def check_setting(self, dataset: Dataset | None, criterion: nn.Module | None) -> None:
-        """Raise ConfigError if the metric has no value on such data (no training set, no teacher) or for this loss."""
+    def check_setting(
+        self, dataset: Dataset | None, criterion: nn.Module | None = None, optimizer: Optimizer | None = None
+    ) -> None:
+        """Raise ConfigError if the metric has no value on such data (no training set, no teacher) or for such steps."""
         with self._naming():
             for name in CONSTANTS if dataset is not None else ():  # in their order: of several faults, always the same
                 if name in self.needs:
@@ -167,6 +173,8 @@ class Metric:
                     f"its formula holds for MSELoss only, not for {type(criterion).__name__}; of other losses, "
                     "hessian_spectrum_autograd finds the curvature"
                 )
+            if optimizer is not None and "of_optimizer" in self._entry.marks:
+                self._entry.marks["of_optimizer"](optimizer)
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
@@ -193,16 +201,33 @@ class Metric:
 
     def columns(self, value: Any, suffix: str = "") -> dict[str, Value]:
         """Return the columns a value fills, e.g. {"norms_a.first": 1.0, "norms_a.last": 2.0} for a dict."""
-        name = self.label + suffix
-        if isinstance(value, Mapping):
-            return {f"{name}.{key}": _plain(v) for key, v in value.items()}
-        return {name: _plain(value)}
+        columns = {name: _plain(v) for name, v in self._parts(value, suffix).items()}
+        self._check_shapes({name: np.shape(v) for name, v in columns.items()}, suffix)
+        return columns
 
-    def batched_columns(self, value: Any, suffix: str = "") -> dict[str, np.ndarray]:
-        """Return the columns [R, ...] that the values of R members fill."""
+    def batched_columns(self, value: Any, suffix: str = "", lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+        """Return the columns [*lead, ...] that the values of members fill, at records or at one."""
+        columns = {name: part.detach().numpy() for name, part in self._parts(value, suffix).items()}
+        for name, column in columns.items():
+            if column.shape[: len(lead)] != lead:
+                raise ExtensionError(
+                    f"it returned {list(column.shape)} numbers for {name!r} where leading dimensions are {list(lead)}: "
+                    "with batched=True it keeps them"
+                )
+        self._check_shapes({name: column.shape[len(lead) :] for name, column in columns.items()}, suffix)
+        return columns
+
+    def _parts(self, value: Any, suffix: str) -> dict[str, Any]:
         name = self.label + suffix
-        parts = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
-        return {column: part.detach().numpy() for column, part in parts.items()}
+        return {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
+
+    def _check_shapes(self, shapes: dict[str, tuple[int, ...]], suffix: str) -> None:
+        """Raise ExtensionError where a value does not fill the columns that the first one did."""
+        first = self._filled.setdefault(suffix, shapes)
+        if shapes != first:
+            odd = min(name for name in first.keys() | shapes.keys() if first.get(name) != shapes.get(name))
+            then, now = (_numbers(told.get(odd)) for told in (first, shapes))
+            raise ExtensionError(f"its values must all be of one shape, but {odd!r} has {now}, and had {then} at first")
 
 
 def looks_back(metrics: Sequence[Metric]) -> bool:
@@ -217,6 +242,7 @@ def build_metrics(
     shapes: Sequence[Shapes] = (),
     dataset: Dataset | None = None,
     criterion: nn.Module | None = None,
+    optimizer: Optimizer | None = None,
 ) -> list[Metric]:
     """Return the metrics that a config lists; two that would fill the same column are an error.
 
@@ -228,6 +254,7 @@ def build_metrics(
         shapes: Parameter shapes of the models, one or a pair, that each metric must have a value for.
         dataset: Data that each metric must have a value on.
         criterion: The loss that each metric must hold for.
+        optimizer: The optimizer likewise.
     """
     configs = [
         MetricConfig(name=m) if isinstance(m, str) else m for m in ([metrics] if isinstance(metrics, str) else metrics)
@@ -238,14 +265,14 @@ def build_metrics(
             named = {c.label or c.name for c in configs}
             group = [MetricConfig(entry.name) for entry in registry if _within(entry, config.name)]
             metrics_of = [Metric(registry, member) for member in group if member.name not in named]
-            built += [metric for metric in metrics_of if _fits(metric, shapes, dataset, criterion)]
+            built += [metric for metric in metrics_of if _fits(metric, shapes, dataset, criterion, optimizer)]
         else:
             built.append(Metric(registry, config, f"{key}[{i}]"))
     for metric in built:
         (check_pair_label if registry is COMPARATIVE_METRICS else check_label)(metric.label, key)
     check_apart((metric.label for metric in built), key)
     for metric in built:
-        _check(metric, shapes, dataset, criterion)
+        _check(metric, shapes, dataset, criterion, optimizer)
     return built
 
 
@@ -262,10 +289,10 @@ def _within(entry: Entry, cost: str) -> bool:
     return given is not None and COSTS.index(given) <= COSTS.index(cost) and settled
 
 
-def _check(metric: Metric, shapes: Sequence[Shapes], dataset: Dataset | None, criterion: nn.Module | None) -> None:
+def _check(metric: Metric, shapes: Sequence[Shapes], *setting: Any) -> None:
     if shapes:
         metric.check_fit(*shapes)
-    metric.check_setting(dataset, criterion)
+    metric.check_setting(*setting)
 
 
 def _fits(metric: Metric, *setting: Any) -> bool:
@@ -302,6 +329,10 @@ def _mark(tensor: Tensor | np.ndarray, thorough: bool) -> tuple[Any, ...]:
         return (id(tensor), tensor.tobytes() if thorough else b"")
     numbers = tensor.detach().cpu().numpy().tobytes() if thorough else b""
     return id(tensor), tensor._version, tensor.requires_grad, numbers
+
+
+def _numbers(shape: tuple[int, ...] | None) -> str:
+    return "no value" if shape is None else "one number" if not shape else " x ".join(map(str, shape)) + " numbers"
 
 
 def _plain(value: Any) -> Value:

@@ -142,7 +142,8 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
     tr(H C) = mean_n g_n' H g_n - g' H g; times `batch_factor`, and lr^2 / 2, it is what noise adds to the loss in a
     step of SGD, to second order. With e_n, x_n, S_l = B_l' B_l, T_l = A_l A_l' and W_{m..l} = W_{m-1} ... W_{l+1}:
     g_n' H g_n = (8 / d_out^3) sum_lm (e' T_l T_m e)(x' S_l Sigma S_m x)
-    + (8 / d_out^2) sum_{l<m} (x' B_m' W_{m..l} A_l' e)(e' T_m G S_l x). No sum is over hidden units.
+    + (8 / d_out^2) sum_{l<m} (x' B_m' W_{m..l} A_l' e)(e' T_m G S_l x). No sum is over hidden units. Negative only
+    where H has negative eigenvalues; what is within rounding of zero is zero.
 
     Args:
         layers: L matrices [*R, out, in]; with biases, see `dln.chain.with_biases`.
@@ -169,11 +170,18 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
                 terms.append(8 / d_out**2 * np.vecdot(*pairs) / n)
         gradient = [a.mT @ error @ b.mT for a, b in zip(chain.above, chain.below, strict=True)]
         bent = [v.formed() for v in HessianProduct(chain, sigma, error)(gradient)]
-        return reduce(np.add, terms) - reduce(np.add, map(inner, gradient, bent))
+        terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
+        value = reduce(np.add, terms)
+        # Of samples that all pull alike nothing but rounding is left, of either sign.
+        return np.where(np.abs(value) <= ROUNDING * reduce(np.add, map(np.abs, terms)), 0.0, value)
 
     n, d_out = np.shape(targets)[-2:]
     each = 8 * n * (d_out + np.shape(inputs)[-1]) * (len(layers) + 2)
     return by_members(trace, each, *layers, inputs, targets)
+
+
+ROUNDING = 1e-14
+"""What a sum may be off, in units of its terms' sizes."""
 
 
 def _samples(

@@ -186,9 +186,9 @@ PAST = ("previous", "earlier")
 MODELS = ("model", "start", *PAST)
 """What holds weights and biases: `start` those that the run began with."""
 
-GIVEN = (*MODELS, "data", "batch_size", "lr", *CONSTANTS)
+GIVEN = (*MODELS, "data", "batch_size", "lr", "optimizer", *CONSTANTS)
 """What a quantity or a metric of one model may name beside other quantities: `batch_size` counts the samples of the
-step's batch; `lr` is the learning rate; `data` is a `MetricData`."""
+step's batch; `lr` is the learning rate; `optimizer` is a `dln.edge.Optimizer`; `data` is a `MetricData`."""
 
 PAIR_QUANTITIES: dict[str, Callable[..., Any]] = {f.__name__: f for f in (difference_squares, inner_products)}
 """Of two models of equal shapes."""

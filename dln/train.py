@@ -15,6 +15,7 @@ from dln.callbacks import Callback, callback_name
 from dln.config import MetricConfig, real_number
 from dln.constants import Later, constants
 from dln.data import Dataset, make_batches
+from dln.edge import Optimizer
 from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
@@ -88,9 +89,16 @@ class Trainer:
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
         self.previous = self.earlier = _filled(model, math.nan)
+        self.steps_by = Optimizer(optimizer, optimizer_params or {})
+        """What `optimizer` is, in words."""
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.metrics = build_metrics(
-            metrics, MODEL_METRICS, shapes=[model.shapes], dataset=dataset, criterion=self.criterion
+            metrics,
+            MODEL_METRICS,
+            shapes=[model.shapes],
+            dataset=dataset,
+            criterion=self.criterion,
+            optimizer=self.steps_by,
         )
         self.looks_back = looks_back(self.metrics)
         """Whether metrics need `previous` and `earlier`, the weights one and two steps before."""
@@ -159,7 +167,7 @@ class Trainer:
         size = torch.tensor(len(self.inputs), dtype=torch.float64)
         lr = torch.tensor(self.lr * self.lr_scale, dtype=torch.float64)
         given = {"model": self.model, "start": self.start, "previous": self.previous, "earlier": self.earlier}
-        return Supply(given | {"data": data, "batch_size": size, "lr": lr} | self.constants)
+        return Supply(given | {"data": data, "batch_size": size, "lr": lr, "optimizer": self.steps_by} | self.constants)
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind the others."""

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+import dln
 from dln import MetricConfig, linear_teacher, run_experiment
 from dln.config import COSTS
 from dln.constants import Later, constants
+from dln.edge import Optimizer
 from dln.errors import ConfigError, ExtensionError
 from dln.metrics import (
     COMPARATIVE_METRICS,
@@ -21,6 +23,7 @@ from dln.metrics import (
 )
 from dln.model import DeepLinearNetwork
 from dln.quantities import PairSupply, Supply, needs
+from dln.store import load_run
 
 BUILT_IN = [e.name for e in MODEL_METRICS if e.function.__module__.startswith("dln.")]
 BUILT_IN_PAIRS = [e.name for e in COMPARATIVE_METRICS if e.function.__module__.startswith("dln.")]
@@ -67,7 +70,14 @@ def supply(model, others=None, lead=()):
         name: Later(lambda c=c: c.find()[0].expand((*lead, *c.find()[0].shape)))
         for name, c in constants([DATA]).items()
     }
-    given |= {"model": model, "data": data, "batch_size": size, "lr": size / 100, **(others or others_of(model))}
+    given |= {
+        "model": model,
+        "data": data,
+        "batch_size": size,
+        "lr": size / 100,
+        "optimizer": Optimizer("SGD", {"momentum": 0.5}),
+        **(others or others_of(model)),
+    }
     return Supply(given)
 
 
@@ -239,6 +249,32 @@ def test_numbers_lists_arrays_and_dicts_become_columns():
     }
 
 
+SIGNED = {
+    "gradient_alignment", "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd", "mode_strengths",
+    "sharpness", "stability", "top_eigenvalues", "end_to_end_cosine", "gradient_cosine", "layer_cosines",
+    "param_cosine_sim",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in [*BUILT_IN, *BUILT_IN_PAIRS] if n not in SIGNED])
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_is_no_less_than_zero_by_definition_is_never_negative(name, bias):
+    for a in (network(bias=bias), at_a_minimum(bias)):
+        models = (a, at_a_minimum(bias)) if name in COMPARATIVE_METRICS else (a,)
+        others = dict.fromkeys(OTHERS, a)
+        for column in columns(name, supplied(*models, others=others)).values():
+            assert not np.signbit(column[~np.isnan(column)]).any()
+
+
+def at_a_minimum(bias):
+    """The network of least squares, of rank 2, with what is left to rounding."""
+    inputs = np.hstack([DATA.train_inputs.numpy(), np.ones((len(DATA.train_inputs), int(bias)))])
+    fit = np.linalg.lstsq(inputs, DATA.train_targets.numpy())[0].T
+    weights = [np.eye(6, 4), np.eye(6), np.hstack([fit[:, :4], np.zeros((3, 2))])]
+    biases = [np.zeros(6), np.zeros(6), fit[:, 4]] if bias else None
+    return with_gradient(DeepLinearNetwork.from_weights(weights, biases, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("name", [*BUILT_IN, *BUILT_IN_PAIRS])
 def test_parameters_out_of_bounds_are_refused_before_anything_runs(name):
     """Every number that a built-in metric takes has bounds."""
@@ -261,6 +297,49 @@ def test_a_value_that_is_no_number_is_refused():
     (metric,) = build_metrics(["test_words"])
     with pytest.raises(ExtensionError, match="returned 'words'"):
         metric.columns(metric(supplied(network())))
+
+
+def varying(kind):
+    """A metric whose values are of another shape from step 4 on."""
+    later = {"longer": [1.0, 2.0, 3.0], "number": 1.0, "keys": {"y": 1.0}, "nested": [[1.0, 2.0]]}[kind]
+    if f"test_{kind}" not in MODEL_METRICS:
+
+        @model_metric(f"test_{kind}")
+        def varies(model):
+            varies.calls += 1
+            return ({"x": 1.0} if kind == "keys" else [1.0, 2.0]) if varies.calls <= varies.good else later
+
+        comparative_metric(f"test_{kind}")(lambda model_a, model_b: varies(model_a))
+    function = MODEL_METRICS.get(f"test_{kind}").function
+    function.calls = 0
+    return function
+
+
+@pytest.mark.parametrize("kind", ["longer", "number", "keys", "nested"])
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+def test_a_metric_whose_shape_varies_is_named_at_its_record(kind, engine, tmp_path):
+    name = f"test_{kind}"
+    lanes = {"metrics": [name]}, {"model_metrics": [name]}, {"comparative_metrics": [name]}
+    for i, lists in enumerate(lanes):
+        varying(kind).good = 2 * (1 + ("model_metrics" in lists))  # at steps 0 and 2
+        config = {"max_steps": 10, "evaluate_every": 2, "engine": engine, **lists}
+        with pytest.raises(ExtensionError, match=f"{name}' at step 4: its values must all be of one shape"):
+            dln.run_experiment(config, directory=tmp_path / str(i))
+        assert load_run(tmp_path / str(i))["step"].tolist() == [0, 2]
+    varying(kind).good = 2
+    with pytest.raises(ExtensionError, match=f"{name}' at step 4: its values must all be of one shape"):
+        dln.run_experiments([{"max_steps": 10, "evaluate_every": 2, "engine": engine, "metrics": [name]}])
+
+
+def test_a_batched_metric_keeps_leading_dimensions():
+    if "test_forgets" not in MODEL_METRICS:
+
+        @model_metric("test_forgets", batched=True)
+        def forgets(end_to_end):
+            return end_to_end.sum()
+
+    with pytest.raises(ExtensionError, match=r"'test_forgets' at step 0: .*with batched=True it keeps them"):
+        dln.run_experiment({"max_steps": 2, "engine": "compiled", "metrics": ["test_forgets"]})
 
 
 @pytest.mark.parametrize("deed", ["weights", "gradient", "backward", "no gradient"])

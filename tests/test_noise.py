@@ -146,3 +146,14 @@ def test_members_share_a_training_set():
     assert found.trace().shape == (3,)
     layers = with_biases([w[2] for w in stack.weights], [])
     np.testing.assert_array_equal(found.noise[2], sample_noise(layers, x, y).noise)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7])
+@pytest.mark.parametrize("seed", range(4))
+def test_samples_that_pull_alike_make_no_noise_in_curvature(samples, seed):
+    """Not even that of rounding, which has either sign."""
+    c = case(samples=1, seed=seed)
+    inputs, targets = (np.repeat(a, samples, 0) for a in (c.inputs, c.targets))
+    value = hessian_noise_trace(c.layers, inputs, targets)
+    assert value == 0
+    assert not np.signbit(value)

@@ -61,16 +61,16 @@ class Ensemble:
         first = next(iter(self.lanes.values()))
         self.max_steps = first.max_steps
         self.recorded = chosen_steps(self.max_steps, evaluate_every, evaluate_at)
-        # Every lane's shapes are checked; what is built is the same for all.
         data = first.datasets[0]  # all are alike
-        built = [
-            build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes], dataset=data) for lane in self.lanes.values()
-        ]
+        built = {
+            key: build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes], dataset=data, optimizer=lane.optimizer)
+            for key, lane in self.lanes.items()
+        }
         shapes = [lane.shapes for lane in self.lanes.values()]
         pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, data)
-        if len(self.lanes) == 2:
-            check_lanes(built[0], pair_metrics)
-        self.probe = Probe(self.lanes, built[0], pair_metrics)
+        for own in built.values() if len(self.lanes) == 2 else ():
+            check_lanes(own, pair_metrics)
+        self.probe = Probe(self.lanes, built, pair_metrics)
         self.steps: list[int] = []
         self.columns: list[dict[str, np.ndarray]] = []
         self._lanes_of: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from dln.callbacks import Callback
 from dln.data import Dataset
+from dln.edge import Optimizer
 from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
 from dln.ensemble.layout import Layout
 from dln.ensemble.member import NEVER, UNCHANGED, Member
@@ -120,7 +121,10 @@ class Lane:
         self.last_loss = np.full(members, np.nan)
         seeds = np.broadcast_to(np.asarray(batch_seeds), (members,))
         supply, self.train_data = make_supply(datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias)
-        state = State(list(weights), None if biases is None else list(biases), self.dtype, rule or Rule())
+        rule = rule or Rule()
+        self.optimizer = Optimizer(rule.name, asdict(rule))
+        """What makes the steps, as metrics may want to know."""
+        state = State(list(weights), None if biases is None else list(biases), self.dtype, rule)
         self.groups = [Group(np.arange(members), state, supply, batch_size)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]

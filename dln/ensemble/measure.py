@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 class Probe:
     """Evaluates the metrics of lanes and of pairs of them."""
 
-    def __init__(self, lanes: Mapping[str, Lane], metrics: Sequence[Metric], pair_metrics: Sequence[Metric]) -> None:
+    def __init__(
+        self, lanes: Mapping[str, Lane], metrics: Mapping[str, Sequence[Metric]], pair_metrics: Sequence[Metric]
+    ) -> None:
         """Take lanes by suffix, the metrics of each, and those of pairs."""
         self.lanes, self.metrics, self.pair_metrics = lanes, metrics, pair_metrics
-        everyone = [*metrics, *pair_metrics]
+        everyone = [*itertools.chain.from_iterable(metrics.values()), *pair_metrics]
         self.needed = bool(everyone)
         """Whether there is anything to measure."""
         self.one_by_one = not all(metric.batched for metric in everyone)
@@ -58,8 +60,9 @@ class Probe:
         columns: dict[str, dict[str, np.ndarray]] = {}
         for key, sight in sights.items():
             everyone = np.arange(len(sight.lane))
-            rows = {m: (supply,) for m, supply in sight.solos.items()} if self._looped(self.metrics) else {}
-            found = self._evaluate(self.metrics, [sight], [everyone], rows, step, key)
+            metrics = self.metrics[key]
+            rows = {m: (supply,) for m, supply in sight.solos.items()} if self._looped(metrics) else {}
+            found = self._evaluate(metrics, [sight], [everyone], rows, step, key)
             columns[key] = {name: values[:, members[key]] for name, values in found.items()}
         return columns | {"pairs": self._compare(sights, members, step) if self.pair_metrics else {}}
 
@@ -103,7 +106,7 @@ class Probe:
         for metric in metrics:
             with naming(metric.called, step):
                 if metric.of_quantities:
-                    columns[metric] = metric.batched_columns(metric(whole), suffix)
+                    columns[metric] = metric.batched_columns(metric(whole), suffix, (sights[0].records, count))
                 elif not metric.batched:
                     columns[metric] = stacked(
                         {r: metric.columns(metric(_joint(row)), suffix) for r, row in rows.items()}, count
@@ -133,7 +136,7 @@ class Probe:
             found = []
             for metric in some:
                 with naming(metric.called, step):
-                    found.append(metric.batched_columns(metric(supply), suffix))
+                    found.append(metric.batched_columns(metric(supply), suffix, (last - first,)))
             return found
 
         columns: dict[Metric, dict[str, np.ndarray]] = {}

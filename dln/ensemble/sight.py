@@ -176,7 +176,8 @@ class Sight:
     def _given(self, t: Any, m: Any) -> dict[str, Later]:
         """Return what is given with the runs, for records t and members m."""
         constant = {name: Later(lambda c=c: c.find()[m]) for name, c in self.given.items()}
-        return constant | {"batch_size": Later(lambda: self.batch_size[t, m]), "lr": Later(lambda: self.lr[t, m])}
+        steps = {"batch_size": Later(lambda: self.batch_size[t, m]), "lr": Later(lambda: self.lr[t, m])}
+        return constant | steps | {"optimizer": Later(lambda: self.lane.optimizer)}
 
     def _view(self, arrays: Sequence[np.ndarray], t: np.ndarray, m: np.ndarray) -> View:
         """View some members' weights [T, R, ...] at some records; zero where what is recorded is not finite."""

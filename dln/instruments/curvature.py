@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dln import curvature, ntk, subspace
+from dln.edge import Optimizer, edge_of
 from dln.errors import ConfigError
 from dln.metric import Count, MetricData, Shapes, Tolerance, Top, model_metric
 from dln.sums import as_tensor
@@ -49,10 +50,19 @@ def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"
     return largest_eigenvalue
 
 
-@model_metric("stability", cost="heavy", loss="mse", batched=True, source="arXiv 2103.00065")
-def stability(largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
-    """Sharpness times lr / 2, lr the learning rate of the step: 1 is the edge of stability."""
-    return lr / 2 * largest_eigenvalue
+@model_metric(
+    "stability", cost="heavy", loss="mse", batched=True, of_optimizer=edge_of, source="arXiv 2103.00065, 2207.14484"
+)
+def stability(
+    largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R"], optimizer: Optimizer
+) -> Float64[Tensor, "*R"]:
+    """Sharpness, divided by how much full-batch SGD bears: 1 is the edge. Without momentum, lr / 2 times the sharpness.
+
+    With momentum, dampening, Nesterov's or not, and weight decay, see `dln.edge`; lr is the learning rate of the step.
+    On batches it is the mean that leaves the edge at 1; noise may make steps unstable before.
+    """
+    gain, decay = edge_of(optimizer)
+    return lr * gain * (largest_eigenvalue + decay)
 
 
 @model_metric("top_eigenvalues", cost="heavy", loss="mse", batched=True, source="arXiv 2106.16225")

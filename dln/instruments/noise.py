@@ -47,7 +47,8 @@ def noise_in_curvature(
     layers: Layers, train_inputs: Tensor, train_targets: Tensor, batch_size: Float64[Tensor, "*R"]
 ) -> Float64[Tensor, "*R"]:
     """tr(H C), C the covariance of the batch gradient; lr^2 / 2 times it is what noise adds to the loss in a step."""
-    return _factor(batch_size, train_inputs) * as_tensor(hessian_noise_trace(layers, train_inputs, train_targets))
+    found = as_tensor(hessian_noise_trace(layers, train_inputs, train_targets))
+    return _factor(batch_size, train_inputs) * found + 0.0  # of the full batch 0, not -0
 
 
 @model_metric("population_noise_trace", cost="moderate", loss="mse", batched=True)
