@@ -6,6 +6,7 @@ import functools
 import os
 import stat
 import time
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO
@@ -36,6 +37,7 @@ def load_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[
             if isinstance(loaded, np.ndarray):
                 arrays = {"": loaded}
             else:
+                _check_listing(file, loaded.zip)
                 wanted = [name for name in loaded.files if names is None or name in names]
                 _bound(path, loaded, wanted)
                 arrays = {name: loaded[name] for name in wanted}
@@ -65,6 +67,23 @@ def opened(path: str | Path) -> IO[bytes]:
         raise ConfigError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
     kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     raise ConfigError(f"{str(path)!r} is not a file but {kinds.get(stat.S_IFMT(mode), 'a device')}")
+
+
+def _check_listing(file: IO[bytes], archive: zipfile.ZipFile | None) -> None:
+    """Raise ValueError where an archive's list of its arrays is damaged: of one that is not on it nobody would know."""
+    if archive is None:
+        return
+    members = archive.infolist()
+    for member in members:
+        archive.open(member).close()  # a name stands in two places
+    file.seek(-min(_END_OF_LISTING, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    end = file.read()
+    if end.startswith(b"PK\x05\x06") and int.from_bytes(end[10:12], "little") not in (0xFFFF, len(members)):
+        raise ValueError("its list of arrays is damaged")
+
+
+_END_OF_LISTING = 22
+"""Bytes that a zip archive ends in, if it has no comment: they say how many members it has."""
 
 
 def _bound(path: str | Path, archive: np.lib.npyio.NpzFile, names: Collection[str]) -> None:

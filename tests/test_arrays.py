@@ -91,3 +91,22 @@ def test_a_large_file_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "digest", lambda path: read.append(path) or digest(path))
     assert content(tmp_path / "own.npy") == content(str(tmp_path / "own.npy"))
     assert len(read) == 1
+
+
+def test_no_flipped_bit_of_an_archive_gives_other_arrays(tmp_path):
+    path, names = tmp_path / "own.npz", ["W1", "W2", "b1"]
+    np.savez(path, **{name: np.full(2, i) for i, name in enumerate(names)})
+    content, found = path.read_bytes(), 0
+    listing = content.index(b"PK\x01\x02")
+    for bit in (*range(0, 8 * listing, 53), *range(8 * listing, 8 * len(content), 5)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            arrays = load_arrays(path, names)
+        except ConfigError:
+            found += 1
+            continue
+        assert list(arrays) == names
+        assert all((array == i).all() for i, array in enumerate(arrays.values()))
+    assert found > 100
