@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import subprocess
@@ -31,6 +30,7 @@ from dln.grid import parse_grid, quoted, value_of
 from dln.plan import GridPlan, Plan, Plans
 from dln.provenance import provenance
 from dln.results import SweepStore
+from dln.sealed import read_document, write_document
 from dln.sweep import Report, compute
 
 log = logging.getLogger("dln")
@@ -96,7 +96,7 @@ def write_jobs(
     path = folder / f"{time.time_ns():x}.json"
     about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
     jobs = [as_ranges(cells) for cells in stretches]
-    path.write_text(json.dumps({**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs}), encoding="utf-8")
+    write_document(path, {**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs})
     common = [
         f"hydra.sweep.dir={quoted(str(directory.resolve()))}",
         f"hydra.sweep.subdir={JOBS}",
@@ -202,7 +202,9 @@ def made_with(directory: Path) -> list[dict[str, Any]]:
 def run_job(job: str, loader: Any) -> None:
     """Compute the runs of a job, `FILE#NUMBER`, in a launcher's worker."""
     path, _, number = job.rpartition("#")
-    told = json.loads(Path(path).read_text(encoding="utf-8"))
+    told = read_document(Path(path))
+    if told is None:
+        raise LaunchError(f"there is no {path}: the sweep's directory has been changed while its jobs waited")
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
     with _beating(job, told["patience"] / BEATS):

@@ -165,6 +165,8 @@ class SweepStore:
                 whole.append(path)
             except DamagedError:
                 self.set_aside(path)
+            except FileNotFoundError:  # somebody has removed it
+                continue
         return whole
 
     def set_aside(self, path: Path) -> None:

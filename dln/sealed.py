@@ -34,6 +34,7 @@ def seal(path: Path) -> None:
     """Write the digest of a Parquet file that has `METADATA` in its footer into its place."""
     with open(path, "r+b") as file:
         place, _ = _digest_place(file)
+        assert place, f"no place for a digest in {path}"
         digest = _digest_around(file, place)
         file.seek(place)
         file.write(digest)
