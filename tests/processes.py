@@ -1,13 +1,14 @@
 """A server that starts `python run.py ...` processes quickly: run as a script by the `door` fixture of conftest.py.
 
-Importing torch takes a second or two; this process does it once and forks itself for every command. Nothing of dln,
-Hydra or OmegaConf is loaded before the fork, so that a command runs as from a shell: its own process, working
+Importing what others wrote takes seconds; this process does it once and forks itself for every command. Nothing of dln
+is loaded before the fork, and nothing of Hydra used, so that a command runs as from a shell: its own process, working
 directory, environment, streams and exit status.
 
 One JSON object a line comes in: argv, cwd, env, stdout, stderr (paths), report (a path without suffix). The command's
 process id is written to report.pid and, when it has ended, its exit status (negative: a signal) to report.status.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -15,12 +16,22 @@ import signal
 import sys
 from pathlib import Path
 
+MODULES = ("hydra.main", "hydra._internal.hydra", "polars", "pyarrow.parquet", "rich.progress", "torch._dynamo")
+"""What commands import, sooner or later."""
+
+
+def preload() -> None:
+    import torch
+    from numba.core.registry import cpu_target
+
+    for name in MODULES:
+        importlib.import_module(name)
+    torch.set_num_threads(1)
+    cpu_target.target_context.refresh()  # numba's tables of what it can compile
+
 
 def serve() -> None:
-    import torch
-    import torch._dynamo  # what torch.optim imports at its first use
-
-    torch.set_num_threads(1)
+    preload()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need nobody to wait for them
     for line in sys.stdin:
         if os.fork() == 0:
