@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from dln.sums import decomposed
+
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
@@ -132,15 +134,13 @@ def joined(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
 
 def half(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R n n"]:
     """Return F with F F' = matrix, which is positive semidefinite."""
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = decomposed(matrix, np.linalg.eigh)
     return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
 
 
 def eigenvalues(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R n"]:
     """Return the eigenvalues of symmetric matrices, largest first; NaN for one that is not finite."""
-    lost = np.logical_not(np.isfinite(matrix).all((-2, -1)))
-    values = np.linalg.eigvalsh(np.where(np.expand_dims(lost, (-2, -1)), 0, matrix))[..., ::-1]
-    return np.where(np.expand_dims(lost, -1), np.nan, values)
+    return decomposed(matrix, lambda matrices: (np.linalg.eigvalsh(matrices),))[0][..., ::-1]
 
 
 def by_members(function: Callable[..., np.ndarray], each: int, *arrays: Array) -> np.ndarray:

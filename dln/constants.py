@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dln.chain import with_constant
 from dln.errors import ConfigError
+from dln.sums import decomposed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
@@ -82,12 +83,12 @@ def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
 
 def teacher_left(dataset: Dataset) -> Float64[np.ndarray, "out k"]:
     """Left singular vectors of the teacher, in columns, by falling singular value."""
-    return np.linalg.svd(teacher(dataset), full_matrices=False)[0]
+    return _modes(dataset)[0]
 
 
 def teacher_values(dataset: Dataset) -> Float64[np.ndarray, " k"]:
     """Singular values of the teacher, largest first."""
-    return np.linalg.svd(teacher(dataset), full_matrices=False)[1]
+    return _modes(dataset)[1]
 
 
 def teacher_rank(dataset: Dataset) -> Int64[np.ndarray, ""]:
@@ -97,7 +98,11 @@ def teacher_rank(dataset: Dataset) -> Int64[np.ndarray, ""]:
 
 def teacher_right(dataset: Dataset) -> Float64[np.ndarray, "k in"]:
     """Right singular vectors of the teacher, in rows."""
-    return np.linalg.svd(teacher(dataset), full_matrices=False)[2]
+    return _modes(dataset)[2]
+
+
+def _modes(dataset: Dataset) -> list[np.ndarray]:
+    return decomposed(teacher(dataset), lambda matrices: np.linalg.svd(matrices, full_matrices=False))
 
 
 def rank_of(values: Float64[np.ndarray, " k"]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dln.streams import stream
+from dln.sums import decomposed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -59,18 +60,18 @@ def largest_eigenvalues(
         basis[used:new] = fresh
         known = basis[:new]
         rest = product(fresh)
-        if not np.isfinite(rest).all():
-            return np.full(count, np.nan)
         overlap = known @ rest.T  # [new, B]
+        if not np.isfinite(overlap).all():
+            return np.full(count, np.nan)
         rest = rest - overlap.T @ known
         rest -= (rest @ known.T) @ known
         grown = np.zeros((new, new))
         grown[:used, :used] = projected
         grown[:, used:], grown[used:, :used] = overlap, overlap[:used].T
         projected = (grown + grown.T) / 2
-        values, vectors = np.linalg.eigh(projected)
+        values, vectors = decomposed(projected, np.linalg.eigh)
         values, vectors = values[::-1], vectors[:, ::-1]
-        left, strengths, fresh = np.linalg.svd(rest, full_matrices=False)
+        left, strengths, fresh = decomposed(rest, lambda m: np.linalg.svd(m, full_matrices=False))
         scale = np.abs(values).max()
         residuals = np.linalg.norm(strengths[:, None] * (left.T @ vectors[used:, :count]), axis=0)
         if new == size or (new >= count and (residuals <= TOLERANCE * scale).all()):
@@ -139,7 +140,7 @@ def _top(projected: Float64[np.ndarray, "R n 2"]) -> tuple[np.ndarray, np.ndarra
     i = np.arange(n)
     matrix[:, i, i] = projected[:, :, 0]
     matrix[:, i[1:], i[:-1]] = projected[:, :-1, 1]  # eigh reads the lower triangle
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = decomposed(matrix, np.linalg.eigh)
     return values[:, -1], np.abs(vectors[:, -1, -1])
 
 

@@ -207,7 +207,7 @@ class Metric:
 
     def batched_columns(self, value: Any, suffix: str = "", lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
         """Return the columns [*lead, ...] that the values of members fill, at records or at one."""
-        columns = {name: part.detach().numpy() for name, part in self._parts(value, suffix).items()}
+        columns = {name: _finite(part.detach().numpy()) for name, part in self._parts(value, suffix).items()}
         for name, column in columns.items():
             if column.shape[: len(lead)] != lead:
                 raise ExtensionError(
@@ -345,4 +345,9 @@ def _plain(value: Any) -> Value:
         raise ExtensionError(
             f"it returned {value!r}: neither a number, nor a list of numbers, nor a dict of them"
         ) from None
-    return array.tolist()
+    return _finite(array).tolist()
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return values as a record holds them: what is not finite is NaN, in memory as on disk."""
+    return np.where(np.isfinite(values), values, np.nan)

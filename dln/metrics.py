@@ -27,7 +27,7 @@ from dln.metric import (
     model_metric,
     two_layers,
 )
-from dln.sums import frobenius, matmul, total
+from dln.sums import cosine, frobenius, matmul, total
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -102,7 +102,7 @@ def param_distance(difference_squares: Float64[Tensor, "*R"]) -> Float64[Tensor,
 def param_cosine_sim(inner_products: Float64[Tensor, "*R 3"]) -> Float64[Tensor, "*R"]:
     """Cosine of the angle between the parameters of the two models, seen as vectors."""
     inner, a, b = inner_products.unbind(-1)
-    return inner / (a * b).sqrt()  # one root of the product: the cosine of a model with itself is exactly 1
+    return cosine(inner, a, b)
 
 
 @comparative_metric("end_to_end_distance", cost="cheap", batched=True)

@@ -19,6 +19,7 @@ import numpy as np
 from dln.arithmetic import uniform
 from dln.chain import Array, Chain, as_float64, by_members, half, inner, with_constant
 from dln.curvature import HessianProduct
+from dln.sums import decomposed, nonnegative
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -85,7 +86,7 @@ def sample_noise(layers: Sequence[Array], inputs: Array, targets: Array) -> Nois
             squares = np.vecdot(np.vecdot(above, above), np.vecdot(below, below))
             gradient = a.mT @ end @ b.mT
             signal.append(scale * inner(gradient, gradient))
-            noise.append(np.maximum(scale * squares / n - signal[-1], 0))  # negative by rounding only
+            noise.append(nonnegative(scale * squares / n - signal[-1]))  # negative by rounding only
         return np.stack([*signal, *noise], -1)
 
     n, d_out = np.shape(targets)[-2:]
@@ -129,7 +130,7 @@ def population_noise(
         if biased:
             last = (np.ascontiguousarray(x[..., -1]) for x in (wrong, seen))
             p_cc, r_cc = (np.vecdot(column, column) for column in last)
-            spread = np.maximum(spread - 2 * p_cc * r_cc, 0)
+            spread = nonnegative(spread - 2 * p_cc * r_cc)
         signal.append(4 / chain.outputs**2 * both)
         noise.append(4 / chain.outputs**2 * spread)
     return Noise(*(np.stack(np.broadcast_arrays(*parts), -1) for parts in (signal, noise)))
@@ -173,7 +174,8 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
         terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
         value = reduce(np.add, terms)
         # Of samples that all pull alike nothing but rounding is left, of either sign.
-        return np.where(np.abs(value) <= ROUNDING * reduce(np.add, map(np.abs, terms)), 0.0, value)
+        rounding = ROUNDING * reduce(np.add, map(np.abs, terms))
+        return np.where((np.abs(value) <= rounding) & np.isfinite(rounding), 0.0, value)
 
     n, d_out = np.shape(targets)[-2:]
     each = 8 * n * (d_out + np.shape(inputs)[-1]) * (len(layers) + 2)
@@ -196,7 +198,7 @@ def _samples(
 
 def _slim(matrix: Float64[np.ndarray, "*R p n"]) -> Float64[np.ndarray, "*R k n"]:
     """Return a matrix with at most n rows that maps every vector to one of the same length as `matrix` does."""
-    return matrix if matrix.shape[-2] <= matrix.shape[-1] else np.linalg.qr(matrix)[1]
+    return matrix if matrix.shape[-2] <= matrix.shape[-1] else decomposed(matrix, np.linalg.qr)[1]
 
 
 def _total(layers: Float64[np.ndarray, "*R L"]) -> Float64[np.ndarray, "*R"]:

@@ -18,6 +18,7 @@ import numpy as np
 from dln.arithmetic import uniform
 from dln.chain import Array, Chain, as_float64, by_members, eigenvalues, half, inner
 from dln.curvature import gauss_newton
+from dln.sums import as_tensor, cosine, nonnegative
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -44,7 +45,7 @@ def gauss_newton_spectrum(layers: Sequence[Array], sigma: Array) -> Float64[np.n
         return 2 / d_out * eigenvalues(kernel.reshape(-1, n * d_out, n * d_out))
 
     smaller = min(parameters, n * d_out)
-    return np.maximum(by_members(spectrum, 8 * len(layers) * smaller**2, *layers, sigma), 0)  # below by rounding only
+    return nonnegative(by_members(spectrum, 8 * len(layers) * smaller**2, *layers, sigma))
 
 
 def ntk_spectrum(layers: Sequence[Array], sigma: Array, samples: int) -> Float64[np.ndarray, "*R k"]:
@@ -77,7 +78,7 @@ def ntk_distance(
     inputs_0, outputs_0 = _factors(Chain(others), root)
     left = np.concatenate(np.broadcast_arrays(inputs - inputs_0, inputs_0), -3)
     right = np.concatenate(np.broadcast_arrays(outputs, outputs - outputs_0), -3)
-    return samples * np.sqrt(np.maximum(_product(left, right, left, right), 0))
+    return samples * np.sqrt(nonnegative(_product(left, right, left, right)))
 
 
 @uniform()
@@ -85,7 +86,8 @@ def ntk_alignment(layers: Sequence[Array], others: Sequence[Array], sigma: Array
     """Return the cosine <K, K'> / (||K|| ||K'||) of the kernels of two networks on the same inputs, at most 1."""
     root = half(as_float64(sigma))
     a, b = (_factors(Chain(w), root) for w in (layers, others))
-    return _product(*a, *b) / np.sqrt(_product(*a, *a) * _product(*b, *b))
+    found = cosine(*(as_tensor(_product(*x, *y)) for x, y in ((a, b), (a, a), (b, b))))
+    return found.numpy()
 
 
 def _factors(

@@ -23,7 +23,7 @@ from dln.constants import CONSTANTS, Later
 from dln.model import product
 from dln.noise import Noise, sample_noise
 from dln.ntk import gauss_newton_spectrum
-from dln.sums import as_tensor, decomposed, inner, matmul, singular_values_of, values_of
+from dln.sums import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, values_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -83,8 +83,9 @@ def end_to_end_values(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tenso
 
 def end_to_end_modes(end_to_end: Float64[Tensor, "*R out in"]) -> tuple[Tensor, Tensor, Tensor]:
     """Singular value decomposition U [*R, out, k], s [*R, k], V' [*R, k, in] of the end-to-end map."""
-    u, s, v = decomposed(end_to_end, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
-    return u, s, v
+    found = decomposed(as_array(end_to_end), lambda matrices: np.linalg.svd(matrices, full_matrices=False))
+    left, values, right = map(as_tensor, found)
+    return left, values, right
 
 
 def test_predictions(model: DeepLinearNetwork, test_inputs: Float64[Tensor, "*R M in"]) -> Float64[Tensor, "*R M out"]:

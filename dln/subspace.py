@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from dln.chain import Chain, joined
+from dln.sums import decomposed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
@@ -80,7 +81,7 @@ class Thin:
         for i, (p, q) in enumerate(chain.shapes):
             thin = _thin_size((p, q), _whole(chain.shapes)) < p * q
             spans = (chain.above[i].mT, _seen(chain, error, i)) if thin else ()
-            self._bases.append((np.linalg.qr(spans[0])[0], np.linalg.qr(spans[1])[0]) if spans else None)
+            self._bases.append((_basis(spans[0]), _basis(spans[1])) if spans else None)
         self._ends = np.cumsum([_thin_size(shape, _whole(chain.shapes)) for shape in chain.shapes])
 
     def spread(self, vectors: Float64[np.ndarray, "*R K"]) -> list[np.ndarray | Factored]:
@@ -123,7 +124,7 @@ def movable(chain: Chain, error: Float64[np.ndarray, "*R out in"]) -> Coordinate
     for i, (p, q) in enumerate(chain.shapes):
         if p > rows and q > columns:
             spans = chain.above[i].mT, _seen(chain, error, i)
-            outputs, inputs = (np.linalg.qr(x, mode="complete")[0] for x in spans)
+            outputs, inputs = (_basis(x, "complete") for x in spans)
             found.bases[i] = outputs, inputs
             found.above[i], found.below[i] = chain.above[i] @ outputs, inputs.mT @ chain.below[i]
             found.rows[i], found.columns[i] = _entries((p, q), (rows, columns))
@@ -155,6 +156,11 @@ def to_vector(parts: Sequence[Float64[np.ndarray, "*R p q"]]) -> Float64[np.ndar
     array([1., 2., 3., 4., 5., 6.])
     """
     return np.concatenate([part.mT.reshape(*part.shape[:-2], -1) for part in parts], -1)
+
+
+def _basis(spanning: Float64[np.ndarray, "*R n k"], mode: Literal["reduced", "complete"] = "reduced") -> np.ndarray:
+    """Return orthonormal columns [*R, n, min(k, n)] that span what those of matrices do; "complete": [*R, n, n]."""
+    return decomposed(spanning, lambda matrices: np.linalg.qr(matrices, mode))[0]
 
 
 def _seen(chain: Chain, error: Float64[np.ndarray, "*R out in"], layer: int) -> Float64[np.ndarray, "*R q c"]:

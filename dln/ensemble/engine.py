@@ -157,7 +157,8 @@ class Ensemble:
         present = self.present(slice(None))
         curves: dict[str, np.ndarray] = {"step": np.array(self.steps)}
         for name in self.columns[0] if self.columns else ():
-            curves[name] = np.stack([c[name] for c in self.columns], 1).astype(np.float64)
+            nothing = np.full_like(self.columns[0][name], np.nan)  # of runs that have all diverged
+            curves[name] = np.stack([c.get(name, nothing) for c in self.columns], 1).astype(np.float64)
             curves[name][~(present & (self._end_of(name)[:, None] > curves["step"]))] = np.nan
         return curves
 
@@ -223,7 +224,7 @@ class Ensemble:
 
         def measure(records: slice) -> dict[str, dict[str, np.ndarray]]:
             parts = {key: [k.part(records) for k in parts] for key, parts in kept.items()}
-            return self.probe.measure(parts, self.members, due[records.start])
+            return self.probe.measure(parts, self.members, due[records])
 
         try:
             return len(due), measure(slice(0, len(due))), None

@@ -22,7 +22,7 @@ from dln.threads import run_blocks, thread_count
 from dln.train import naming
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Bool, Float, Int
 
 
 class Probe:
@@ -46,17 +46,20 @@ class Probe:
         self.given = {key: _of_members(lane) for key, lane in lanes.items()}
 
     def measure(
-        self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], step: int
+        self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], steps: Sequence[int]
     ) -> dict[str, dict[str, np.ndarray]]:
         """Return the columns of all runs [T, R, ...], lane by lane, and last those of "pairs".
+
+        What has diverged is not looked at: its values are NaN, and where nothing is left there are no columns.
 
         Args:
             kept: Every lane's weights at the records, group by group; at a single record if `one_by_one`.
             members: Every run's member of each lane.
-            step: The first record's step, for messages.
+            steps: The records' steps.
         """
         names = [name for name in IN_KERNELS if name in self.wanted]
-        sights = {key: Sight(self.lanes[key], parts, names, self.given[key]) for key, parts in kept.items()}
+        sights = {key: Sight(self.lanes[key], parts, steps, names, self.given[key]) for key, parts in kept.items()}
+        step = steps[0]  # for messages
         columns: dict[str, dict[str, np.ndarray]] = {}
         for key, sight in sights.items():
             everyone = np.arange(len(sight.lane))
@@ -101,17 +104,24 @@ class Probe:
         """
         count = len(members[0])
         columns: dict[Metric, dict[str, np.ndarray]] = {}
+        alive = np.logical_and.reduce([sight.alive[:, of] for sight, of in zip(sights, members, strict=True)])
+        if not alive.any():
+            return {}
         known = self._pair_quantities(sights, members) if len(sights) == 2 else {}
-        whole = _joint([sight.whole(of) for sight, of in zip(sights, members, strict=True)], known)
+        everyone = alive.all()
+        records, runs = (slice(None), slice(None)) if everyone else np.nonzero(alive)
+        sides = [sight.found(records, of[runs]) for sight, of in zip(sights, members, strict=True)]
+        whole = _joint(sides, {name: values[records, runs] for name, values in known.items()})
         for metric in metrics:
             with naming(metric.called, step):
                 if metric.of_quantities:
-                    columns[metric] = metric.batched_columns(metric(whole), suffix, (sights[0].records, count))
+                    found = metric.batched_columns(metric(whole), suffix, alive.shape if everyone else (alive.sum(),))
+                    columns[metric] = found if everyone else {name: _placed(v, alive) for name, v in found.items()}
                 elif not metric.batched:
                     columns[metric] = stacked(
                         {r: metric.columns(metric(_joint(row)), suffix) for r, row in rows.items()}, count
                     )
-        columns |= self._in_blocks(metrics, sights, members, known, step, suffix)
+        columns |= self._in_blocks(metrics, sights, members, alive, known, step, suffix)
         return {name: values for metric in metrics for name, values in columns[metric].items()}
 
     @staticmethod
@@ -119,6 +129,7 @@ class Probe:
         metrics: Sequence[Metric],
         sights: Sequence[Sight],
         members: Sequence[np.ndarray],
+        alive: Bool[np.ndarray, "T R"],
         known: Mapping[str, Tensor],
         step: int,
         suffix: str,
@@ -127,12 +138,14 @@ class Probe:
         rest = [metric for metric in metrics if metric.batched and not metric.of_quantities]
         if not rest:
             return {}
-        size, cut = sights[0].records * len(members[0]), min(sight.at_once for sight in sights)
+        records, runs = np.nonzero(alive)
+        size, cut = len(runs), min(sight.at_once for sight in sights)
 
         def block(some: Sequence[Metric], first: int, last: int) -> list[dict[str, np.ndarray]]:
             gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in some)
-            sides = [sight.block(of, first, last, gradients) for sight, of in zip(sights, members, strict=True)]
-            supply = _joint(sides, {name: values.flatten(0, 1)[first:last] for name, values in known.items()})
+            t, r = records[first:last], runs[first:last]
+            sides = [sight.block(t, of[r], gradients) for sight, of in zip(sights, members, strict=True)]
+            supply = _joint(sides, {name: values[t, r] for name, values in known.items()})
             found = []
             for metric in some:
                 with naming(metric.called, step):
@@ -149,8 +162,7 @@ class Probe:
             else:
                 blocks = [block(some, first, min(first + cut, size)) for first in range(0, size, cut)]
             for metric, found in zip(some, zip(*blocks, strict=True), strict=True):
-                joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-                columns[metric] = {n: v.reshape(-1, len(members[0]), *v.shape[1:]) for n, v in joined.items()}
+                columns[metric] = {n: _placed(np.concatenate([part[n] for part in found]), alive) for n in found[0]}
         return columns
 
     def _pair_quantities(self, sights: Sequence[Sight], members: Sequence[np.ndarray]) -> dict[str, Tensor]:
@@ -179,6 +191,13 @@ def _of_members(lane: Lane) -> dict[str, Later]:
 
 def _joint(sides: Sequence[Supply], known: Mapping[str, Any] | None = None) -> Supply | PairSupply:
     return sides[0] if len(sides) == 1 else PairSupply(sides[0], sides[1], known)
+
+
+def _placed(values: Float[np.ndarray, "K ..."], alive: Bool[np.ndarray, "T R"]) -> Float[np.ndarray, "T R ..."]:
+    """Return values of what is alive as a column of all, NaN for the others."""
+    column = np.full((*alive.shape, *values.shape[1:]), np.nan)
+    column[alive] = values
+    return column
 
 
 def _places(members: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from dln.model import DeepLinearNetwork
 from dln.quantities import PAST, Supply
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int
 
 
 @dataclass
@@ -85,22 +85,23 @@ def batch_samples(draw: Draw) -> tuple[Float64[np.ndarray, "R B n"], Float64[np.
 class Sight:
     """One lane at several records, as metrics look at it."""
 
-    def __init__(self, lane: Lane, kept: Sequence[Kept], names: Collection[str], given: Mapping[str, Later]) -> None:
+    def __init__(
+        self, lane: Lane, kept: Sequence[Kept], steps: Sequence[int], names: Collection[str], given: Mapping[str, Later]
+    ) -> None:
         """Look at what a lane has kept, group by group.
 
         Args:
             lane: The lane.
             kept: Weights of all its members at the records.
+            steps: The records' steps.
             names: Quantities that kernels find.
             given: What is the same at all records [R, ...].
         """
         self.lane, self.kept, self.given, self.depth = lane, kept, given, kept[0].layout.depth
-        self.records = len(kept[0].weights)
+        self.alive = lane.diverged_at > np.array(steps)[:, None]
+        """Which members have not diverged by which records [T, R]: only those are looked at, as `dln.train` does."""
         found = [quantities(names, k.layout, k.weights, len(k.members), k.draw, k.offsets) for k in kept]
         merged = {name: self._merged([f[name] for f in found]) for name in names}
-        if "end_to_end" in names:  # a map that is not finite is zero: nothing of it is recorded, and it has no SVD
-            maps = merged["end_to_end"]
-            maps[~np.isfinite(maps).all((2, 3))] = 0
         # Contiguous, whatever the company: the order of sums may depend on how a tensor lies.
         self.quantities = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in merged.items()}
         """By name [T, R, ...]."""
@@ -115,12 +116,6 @@ class Sight:
         """The same one step before each record, and two, if that was kept."""
         steps = zip(*(k.past for k in self.kept), strict=True)
         return [[self._merged(parts) for parts in zip(*groups, strict=True)] for groups in steps]
-
-    @cached_property
-    def finite(self) -> np.ndarray:
-        """Which members have finite weights only at which records [T, R]."""
-        finite = [np.isfinite(a).all(axis=tuple(range(2, a.ndim))) for a in self.arrays]
-        return np.logical_and.reduce(finite)
 
     @cached_property
     def batch_size(self) -> Float64[Tensor, "T R"]:
@@ -153,14 +148,12 @@ class Sight:
         """How many members' weights fit the cache."""
         return max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
 
-    def whole(self, members: np.ndarray) -> Supply:
-        """Return what there is of some members at all records, [T, R, ...], for metrics that need no weights."""
-        return Supply(self._found(slice(None), members) | self._given(slice(None), members))
+    def found(self, record: Any, member: Any) -> Supply:
+        """Return what there is of members at records, pair by pair or [T, R, ...], for metrics that need no weights."""
+        return Supply(self._found(record, member) | self._given(record, member))
 
-    def block(self, members: np.ndarray, first: int, last: int, gradients: bool) -> Supply:
-        """Return what there is of some members, record by record, from the first-th on; what is not finite is zero."""
-        record, place = np.divmod(np.arange(first, last), len(members))
-        member = members[place]
+    def block(self, record: Int[np.ndarray, " K"], member: Int[np.ndarray, " K"], gradients: bool) -> Supply:
+        """Return what there is of members at records, pair by pair."""
         model = self._view(self.arrays, record, member)
         if gradients:
             add_gradients(model, *(samples[record, member] for samples in self.batches))
@@ -180,25 +173,17 @@ class Sight:
         return constant | steps | {"optimizer": Later(lambda: self.lane.optimizer)}
 
     def _view(self, arrays: Sequence[np.ndarray], t: np.ndarray, m: np.ndarray) -> View:
-        """View some members' weights [T, R, ...] at some records; zero where what is recorded is not finite."""
-        lost = np.logical_not(self.finite[t, m])
-        block = [a[t, m] for a in arrays]
-        if lost.any():
-            block = [np.where(lost.reshape(-1, *[1] * (a.ndim - 1)), 0, a) for a in block]
-        return View.of(block, self.depth)
+        """View the weights [T, R, ...] of some members at some records."""
+        return View.of([a[t, m] for a in arrays], self.depth)
 
     @cached_property
     def solos(self) -> dict[int, Supply]:
-        """What there is of every member at the first record: its own network, gradients included, its data.
-
-        A member that has diverged is not looked at, as it would not be alone.
-        """
+        """What there is of every member alive at the first record: its own network, gradients included, its data."""
         supplies = {}
         for k in self.kept:
             view, draw = View.of([a[0] for a in k.unpacked()], self.depth), k.draw.at(k.offsets[0])
             add_gradients(view, *batch_samples(draw))
-            there = self.finite[0, k.members] & (self.lane.diverged_at[k.members] > self.lane.step)
-            for place in np.flatnonzero(there).tolist():
+            for place in np.flatnonzero(self.alive[0, k.members]).tolist():
                 m = int(k.members[place])
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
                 models = {"model": solo_model(view, place), "start": self._solo(self.lane.start, m)}

@@ -14,6 +14,7 @@ from dln.ensemble import kernels
 from dln.ensemble.emit import DECAY, EPS, HYPER, KEEP, NEW, SHARE, vector_length
 from dln.ensemble.layout import Arrays, Layout
 from dln.errors import ConfigError
+from dln.sums import decomposed
 from dln.threads import run_blocks
 
 
@@ -102,7 +103,11 @@ class Data:
         They are the R of a QR decomposition of [X | Y]: residuals are not squared before the data are compressed.
         """
         joint = self._joint
-        return plain(np.linalg.qr(joint, mode="r") / np.sqrt(joint.shape[1] * self.targets.shape[2]), np.float64)
+        return plain(
+            decomposed(joint, lambda matrices: (np.linalg.qr(matrices, mode="r"),))[0]
+            / np.sqrt(joint.shape[1] * self.targets.shape[2]),
+            np.float64,
+        )
 
     @cached_property
     def squares(self) -> np.ndarray:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from dln import curvature, ntk, subspace
+from dln.chain import as_float64, eigenvalues
 from dln.edge import Optimizer, edge_of
 from dln.errors import ConfigError
 from dln.metric import Count, MetricData, Shapes, Tolerance, Top, model_metric
-from dln.sums import as_tensor
+from dln.sums import as_tensor, finite
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -115,7 +116,7 @@ def ntk_distance(
     """Frobenius distance of the kernel's Gram matrix from that at the start; `relative`: divided by the latter's."""
     samples = train_inputs.shape[-2]
     gone = as_tensor(ntk.ntk_distance(layers, start_layers, sigma, samples))
-    return gone / as_tensor(ntk.ntk_norm(start_layers, sigma, samples)) if relative else gone
+    return gone / finite(as_tensor(ntk.ntk_norm(start_layers, sigma, samples))) if relative else gone
 
 
 @model_metric("ntk_alignment", cost="moderate", batched=True, source="arXiv 1806.07572")
@@ -131,4 +132,4 @@ def hessian_spectrum_autograd(model: DeepLinearNetwork, data: MetricData, top: T
     assert data.train_targets is not None
     with torch.enable_grad():
         matrix = curvature.hessian_autograd(model, data.criterion, data.train_inputs, data.train_targets)
-    return torch.linalg.eigvalsh(matrix).flip(-1)[:top]
+    return as_tensor(eigenvalues(as_float64(matrix))[:top])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dln.metric import model_metric
-from dln.sums import inner, summed
+from dln.sums import cosine, inner, summed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -24,4 +24,4 @@ def gradient_alignment(weights: list[Tensor], gradients: list[Tensor]) -> Float6
     """Cosine between the weights and minus their gradient: positive where the step makes the weights grow."""
     slopes = [g[..., : w.shape[-1]].contiguous() for g, w in zip(gradients, weights, strict=True)]
     along = summed(inner(w, g, 2) for w, g in zip(weights, slopes, strict=True))
-    return -along / (summed(inner(w, w, 2) for w in weights) * summed(inner(g, g, 2) for g in slopes)).sqrt()
+    return -cosine(along, summed(inner(w, w, 2) for w in weights), summed(inner(g, g, 2) for g in slopes))

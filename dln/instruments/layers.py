@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from dln.metric import Top, model_metric
-from dln.sums import as_tensor, inner, singular_values_of, summed, values_of
+from dln.sums import as_tensor, finite, inner, singular_values_of, summed, values_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -32,7 +32,7 @@ def start_distance(model: Any, start: Any, relative: bool = False) -> Float64[Te
     pairs = [(values_of(a), values_of(b), 2) for a, b in zip(model.weights, start.weights, strict=True)]
     pairs += [(values_of(a), values_of(b), 1) for a, b in zip(model.biases, start.biases, strict=True)]
     gone = summed(inner(a - b, a - b, dims) for a, b, dims in pairs).sqrt()
-    return gone / summed(inner(b, b, dims) for _, b, dims in pairs).sqrt() if relative else gone
+    return gone / finite(summed(inner(b, b, dims) for _, b, dims in pairs)).sqrt() if relative else gone
 
 
 @model_metric("update_norm", cost="moderate", batched=True)
@@ -44,7 +44,7 @@ def update_norm(last_update: list[Tensor]) -> Float64[Tensor, "*R"]:
 @model_metric("update_angle", cost="moderate", batched=True)
 def update_angle(last_update: list[Tensor], update_before: list[Tensor]) -> Float64[Tensor, "*R"]:
     """Angle, in radians, between the last two updates; NaN at steps 0 and 1, and where one of them is zero."""
-    a, b = (x[..., None, None] for x in (_length(last_update), _length(update_before)))
+    a, b = (finite(_length(update))[..., None, None] for update in (last_update, update_before))
     pairs = [(x / a, y / b) for x, y in zip(last_update, update_before, strict=True)]
     # Half the angle of unit vectors has the tangent ||x - y|| / ||x + y||, exact for small angles too (Kahan).
     sides = (_length([x + sign * y for x, y in pairs]).numpy() for sign in (-1, 1))

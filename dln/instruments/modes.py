@@ -34,7 +34,8 @@ def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "
 @model_metric("relative_rank", cost="cheap", batched=True)
 def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: Tolerance = 0.01) -> Float64[Tensor, "*R"]:
     """How many singular values of W exceed `tolerance` times the largest."""
-    return (end_to_end_values > tolerance * end_to_end_values[..., :1]).sum(-1).double()
+    largest = end_to_end_values[..., :1]
+    return (end_to_end_values > tolerance * largest).sum(-1).double().where(largest[..., 0].isfinite(), torch.nan)
 
 
 @model_metric("teacher_distance", cost="cheap", batched=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dln.metric import model_metric
 from dln.noise import Noise, hessian_noise_trace, population_noise
-from dln.sums import as_tensor, total
+from dln.sums import as_tensor, finite, total
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -37,8 +37,8 @@ def layer_noise_traces(
 def gradient_snr(
     sample_gradients: Noise, train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"]
 ) -> Float64[Tensor, "*R"]:
-    """||g||^2 / `noise_trace`, g the gradient over the training set: infinite on the full batch."""
-    noise = _factor(batch_size, train_inputs) * total(as_tensor(sample_gradients.noise))
+    """||g||^2 / `noise_trace`, g the gradient over the training set; NaN on the full batch, where there is no noise."""
+    noise = finite(_factor(batch_size, train_inputs) * total(as_tensor(sample_gradients.noise)))
     return total(as_tensor(sample_gradients.signal)) / noise
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dln.metric import Count, comparative_metric, equal_shapes
-from dln.sums import frobenius, inner, matmul, singular_values_of, summed
+from dln.sums import cosine, frobenius, inner, matmul, singular_values_of, summed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -74,7 +74,7 @@ def prediction_distance(
 def _cosine(a: list[Tensor], b: list[Tensor]) -> Float64[Tensor, "*R"]:
     """Cosine of the angle between all numbers of a and all of b; exactly 1 for a = b."""
     ab, aa, bb = (summed(inner(x, y, 2) for x, y in zip(s, t, strict=True)) for s, t in ((a, b), (a, a), (b, b)))
-    return ab / (aa * bb).sqrt()
+    return cosine(ab, aa, bb)
 
 
 def _principal_angles(a: Float64[Tensor, "*R n k"], b: Float64[Tensor, "*R n k"]) -> Float64[Tensor, "*R k"]:
