@@ -124,8 +124,9 @@ def finite(values: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
 
 
 def cosine(ab: Float64[Tensor, "*R"], aa: Float64[Tensor, "*R"], bb: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
-    """<a, b> / (||a|| ||b||) from the inner products; one root of the product: exactly 1 for a = b."""
-    return ab / finite(aa * bb).sqrt()
+    """<a, b> / (||a|| ||b||) from the inner products."""
+    root = (aa * bb).sqrt()  # one root of the product: exactly 1 for a = b
+    return ab / finite(root.where(root.isfinite() & (root > 0), aa.sqrt() * bb.sqrt()))
 
 
 LONG = 2**15

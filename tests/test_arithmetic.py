@@ -25,8 +25,6 @@ from dln.metrics import model_metric
 from dln.sweep import run_sweep
 from tests.test_plan import planner
 
-pytestmark = pytest.mark.linalg
-
 ROOT = Path(__file__).resolve().parents[1]
 DIM = 150
 """So large that BLAS and torch share matrices among threads."""

@@ -241,6 +241,7 @@ KEPT = 2**25
 """Bytes of weights that are kept before metrics are evaluated on them."""
 
 
+@uniform()
 def train_ensemble(
     weights: Sequence[ArrayLike],
     datasets: Dataset | Sequence[Dataset],
