@@ -115,7 +115,9 @@ class Probe:
         for metric in metrics:
             with naming(metric.called, step):
                 if metric.of_quantities:
-                    found = metric.batched_columns(metric(whole), suffix, alive.shape if everyone else (alive.sum(),))
+                    found = metric.batched_columns(
+                        metric(whole), suffix, alive.shape if everyone else (int(alive.sum()),)
+                    )
                     columns[metric] = found if everyone else {name: _placed(v, alive) for name, v in found.items()}
                 elif not metric.batched:
                     columns[metric] = stacked(
