@@ -17,6 +17,7 @@ from dln.columns import check_apart, check_label
 from dln.config import EventConfig
 from dln.constants import CONSTANTS, rank_of
 from dln.errors import ConfigError, ExtensionError, suggestion
+from dln.plateaus import find_plateaus
 from dln.registry import Bounds, Registry
 
 if TYPE_CHECKING:
@@ -80,23 +81,13 @@ def plateaus(
     tolerance: Annotated[float, Bounds(least=0, most=1)] = 0.1,
     shortest: Annotated[float, Bounds(least=0, most=1)] = 0.02,
 ) -> dict[str, list[float]]:
-    """Begin, end and mean level of stretches, `shortest` of the run or more, of a column that hardly falls.
+    """Begin, end and mean level of stretches, `shortest` of the run or more, of a column that hardly changes.
 
-    Hardly: slower than `tolerance` times its mean pace, from its first value to its least over the whole run.
+    Hardly: slower than `tolerance` times its mean pace, from its beginning to its least over the whole run, as far as
+    noise lets one see (`dln.plateaus`).
     """
-    loss, found = columns[column], {"begin": [], "end": [], "level": []}
-    if len(step) < 2:
-        return found
-    pace = (loss[0] - loss.min()) / (step[-1] - step[0])
-    slow = -np.diff(loss) / np.diff(step) < tolerance * pace
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], slow, [0]])))
-    for first, last in zip(edges[::2], edges[1::2], strict=True):
-        if step[last] - step[first] >= shortest * (step[-1] - step[0]):
-            area = np.trapezoid(loss[first : last + 1], step[first : last + 1])
-            found["begin"].append(float(step[first]))
-            found["end"].append(float(step[last]))
-            found["level"].append(float(area / (step[last] - step[first])))
-    return found
+    found = find_plateaus(step, columns[column], tolerance, shortest)
+    return {key: [plateau[i] for plateau in found] for i, key in enumerate(("begin", "end", "level"))}
 
 
 @event("edge_of_stability", of=["stability"], source="arXiv 2103.00065")
