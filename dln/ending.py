@@ -33,7 +33,7 @@ def closing_line(history: History, max_steps: int, seconds: float, where: str) -
     head = f"{', '.join(ended)} of {max_steps}" if ends else f"{final.get('step', 0)} steps"
     losses = [f"{name} {value:.3e}" for name, value in final.items() if "_loss" in name and isinstance(value, float)]
     values = ", ".join(losses)
-    if losses and any(step != final["step"] for step in ends.values()):
+    if losses and ends and max(ends.values()) != final["step"]:
         values += f" at step {final['step']}"
     return " | ".join([f"{head} in {seconds:.1f} s", *([values] if losses else []), where])
 
