@@ -4,6 +4,7 @@ The schema lies beneath every composed config, a user's own file without a defau
 leaves out has its default, a key that no run knows is an error wherever it stands.
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from dln.burden import check_burden
 from dln.config import (
     CONFIGS,
     CallbackConfig,
@@ -33,6 +35,7 @@ from dln.config import (
     Schema,
     SingleConfig,
     check,
+    check_plain,
     fields,
     folder,
     is_free_dict,
@@ -159,22 +162,33 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
         node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
         # A plain copy: what a `+` override added to a typed node would pass unseen.
         plain = {k: v for k, v in cast(dict, OmegaConf.to_container(node)).items() if k != "hydra"}
+        for key, value in plain.items():
+            check_plain(str(key), value)
         merged = merge_schema(schema, OmegaConf.create(plain))
-        for key, _ in fields(schema):
-            try:
-                leaf = OmegaConf.select(merged, key)
-                if isinstance(leaf, Container):
-                    OmegaConf.to_container(leaf, resolve=True)
-            except InterpolationResolutionError as error:
-                raise ConfigError(f"{key}: {dangling(error, schema)}") from error
-        OmegaConf.resolve(merged)
+        try:
+            OmegaConf.resolve(merged)
+        except InterpolationResolutionError as error:
+            _name_dangling(merged, schema)
+            raise error
         resolved = cast(ExperimentConfig, OmegaConf.to_object(merged))
     for key, _ in fields(schema):
         kind = _kind(key)
         if kind is not None:
             setattr(resolved, key, _listed(kind, getattr(resolved, key), key))
     check(resolved)
+    check_burden(resolved)
     return resolved
+
+
+def _name_dangling(config: DictConfig, schema: Schema) -> None:
+    """Raise ConfigError for the first key of a config whose `${...}` leads nowhere."""
+    for key, _ in fields(schema):
+        try:
+            leaf = OmegaConf.select(config, key)
+            if isinstance(leaf, Container):
+                OmegaConf.to_container(leaf, resolve=True)
+        except InterpolationResolutionError as error:
+            raise ConfigError(f"{key}: {dangling(error, schema)}") from error
 
 
 def _kind(key: str) -> Kind | None:
@@ -195,17 +209,26 @@ def _listed(kind: Kind, value: Any, key: str) -> list[Any]:
 
 def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
     """Return `config` on top of the schema's defaults, typed."""
-    base = schema_node(schema)
-    words_too = {key for key, item in fields(schema) if item.type is Any and key.endswith("metrics")}
+    leaves = dict(fields(schema))
     for key in keys(schema):
-        given, section = _node(config, key), _node(base, key)
-        if key in words_too:
+        given, item = _node(config, key), leaves.get(key)
+        shape = DictConfig if item is None else _container(item)
+        if shape is None or given is None or isinstance(given, shape) or given._is_none():
             continue
-        wrong = isinstance(section, DictConfig | ListConfig) and type(given) is not type(section)
-        if wrong and isinstance(given, Node) and not given._is_none():
-            shape = "a mapping" if isinstance(section, DictConfig) else "a list"
-            raise ConfigError(f"{key} must be {shape}, not {given._value()!r}")
+        word = item is not None and (given._is_interpolation() or key.endswith("metrics"))
+        if not word or isinstance(given, Container):
+            belongs = "a mapping" if shape is DictConfig else "a list"
+            raise ConfigError(f"{key} must be {belongs}, not {given._value()!r}")
+    base = schema_node(schema)
     return cast(DictConfig, OmegaConf.merge(base, config))
+
+
+def _container(item: dataclasses.Field) -> type[DictConfig] | type[ListConfig] | None:
+    """Return what a leaf of the schema holds, if it is one of the two."""
+    if is_free_dict(item):
+        return DictConfig
+    holds_list = item.default_factory is not dataclasses.MISSING and isinstance(item.default_factory(), list)
+    return ListConfig if holds_list else None
 
 
 def apply_override(config: DictConfig, override: str, schema: Schema) -> None:

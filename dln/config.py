@@ -26,6 +26,7 @@ def setting(
     batchable: bool = False,
     least: float | None = None,
     above: float | None = None,
+    most: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
     """Declare one field of the schema.
@@ -36,13 +37,24 @@ def setting(
         batchable: Whether runs that differ only in it share tensor shapes and can be trained together.
         least: The smallest value allowed.
         above: A bound the value must exceed.
+        most: The largest value allowed.
         choices: The only values allowed.
     """
-    metadata = {"help": help, "batchable": batchable, "least": least, "above": above, "choices": choices}
+    bounds = {"least": least, "above": above, "most": most, "choices": choices}
+    metadata = {"help": help, "batchable": batchable, **bounds}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
+
+LARGEST = 2**63 - 1
+"""The largest whole number: what tables hold."""
+
+MOST_STEPS = 2**31 - 1
+"""The last step there can be: steps in tables have 32 bits."""
+
+MOST_LAYERS = 10_000
+"""Hidden layers; every layer is an object of its own."""
 
 COSTS = ("cheap", "moderate", "heavy")
 """What metrics may cost; in place of a list, each stands for all metrics that cost at most so much."""
@@ -54,7 +66,7 @@ class ModelConfig:
 
     in_dim: int = setting(5, "input dimension", least=1)
     out_dim: int = setting(5, "output dimension", least=1)
-    num_hidden: int = setting(3, "hidden layers; weight matrices are one more", least=0)
+    num_hidden: int = setting(3, "hidden layers; weight matrices are one more", least=0, most=MOST_LAYERS)
     hidden_dim: Any = setting(50, "width of the hidden layers: a number, or a list with one a layer")
     gamma: float = setting(1.0, "initial weights ~ N(0, width**-gamma)", batchable=True)
     init: str = setting("gamma", "initialisation (see below)")
@@ -146,7 +158,7 @@ class ExperimentConfig:
     """What single and comparative experiments have in common."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    max_steps: int = setting(2500, "number of optimizer steps", least=1)
+    max_steps: int = setting(2500, "number of optimizer steps", least=1, most=MOST_STEPS)
     evaluate_every: int = setting(1, "steps between records; step 0 and the last are always recorded", least=1)
     evaluate_at: Any = setting(None, "steps to record instead: [1, 10, 100], or {log: 50} for 50 spaced geometrically")
     checkpoint_every: int | None = setting(None, "steps between saved weights, last step included; null: none", least=1)
@@ -258,6 +270,8 @@ def check(config: ExperimentConfig) -> None:
             value = getattr(value, part)
         if is_free_dict(item) and not isinstance(value, Mapping):
             raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
+        if item.type == list[str] and not all(isinstance(word, str) for word in value):
+            raise ConfigError(f"{key} must be a list of words, not {value!r}")
         check_value(key, value, item.metadata)
     _check_own_data(config.data)
     for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
@@ -273,14 +287,36 @@ def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
     """Raise ConfigError where one value is not what its field's metadata allow."""
     if value is None:
         return
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{key} must be a finite number, not {value}")
+    check_plain(key, value)
     if bounds.get("choices") and value not in bounds["choices"]:
         raise ConfigError(f"{key}: no such choice as {value!r}; {suggestion(value, bounds['choices'])}")
     if bounds.get("above") is not None and not value > bounds["above"]:
         raise ConfigError(f"{key} must be greater than {bounds['above']}, not {value}")
     if bounds.get("least") is not None and not value >= bounds["least"]:
         raise ConfigError(f"{key} must be at least {bounds['least']}, not {value}")
+    if bounds.get("most") is not None and not value <= bounds["most"]:
+        raise ConfigError(f"{key} must be at most {bounds['most']}, not {value}")
+
+
+def check_plain(key: str, value: Any) -> None:
+    """Raise ConfigError unless a value is made of words, truths, finite numbers, and lists and mappings of them."""
+    if isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            check_plain(f"{key}[{i}]", inner)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            check_plain(f"{key}.{name}", inner)
+    elif dataclasses.is_dataclass(value):  # a callback, metric or event
+        check_plain(f"{key}.params", getattr(value, "params", None))
+    elif isinstance(value, int):
+        if not -LARGEST - 1 <= value <= LARGEST:
+            said = str(value) if value.bit_length() < 128 else f"one of {value.bit_length()} bits"
+            raise ConfigError(f"{key} must be at most {LARGEST}, a number of 64 bits, not {said}")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{key} must be a finite number, not {value}")
+    elif not isinstance(value, str | None):
+        raise ConfigError(f"{key}: {value!r} is nothing that a config holds; it holds words, numbers, lists, mappings")
 
 
 def _check_own_data(data: DataConfig) -> None:
@@ -340,6 +376,7 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
         number = None
     if number is None or number != value or number < least:
         raise ConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    check_plain(name, number)
     return number
 
 

@@ -37,7 +37,7 @@ from dln.initial import asks_for_teacher, draw_initial
 from dln.inputs import make_inputs
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights, save_weights
-from dln.optim import build_criterion, build_optimizer, check_optimizer
+from dln.optim import build_criterion, check_optimizer
 from dln.registry import import_extensions
 from dln.teachers import make_teacher
 from dln.timeline import acting_at, chosen_steps
@@ -164,6 +164,7 @@ def build_ensemble(
 
     def lane(suffix: str, configs: Sequence[ExperimentConfig], folders: Sequence[Path | None]) -> Lane:
         trainings: list[TrainingConfig] = [getattr(config, f"training{suffix}") for config in configs]
+        check_optimizer(trainings[0].optimizer, trainings[0].optimizer_params, f"training{suffix}")
         starts: dict[str, Initial] = {}  # many runs may begin alike
 
         def start(config: ExperimentConfig, seed: int) -> Initial:
@@ -247,9 +248,6 @@ def check_names(config: ExperimentConfig) -> None:
                 check_batch_size(size, config.data.samples, f"callbacks{suffix}[{i}].params: batch_size")
         criterion = build_criterion(training.criterion, training.criterion_params, key)
         check_optimizer(training.optimizer, training.optimizer_params, key)
-        if training.optimizer_params:  # torch checks their values; importing what that needs takes a second
-            weight = torch.nn.Parameter(torch.zeros(1, 1))
-            build_optimizer(training.optimizer, [weight], training.lr, training.optimizer_params, key)
         outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
         shapes.append(build_model(config, suffix, outline).shapes)
         optimizer = Optimizer(training.optimizer, training.optimizer_params)
@@ -415,7 +413,8 @@ def initial_arrays(config: ExperimentConfig, suffix: str, data: Dataset) -> Init
         weights, biases = _from_file(model.weights, described, f"{key}.weights")
     arrays = [(model.alpha * w).astype(config.dtype) for w in weights]
     if not all(np.isfinite(w).all() for w in arrays):
-        raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or their scale")
+        scale = f"their scale, {model.init_params}" if model.init_params else "their scale"
+        raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or {scale}")
     return arrays, None if biases is None else [b.astype(config.dtype) for b in biases]
 
 

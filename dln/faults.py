@@ -25,6 +25,8 @@ def translated(schema: Schema) -> Iterator[None]:
         raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_fault(error, schema)) from error
+    except OverflowError as error:
+        raise ConfigError(f"a number is too large: {str(error).splitlines()[0]}") from error
     except RecursionError:
         raise ConfigError(
             "the config goes on without end: a defaults list or a ${...} that leads back to itself, or too many "

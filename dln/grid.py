@@ -16,6 +16,9 @@ from omegaconf import OmegaConf
 
 from dln.errors import ConfigError
 
+MOST_CELLS = 10_000_000
+"""Runs of a sweep: every one's identity is found, and looked for on disk, before the first starts."""
+
 _QUOTES = ("'", '"')
 _SPAN = re.compile(r"([+~]*[^=]+)=(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
 
@@ -101,6 +104,10 @@ def parse_grid(overrides: Sequence[str], zips: Sequence[Sequence[str]] = (), con
         members = [_find(key, swept) for key in group]
         axes |= dict.fromkeys(members, _zipped([swept[key] for key in members]))
     ordered = {id(axis): axis for axis in (axes.get(key, swept[key]) for key in swept)}
+    cells = math.prod(len(axis) for axis in ordered.values())
+    if cells > MOST_CELLS:
+        sizes = " x ".join(f"{len(axis)} of {axis.keys[0]}" for axis in ordered.values())
+        raise ConfigError(f"a sweep of {cells:,} runs ({sizes}); one has at most {MOST_CELLS:,}, take fewer at a time")
     return Grid(tuple(fixed), tuple(ordered.values()))
 
 
@@ -191,11 +198,20 @@ def _axis(key: str, override: Override, config_loader: Any) -> Axis:
     if not override.is_discrete_sweep():
         raise ConfigError(f"{override.input_line}: intervals have no values to sweep over; give a list or a range")
     sweep = override._value
+    if isinstance(sweep, RangeSweep) and _length(sweep) > MOST_CELLS:
+        raise ConfigError(f"{override.input_line}: these are more than {MOST_CELLS:,} values; take fewer at a time")
     steps = sweep.range() if isinstance(sweep, RangeSweep) and not sweep.shuffle else None
     values = steps if isinstance(steps, range) else list(override.sweep_iterator())  # a range of millions stays one
     if not values:
         raise ConfigError(f"{override.input_line}: there is no value to sweep over")
     return Axis((key,), (values,), config_loader is not None and _is_group(override, config_loader))
+
+
+def _length(sweep: RangeSweep) -> float:
+    """Return how many values a range has, about."""
+    assert sweep.start is not None
+    assert sweep.stop is not None
+    return (sweep.stop - sweep.start) / sweep.step if sweep.step else math.inf
 
 
 def _is_group(override: Override, config_loader: Any) -> bool:

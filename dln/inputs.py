@@ -12,6 +12,7 @@ import numpy as np
 from dln.arithmetic import uniform
 from dln.errors import ConfigError, ExtensionError
 from dln.linalg import haar, transform
+from dln.machine import check_fits
 from dln.registry import Entry, Registry
 from dln.streams import stream
 
@@ -122,7 +123,9 @@ class Inputs:
             raise
         except Exception as error:
             raise ExtensionError(f"{what} failed: {error!r}") from error
-        if drawn.shape != (samples, self.active) or not np.isfinite(drawn).all():
+        if drawn.shape == (samples, self.active) and not np.isfinite(drawn).all():
+            raise self.entry.too_large("data.inputs_params", {k: v for k, v in self.arguments.items() if k != "basis"})
+        if drawn.shape != (samples, self.active):
             raise ExtensionError(
                 f"{what} must return a finite [samples, dim] = [{samples}, {self.active}] array, "
                 f"not one of shape {list(drawn.shape)}"
@@ -170,6 +173,8 @@ def make_inputs(
     if active > in_dim:
         raise ConfigError(f"data.d_active is {active} but there are only model.in_dim={in_dim} inputs")
     wants = inspect.signature(entry.function).parameters
+    if "basis" in wants:
+        check_fits(16 * active**2, "model.in_dim", f"the basis of {name!r} inputs")
     basis = {"basis": haar(active, active, stream(data_seed, "input basis"))} if "basis" in wants else {}
     inputs = Inputs(entry, {**(params or {}), **basis}, in_dim, active)
     together, alone = (stream(data_seed, "trial inputs") for _ in range(2))

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from dln.errors import ConfigError
+
 
 def memory() -> int:
     """Return how many bytes this process may use: those of the machine, or fewer where a cgroup or `ulimit` says so.
@@ -57,6 +59,19 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):
         return ""
+
+
+def check_fits(needed: float, key: str, what: str) -> None:
+    """Raise ConfigError where `what`, which a config's `key` asks for, needs more bytes than there are.
+
+    >>> check_fits(1e30, "model.in_dim", "the weights")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dln.errors.ConfigError: model.in_dim: the weights need at least 1e+12 EB of memory, and there are ...
+    """
+    if needed > memory():
+        raise ConfigError(
+            f"{key}: {what} need at least {as_bytes(needed)} of memory, and there are {as_bytes(memory())}"
+        )
 
 
 def as_bytes(count: float) -> str:

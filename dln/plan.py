@@ -15,6 +15,8 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +28,11 @@ from dln.arrays import content
 from dln.compose import affected_leaves, apply_override, resolve
 from dln.config import ExperimentConfig, Schema, check_value, fields, is_free_dict, leaf_of
 from dln.contents import FILE_KEYS, by_content, digests, named_files
+from dln.errors import ConfigError
 from dln.grid import Axis, Grid
 from dln.tables import IDENTITY
+
+log = logging.getLogger("dln")
 
 Compose = Callable[[Sequence[str]], DictConfig]
 """Return the unresolved config that overrides come to."""
@@ -120,6 +125,7 @@ class GridPlan(Plan):
         self.grid, self.schema = grid, schema
         axes = grid.axes
         groups = [i for i, axis in enumerate(axes) if axis.is_group]
+        _check_shapes(axes, groups)
         composed = {
             place: compose([*grid.fixed, *_overrides([axes[i] for i in groups], place)])
             for place in itertools.product(*(range(len(axes[i])) for i in groups))
@@ -129,6 +135,7 @@ class GridPlan(Plan):
             for i, axis in enumerate(axes)
             if not axis.is_group and not all(_is_direct(axis, config, schema) for config in composed.values())
         ]
+        _check_shapes(axes, [*groups, *merged])
         self._outer = [i for i in range(len(axes)) if i in groups or i in merged]
         self._inner = [i for i in range(len(axes)) if i not in self._outer]
         self._bases: dict[tuple[int, ...], Base] = {}
@@ -242,8 +249,7 @@ class GridPlan(Plan):
             if isinstance(column, range) and leaves[0] in metadata:  # the ends tell
                 column = (column[0], column[-1])
             for value in column:
-                if leaves[0] in metadata:
-                    check_value(leaves[0], value, bounds)
+                check_value(leaves[0], value, bounds if leaves[0] in metadata else {})
                 if leaves[0] not in metadata or isinstance(value, str):
                     config = with_values(base.config, dict.fromkeys(leaves, value))
                     check_names(config)
@@ -321,6 +327,23 @@ def config_values(config: ExperimentConfig) -> dict[str, Any]:
 
 def _overrides(axes: Sequence[Axis], place: Sequence[int]) -> list[str]:
     return [text for axis, at in zip(axes, place, strict=True) for text in axis.overrides(at)]
+
+
+MOST_SHAPES = 10_000
+"""Configs of a plan that are composed or resolved, at some hundredths of a second each, before its first run starts."""
+
+
+def _check_shapes(axes: Sequence[Axis], outer: Sequence[int]) -> None:
+    """Refuse axes whose combinations have to be resolved one by one where those are too many; else say how many."""
+    count = math.prod(len(axes[i]) for i in outer)
+    keys = ", ".join(axes[i].keys[0] for i in outer)
+    if count > MOST_SHAPES:
+        raise ConfigError(
+            f"{keys}: {count:,} combinations of values that change what runs have in common, each of which is looked "
+            f"at before the first run; at most {MOST_SHAPES:,} can be, so sweep over fewer at a time"
+        )
+    if count > 500:
+        log.info("looking at %d combinations of %s, some %.0f s", count, keys, 0.05 * count)
 
 
 def _is_direct(axis: Axis, config: DictConfig, schema: Schema) -> bool:

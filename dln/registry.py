@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dln.errors import ConfigError, ExtensionError, suggestion
+from dln.errors import ConfigError, DlnError, ExtensionError, suggestion
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,13 @@ class Entry:
             name if p.default is p.empty else f"{name}={_written(p.default)}"
             for name, p in (self.parameters or {}).items()
         )
+
+    def too_large(self, where: str, given: Mapping[str, Any]) -> DlnError:
+        """Return the error of numbers that are not finite: of ours the parameters are too large, others' are theirs."""
+        told = f"{self.kind} {self.name!r} comes to numbers that are not finite"
+        if self.function.__module__.startswith("dln."):
+            return ConfigError(f"{where}: {told}, with {dict(given)}")
+        return ExtensionError(f"{told}; it must return finite ones")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; user code is entered here, and stack traces shown to users begin here."""

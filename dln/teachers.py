@@ -125,7 +125,7 @@ def file(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor
         raise ConfigError(f"data.params.path: {error}") from error
     if key is None and len(arrays) == 1:
         (key,) = arrays
-    if key not in arrays:
+    if not isinstance(key, str) or key not in arrays:
         what = f"{len(arrays)} arrays" if key is None else f"no array {key!r}"
         raise ConfigError(f"data.params.key: {path!r} has {what}; {suggestion(key, arrays)}")
     matrix = np.asarray(arrays[key], dtype=float)
@@ -179,11 +179,13 @@ def make_teacher(
         raise
     except Exception as error:
         raise ExtensionError(f"teacher matrix {entry.name!r} failed: {error!r}") from error
-    if tuple(matrix.shape) != (out_dim, in_dim) or not torch.isfinite(matrix).all():
+    if tuple(matrix.shape) != (out_dim, in_dim):
         raise ExtensionError(
             f"teacher matrix {entry.name!r} must return a finite [out_dim, in_dim] = [{out_dim}, {in_dim}] tensor, "
             f"not one of shape {list(matrix.shape)}"
         )
+    if not torch.isfinite(matrix).all():
+        raise entry.too_large("data.params", given)
     matrix = matrix.detach()
     if rotate:
         rng = stream(data_seed, "teacher rotation")

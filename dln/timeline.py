@@ -13,6 +13,10 @@ Steps = Iterable[int] | Mapping[str, int]
 """Steps as a config gives them: a list, or {log: n} for about n of them spaced geometrically."""
 
 
+MOST_SPACED = 1_000_000
+"""Steps spaced geometrically, which are listed one by one."""
+
+
 def chosen_steps(last: int, every: int = 1, at: Steps | None = None, key: str = "evaluate_at") -> Collection[int]:
     """Return steps of a run: 0, `last`, and in between those of `at` or, without it, the multiples of `every`.
 
@@ -34,6 +38,8 @@ def chosen_steps(last: int, every: int = 1, at: Steps | None = None, key: str = 
         if list(at) != ["log"]:
             raise ConfigError(f"{key} must be a list of steps or {{log: NUMBER}}, not {dict(at)!r}")
         count = whole_number(cast(Mapping[str, int], at)["log"], f"{key}.log", least=2)
+        if count > MOST_SPACED:
+            raise ConfigError(f"{key}.log must be at most {MOST_SPACED}, not {count}")
         return frozenset([0, *(round(last ** (i / (count - 1))) for i in range(count))])
     if isinstance(at, str) or not isinstance(at, Iterable):
         raise ConfigError(f"{key} must be a list of steps or {{log: NUMBER}}, not {at!r}")
