@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dln.errors import DamagedError, DlnError, printable
+from dln.errors import DamagedError, DlnError
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
     except DlnError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DamagedError) else 2)
 
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from dln.compose import as_overrides, loader_class, resolve
 from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.ending import FAILURE, INTERRUPTED, USAGE_ERROR, closing_line, interrupted_line
-from dln.errors import ConfigError, DlnError, ExtensionError, printable
+from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.faults import translated
 from dln.grid import parse_grid, quoted, spelled_out
 
@@ -95,7 +95,7 @@ def reported(schema: Schema) -> Iterator[None]:
             traceback.print_exception(error)
         elif isinstance(error, ExtensionError) and error.__cause__ is not None:
             print("".join(user_trace(error.__cause__)), end="", file=sys.stderr)
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR if isinstance(error, ConfigError) else FAILURE)
     except Exception:  # a fault of ours: inside the gate Hydra would turn it into a warning and go on
         traceback.print_exc()

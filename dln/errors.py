@@ -16,7 +16,7 @@ class DlnError(Exception):
 
     def __init__(self, message: object = "") -> None:
         """Take the message."""
-        super().__init__("\n".join(map(_presentable, str(message).split("\n"))))
+        super().__init__("\n".join(map(_cut, printable(str(message)).split("\n"))))
 
 
 class ConfigError(DlnError, ValueError):
@@ -45,9 +45,7 @@ class LaunchError(DlnError, RuntimeError):
     """The jobs of a launcher came to nothing."""
 
 
-def _presentable(line: str, most: int = 900) -> str:
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def _cut(line: str, most: int = 900) -> str:
     return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
 
 
