@@ -438,6 +438,8 @@ def teacher_of(data: Dataset) -> np.ndarray:
     if data.teacher is not None:
         return data.teacher.cpu().numpy()
     inputs, targets = (cast(torch.Tensor, t).double().cpu() for t in (data.train_inputs, data.train_targets))
+    if not (inputs.isfinite().all() and targets.isfinite().all()):
+        raise ConfigError("data: no map can be fitted to numbers too large for float32; set dtype=float64")
     return np.linalg.lstsq(inputs.numpy(), targets.numpy())[0].T
 
 

@@ -233,6 +233,17 @@ def test_pairs_of_finite_weights_are_compared_rightly_or_not_at_all(size, metric
         assert np.isfinite(found).all() or size > 1e150
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_data_too_large_for_their_precision_diverge_or_are_refused(engine):
+    """As float32 they are infinite: there is no loss, and no map that could be fitted to them."""
+    large = Dataset.from_arrays(1e40 * DATA.train_inputs, DATA.train_targets, dtype=torch.float64)
+    run = {"engine": engine, "metrics": ["moderate"], "max_steps": 2, "model": {"hidden_dim": 4}}
+    history = dln.run_experiment(run, dataset=large)
+    assert (len(history), history.diverged_at) == (0, 0)
+    with pytest.raises(ConfigError, match="too large for float32"):
+        dln.run_experiment({**run, "model": {"init": "aligned", "hidden_dim": 4}}, dataset=large)
+
+
 # --- silence, wherever numbers of a run are computed
 
 COMPUTING = [
