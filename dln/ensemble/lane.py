@@ -380,6 +380,7 @@ class Lane:
                     found[1][look, place] = self._torch_loss("test", member, step.parameters)
 
     def _torch_loss(self, split: str, member: int, parameters: Sequence[np.ndarray]) -> float:
+        """Return the loss of a member with these weights, and then biases, on the whole training or test set."""
         data = self.datasets[self.dataset[member]]
         inputs, targets = (getattr(data, f"{split}_{kind}").numpy() for kind in ("inputs", "targets"))
         return torch_loss(parameters, self.groups[0].state.layout.depth, inputs, targets)
