@@ -47,7 +47,7 @@ def find_plateaus(
     parts = [_Stretch(step, curve, noise, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     joined: list[_Stretch] = []
     for part in parts:
-        if joined and joined[-1].goes_on_in(part, tolerance, shortest * whole):
+        if joined and joined[-1].goes_on_in(part, pace, tolerance, shortest * whole):
             joined[-1] = _Stretch(step, curve, noise, joined[-1].first, part.last)
         else:
             joined.append(part)
@@ -69,11 +69,18 @@ class _Stretch:
         self.level = float(np.trapezoid(self.curve, self.step) / (self.end - self.begin))
         """The mean over time."""
 
-    def goes_on_in(self, other: _Stretch, tolerance: float, pause: float) -> bool:
-        """Whether another stretch, soon after or but for one record, has about the same level."""
+    def goes_on_in(self, other: _Stretch, pace: float, tolerance: float, pause: float) -> bool:
+        """Whether another stretch, soon after or but for a record, has about the same level, or slowly comes to it."""
+        if other.begin - self.end > pause and other.first - self.last > 2:
+            return False
+        count = min(len(self.curve), len(other.curve), max(1, int(np.sum(other.step <= other.begin + pause))))
+        gap, length = (
+            abs(b[:count].mean() - a[-count:].mean()) for a, b in ((self.curve, other.curve), (self.step, other.step))
+        )
+        slow = gap <= tolerance * pace * length + 2 * np.hypot(self.noise, other.noise) / np.sqrt(count)
         error = self.noise / np.sqrt(len(self.curve)) + other.noise / np.sqrt(len(other.curve))
         alike = abs(self.level - other.level) <= tolerance / 2 * max(abs(self.level), abs(other.level)) + 2 * error
-        return alike and (other.begin - self.end <= pause or other.first - self.last <= 2)
+        return bool(slow or alike)
 
     def is_slow(self, pace: float, tolerance: float) -> bool:
         """Whether it may well be slower than `tolerance` of the pace, and can hardly be as fast as half of it.
