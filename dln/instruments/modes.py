@@ -15,7 +15,7 @@ from dln.metric import Tolerance, Top, model_metric
 from dln.sums import frobenius, matmul, total
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Bool, Float64
 
 
 @model_metric("effective_rank", cost="cheap", batched=True, source="Roy and Vetterli 2007")
@@ -51,11 +51,16 @@ def mode_strengths(
     end_to_end: Float64[Tensor, "*R out in"],
     teacher_left: Float64[Tensor, "*R out k"],
     teacher_right: Float64[Tensor, "*R k in"],
+    teacher_rank: Float64[Tensor, "*R"],
     top: Top = None,
 ) -> Float64[Tensor, "*R k"]:
-    """Strengths u_i' W v_i of the teacher's modes in W, by falling singular value; only the first `top` if given."""
+    """Strengths u_i' W v_i of the teacher's modes in W, by falling singular value; only the first `top` if given.
+
+    NaN for those that the teacher lacks: singular vectors of zero point anywhere.
+    """
     left, right = teacher_left[..., :top], teacher_right[..., :top, :]
-    return matmul(matmul(left.mT, end_to_end), right.mT).diagonal(dim1=-2, dim2=-1)
+    strengths = matmul(matmul(left.mT, end_to_end), right.mT).diagonal(dim1=-2, dim2=-1)
+    return strengths.where(torch.arange(strengths.shape[-1]) < teacher_rank[..., None], torch.nan)
 
 
 @model_metric("mode_alignments", cost="moderate", batched=True, source="arXiv 1312.6120")
@@ -63,12 +68,27 @@ def mode_alignments(
     end_to_end_modes: tuple[Tensor, Tensor, Tensor],
     teacher_left: Float64[Tensor, "*R out k"],
     teacher_right: Float64[Tensor, "*R k in"],
+    teacher_values: Float64[Tensor, "*R k"],
+    teacher_rank: Float64[Tensor, "*R"],
     top: Top = None,
+    tolerance: Tolerance = 1e-6,
 ) -> Float64[Tensor, "*R k"]:
-    """|p_i' u_i| |q_i' v_i| for the i-th singular vectors p, q of W and u, v of the teacher: 1 where they agree."""
-    left, _, right = end_to_end_modes
-    cosines = [
-        matmul(left[..., :top].mT, teacher_left[..., :top]).diagonal(dim1=-2, dim2=-1),
-        matmul(right[..., :top, :], teacher_right[..., :top, :].mT).diagonal(dim1=-2, dim2=-1),
-    ]
-    return (cosines[0] * cosines[1]).abs()
+    """|p_i' u_i| |q_i' v_i| for the i-th singular vectors p, q of W and u, v of the teacher: 1 where they agree.
+
+    Singular values that differ by no more than `tolerance` times the largest, in W or in the teacher, are equal: only
+    what their m vectors make together is theirs, and all have |<P Q', U V'>| / m, of which the above is the case m = 1.
+    NaN where a singular value is zero, in W or in the teacher: its vectors point anywhere.
+    """
+    left, values, right = end_to_end_modes
+    bounds = apart(values, tolerance) & apart(teacher_values, tolerance)  # [*R, k-1]
+    block = torch.nn.functional.pad(bounds.long().cumsum(-1), (1, 0))
+    together = (block[..., :, None] == block[..., None, :]).double()
+    products = matmul(left.mT, teacher_left) * matmul(right, teacher_right.mT)
+    agreement = total(together * total(products * together)[..., None, :]).abs() / total(together)
+    lacking = (torch.arange(values.shape[-1]) >= teacher_rank[..., None]) | (values <= tolerance * values[..., :1])
+    return agreement.where(total(together * lacking.double()[..., None, :]) == 0, torch.nan)[..., :top]
+
+
+def apart(values: Float64[Tensor, "*R k"], tolerance: float) -> Bool[Tensor, "*R k-1"]:
+    """Tell where neighbouring singular values differ by more than `tolerance` times the largest."""
+    return values[..., :-1] - values[..., 1:] > tolerance * values[..., :1]

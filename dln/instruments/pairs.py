@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dln.metric import Count, comparative_metric, equal_shapes
+from dln.instruments.modes import apart
+from dln.metric import Count, Tolerance, comparative_metric, equal_shapes
 from dln.sums import cosine, frobenius, inner, matmul, singular_values_of, summed
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Bool, Float64
 
 
 @comparative_metric("end_to_end_cosine", cost="cheap", batched=True)
@@ -51,15 +52,29 @@ def singular_value_distance(
 
 @comparative_metric("mode_angles", cost="moderate", batched=True, source="Bjorck and Golub 1973")
 def mode_angles(
-    end_to_end_modes_a: tuple[Tensor, Tensor, Tensor], end_to_end_modes_b: tuple[Tensor, Tensor, Tensor], top: Count = 1
+    end_to_end_modes_a: tuple[Tensor, Tensor, Tensor],
+    end_to_end_modes_b: tuple[Tensor, Tensor, Tensor],
+    top: Count = 1,
+    tolerance: Tolerance = 1e-6,
 ) -> dict[str, Float64[Tensor, "*R top"]]:
-    """Principal angles, in radians, of the spans of the first `top` left and right singular vectors of the maps."""
-    (left_a, _, right_a), (left_b, _, right_b) = end_to_end_modes_a, end_to_end_modes_b
+    """Principal angles, in radians, of the spans of the first `top` left and right singular vectors of the maps.
+
+    NaN where these are not determined: the last of them belongs to zero, or to the same singular value as the next, to
+    `tolerance` times the largest.
+    """
+    (left_a, values_a, right_a), (left_b, values_b, right_b) = end_to_end_modes_a, end_to_end_modes_b
     spans = {
         "left": (left_a[..., :top], left_b[..., :top]),
         "right": (right_a[..., :top, :].mT, right_b[..., :top, :].mT),
     }
-    return {side: _principal_angles(a, b) for side, (a, b) in spans.items()}
+    known = (_last_gap(values_a, top, tolerance) & _last_gap(values_b, top, tolerance))[..., None]
+    return {side: _principal_angles(a, b).where(known, torch.nan) for side, (a, b) in spans.items()}
+
+
+def _last_gap(values: Float64[Tensor, "*R k"], top: int, tolerance: float) -> Bool[Tensor, "*R"]:
+    """Tell whether the first `top` singular values end before a smaller one, or before zero."""
+    padded = torch.nn.functional.pad(values, (0, 1))
+    return apart(padded, tolerance)[..., min(top, values.shape[-1]) - 1]
 
 
 @comparative_metric("prediction_distance", cost="moderate", batched=True)
