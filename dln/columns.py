@@ -6,6 +6,7 @@ A record's column is a label; in a comparison, a lane's label and its suffix; of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 from dln.config import ComparativeConfig, SingleConfig, keys, leaf_of
@@ -31,9 +32,14 @@ def check_label(label: str, where: str) -> None:
         raise ConfigError(
             f"{where}: {shown!r} is no label: take at most {LONGEST} printable characters, no blanks at the ends"
         )
-    sections = {key for schema in (SingleConfig, ComparativeConfig) for key in keys(schema)}
-    if label in TAKEN or label.startswith(ENDS) or label in sections or leaf_of(label) is not None:
+    if label in TAKEN or label.startswith(ENDS) or label in _config_keys() or leaf_of(label) is not None:
         raise ConfigError(f"{where}: the label {label!r} is taken, by a column that tables have; choose another one")
+
+
+@functools.cache
+def _config_keys() -> frozenset[str]:
+    """Keys of both schemas, sections included."""
+    return frozenset(key for schema in (SingleConfig, ComparativeConfig) for key in keys(schema))
 
 
 def check_pair_label(label: str, where: str) -> None:

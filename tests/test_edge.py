@@ -104,6 +104,22 @@ def test_where_no_edge_is_known_none_is_told(training, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["autograd", "compiled"])
+def test_the_learning_rate_is_that_of_the_step(engine):
+    config = {
+        "engine": engine,
+        "dtype": "float64",
+        "max_steps": 8,
+        "model": {"hidden_dim": 3, "num_hidden": 1},
+        "training": {"lr": 0.01, "batch_size": 5, "optimizer_params": {"momentum": 0.5}},
+        "callbacks": [{"name": "lr_decay", "params": {"factor": 0.5, "interval": 2}}],
+        "metrics": ["stability", "sharpness"],
+    }
+    history = dln.run_experiment(config)
+    lr = 0.01 * 0.5 ** (history["step"] // 2)
+    np.testing.assert_allclose(history["stability"], lr * history["sharpness"] / 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
 def test_each_lane_records_what_has_a_value_for_it(engine):
     config = {
         "engine": engine,

@@ -464,6 +464,14 @@ def test_all_eigenvalues_are_asked_of_networks_that_are_not_too_large_only(bias,
     assert "saddle_index" not in [m.label for m in build_metrics("heavy", shapes=[shapes], dataset=DATA)]
 
 
+def test_of_several_faults_the_same_is_told_whatever_the_hashes():
+    """It needs a teacher too; the first in the order of the constants counts."""
+    arrays = np.eye(3), np.eye(3)
+    (metric,) = build_metrics(["population_noise_trace"])
+    with pytest.raises(ConfigError, match="'population_noise_trace': it needs inputs drawn from a Gaussian"):
+        metric.check_setting(dln.Dataset.from_arrays(*arrays))
+
+
 def test_one_layer_has_no_pairs_to_be_balanced():
     (metric,) = build_metrics(["balancedness"])
     metric.check_fit(DeepLinearNetwork(num_hidden=1, bias=True).shapes)
