@@ -123,7 +123,9 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         env=clean_environment(),
     )
     # Kernels are compiled before any process starts: one that finds them uncompiled announces it.
-    run_experiment({"max_steps": 1, "engine": "compiled"})
+    once = {"max_steps": 1, "engine": "compiled"}
+    run_experiment({**once, "training": {"batch_size": 10}, "metrics": ["weight_norm"]})
+    run_experiment({**once, "comparative_metrics": ["param_distance"]})
     door = Door(server, tmp_path_factory.mktemp("processes"))
     yield door
     door.close()
