@@ -89,10 +89,10 @@ def decomposed(matrices: Float64[np.ndarray, "*R n m"], function: Decomposition)
     found = run_blocks(lambda first, last: _each(some[first:last], function), len(some), block)
     results = []
     for parts in zip(*(found or [_none(n, m, function)]), strict=True):
-        result = np.concatenate(parts)
+        result = np.concatenate(parts)[: len(some)]
         if len(some) < len(stack):
             every = np.full((len(stack), *result.shape[1:]), np.nan)
-            every[finite] = result[: len(some)]
+            every[finite] = result
             result = every
         results.append(result.reshape(*lead, *result.shape[1:]))
     return results

@@ -87,6 +87,10 @@ def test_a_finite_matrix_for_which_lapack_gives_up_is_no_number_either():
         np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]])
 
 
+def test_no_matrices_have_no_decompositions():
+    assert [part.shape for part in decomposed(np.zeros((0, 3, 2)), np.linalg.svd)] == [(0, 3, 3), (0, 2), (0, 2, 2)]
+
+
 def test_singular_values_at_the_ends_of_the_range_are_right():
     for size in (1e-300, 1e300):
         matrix = torch.from_numpy(size * np.diag([3.0, 2.0, 1.0]))
