@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from dln.errors import DamagedError, DlnError
+from dln.output import speak_patiently
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,4 +42,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    speak_patiently()
     main()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dln.config import CallbackConfig, whole_number
-from dln.errors import ConfigError, ExtensionError
+from dln.errors import USER_FAULTS, ConfigError, ExtensionError
 from dln.registry import Registry
 from dln.streams import stream
 from dln.timeline import acting_at, every
@@ -256,7 +256,7 @@ def _build(config: CallbackConfig, where: str) -> Callback:
         callback = entry(**config.params)
     except ConfigError as error:
         raise ConfigError(f"{where}.params: callback {config.name!r}: {error}") from error
-    except Exception as error:
+    except USER_FAULTS as error:
         raise ExtensionError(f"{where}: making callback {config.name!r} failed: {error!r}") from error
     if not callable(callback):
         raise ExtensionError(f"{where}: the factory of callback {config.name!r} must return callback(step, trainer)")

@@ -23,10 +23,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dln.compose import as_overrides, loader_class, resolve
 from dln.config import ComparativeConfig, Schema, SingleConfig
-from dln.ending import FAILURE, INTERRUPTED, USAGE_ERROR, closing_line, interrupted_line
+from dln.ending import FAILURE, USAGE_ERROR, answer_signals, closing_line, interrupted_line, status_of
 from dln.errors import ConfigError, DlnError, ExtensionError
 from dln.faults import translated
 from dln.grid import parse_grid, quoted, spelled_out
+from dln.output import speak_patiently
 
 SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
 CHECKED_IN_FULL = 64
@@ -38,8 +39,10 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
     """Run a `@hydra.main` function on the schema's configs and leave the process with a fitting exit status.
 
     Exit status: 0 done (a run that diverged is done), 1 a user's code or the disk failed, 2 the configuration cannot be
-    run, 130 interrupted. Errors are one short message; HYDRA_FULL_ERROR=1 adds the stack trace.
+    run, 130 interrupted, 143 terminated. Errors are one short message; HYDRA_FULL_ERROR=1 adds the stack trace.
     """
+    speak_patiently()
+    answer_signals()
     if {"--help", "-h"} & set(sys.argv[1:]):
         from dln.guide import help_text
 
@@ -50,8 +53,11 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
         sys.argv[1:] = map(spelled_out, sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message is ours
     install(schema)
-    with reported(schema):
-        main()
+    try:
+        with reported(schema):
+            main()
+    finally:
+        release_claims()
     sys.exit(0)
 
 
@@ -75,7 +81,7 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(resolved)), directory / ".hydra" / "config.yaml")
     started = time.perf_counter()
     try:
-        history = run_resolved(resolved, directory=directory, progress=True)
+        history = run_resolved(resolved, directory=directory, progress=True, claimed=directory in _claims)
     except KeyboardInterrupt:
         print(interrupted_line(directory, resolved.max_steps, shown), file=sys.stderr)
         raise
@@ -88,8 +94,8 @@ def reported(schema: Schema) -> Iterator[None]:
     try:
         with translated(schema):
             yield
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        sys.exit(status_of(stop))
     except DlnError as error:
         if FULL_ERROR:
             traceback.print_exception(error)
@@ -97,6 +103,12 @@ def reported(schema: Schema) -> Iterator[None]:
             print("".join(user_trace(error.__cause__)), end="", file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR if isinstance(error, ConfigError) else FAILURE)
+    except OSError as error:  # Hydra's own files
+        if FULL_ERROR:
+            traceback.print_exc()
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot read or write{where}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(FAILURE)
     except Exception:  # a fault of ours: inside the gate Hydra would turn it into a warning and go on
         traceback.print_exc()
         sys.exit(FAILURE)
@@ -165,19 +177,33 @@ def claim_output(config: DictConfig, mode: str) -> None:
         config: The composed config; its `hydra.run.dir` or `hydra.sweep.dir` is changed if it was taken.
         mode: `run` or `sweep`.
     """
-    from dln.store import claim_directory, refuse_occupied
+    from dln.store import HISTORY, MULTIRUN, claim_directory, claim_named
 
     key = f"hydra.{mode}.dir"
     wanted = Path(str(config.hydra[mode].dir))
     if mode == "run" and "${" in str(wanted.absolute()):
         raise ConfigError(f"{key}: Hydra takes the ${{ in {str(wanted.absolute())!r} for its own; choose another")
     if any(line.lstrip("+").startswith(f"{key}=") for line in config.hydra.overrides.hydra):
-        refuse_occupied(wanted)
+        marker = HISTORY if mode == "run" else MULTIRUN
+        claim_named(wanted, marker)
+        _claims[wanted.absolute()] = marker
         return
     claimed = str(claim_directory(wanted))
     with read_write(config), open_dict(config):
         config.hydra[mode].dir = claimed
         config.hydra.overrides.hydra.append(f"{key}={quoted(claimed)}")  # jobs of a sweep are composed anew from these
+
+
+_claims: dict[Path, str] = {}
+"""Directories that the user has named and this process has claimed, and the file that says so."""
+
+
+def release_claims() -> None:
+    """Give up directories in which nothing came to be: the same command may be given again."""
+    from dln.store import release
+
+    while _claims:
+        release(*_claims.popitem())
 
 
 def install(schema: Schema) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from dln.errors import StorageError
@@ -14,6 +16,37 @@ if TYPE_CHECKING:
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 """Exit status where a user's code or the disk failed, where a config cannot be run, and after Ctrl-C."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal has asked this process to end: it does so as after Ctrl-C, but with the signal's exit status."""
+
+    def __init__(self, number: int) -> None:
+        """Take the signal's number."""
+        super().__init__()
+        self.status = 128 + number
+
+
+def answer_signals() -> None:
+    """From now on raise `Terminated` in the main thread at the first SIGTERM or SIGHUP that is not ignored already."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # not on every system
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # batch systems repeat it, and what is stored now must not be cut short
+    raise Terminated(number)
+
+
+def status_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit status after an interrupt.
+
+    >>> status_of(KeyboardInterrupt()), status_of(Terminated(15))
+    (130, 143)
+    """
+    return getattr(interrupt, "status", INTERRUPTED)
 
 
 def closing_line(history: History, max_steps: int, seconds: float, where: str) -> str:

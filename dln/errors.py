@@ -27,6 +27,10 @@ class ExtensionError(DlnError, RuntimeError):
     """A user's metric, callback or teacher raised; `__cause__` is what it raised, with the trace into their file."""
 
 
+USER_FAULTS = (Exception, SystemExit)
+"""What a user's code may raise and is told as its fault; `sys.exit(0)` in it must not look like success."""
+
+
 class StorageError(DlnError, OSError):
     """Results could not be written or read; says what is safe."""
 

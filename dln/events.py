@@ -16,7 +16,7 @@ from dln.arithmetic import uniform
 from dln.columns import check_apart, check_label
 from dln.config import EventConfig
 from dln.constants import CONSTANTS, rank_of
-from dln.errors import ConfigError, ExtensionError, suggestion
+from dln.errors import USER_FAULTS, ConfigError, ExtensionError, suggestion
 from dln.plateaus import find_plateaus
 from dln.registry import Bounds, Registry
 
@@ -202,7 +202,7 @@ def find_events(
             found |= {f"{label}{suffix}.{k}" if k else f"{label}{suffix}": _plain(v) for k, v in parts.items()}
         except ConfigError:
             raise
-        except Exception as error:
+        except USER_FAULTS as error:
             raise ExtensionError(f"event {label!r} failed: {error!r}") from error
     return found
 

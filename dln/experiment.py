@@ -104,23 +104,35 @@ def run_resolved(
     dataset: Dataset | None = None,
     directory: str | Path | None = None,
     progress: bool = False,
+    claimed: bool = False,
 ) -> History:
-    """Run a resolved config; whatever ends the run, its records so far are stored and its summary says how it ended."""
+    """Run a resolved config; whatever ends the run, its records so far are stored and its summary says how it ended.
+
+    See `run_experiment`; `claimed` says that `store.claim_named` has made the directory this process's own.
+    """
     checkpoints = None if directory is None else Path(directory) / store.CHECKPOINTS
     if config.saves_weights and directory is None:
         key = "checkpoint_every" if config.checkpoint_at is None else "checkpoint_at"
         raise ConfigError(f"{key} needs a directory to save weights in; pass directory=...")
-    trainer = factory.build(config, dataset, checkpoints)
+    try:
+        trainer = factory.build(config, dataset, checkpoints)
+    except KeyboardInterrupt:
+        if directory is not None:
+            with contextlib.suppress(StorageError), store.RunWriter(directory, claimed) as writer:
+                writer.finish(store.run_summary("interrupted", config.engine, 0, config.max_steps, 0.0, {}))
+        raise
     if progress:
         from dln.progress import progress_bar
 
         with progress_bar(config.max_steps) as tick:
             trainer.add_callback(tick)
-            return _run(trainer, config, dataset, directory)
-    return _run(trainer, config, dataset, directory)
+            return _run(trainer, config, dataset, directory, claimed)
+    return _run(trainer, config, dataset, directory, claimed)
 
 
-def _run(trainer: Any, config: ExperimentConfig, dataset: Dataset | None, directory: str | Path | None) -> History:
+def _run(
+    trainer: Any, config: ExperimentConfig, dataset: Dataset | None, directory: str | Path | None, claimed: bool
+) -> History:
     def run(*on_record: Any) -> History:
         history = trainer.run(*on_record)
         history.events |= factory.find_events_of(config, history.columns, history.ends, dataset)
@@ -133,9 +145,12 @@ def _run(trainer: Any, config: ExperimentConfig, dataset: Dataset | None, direct
     def summary(status: str) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         events = trainer.events | trainer.history.events
-        return store.run_summary(status, trainer.engine, trainer.step, trainer.max_steps, seconds, events)
+        steps = max(
+            trainer.step, trainer.history.final.get("step", 0)
+        )  # records may be ahead of an interrupted stretch
+        return store.run_summary(status, trainer.engine, steps, trainer.max_steps, seconds, events)
 
-    with store.RunWriter(directory) as writer:
+    with store.RunWriter(directory, claimed) as writer:
         try:
             history = run(writer.append)
         except BaseException as error:

@@ -18,7 +18,7 @@ import torch
 
 from dln.arithmetic import uniform
 from dln.config import hidden_widths
-from dln.errors import ConfigError, ExtensionError
+from dln.errors import USER_FAULTS, ConfigError, ExtensionError
 from dln.linalg import haar
 from dln.registry import Registry
 from dln.streams import seeded_torch, stream
@@ -246,7 +246,7 @@ def draw_initial(
         weights = [np.asarray(w.detach().cpu() if isinstance(w, torch.Tensor) else w, dtype=float) for w in drawn]
     except ConfigError as error:
         raise ConfigError(f"{key}.init={init}: {error}") from error
-    except Exception as error:
+    except USER_FAULTS as error:
         raise ExtensionError(f"{key}.init: initialisation {init!r} failed: {error!r}") from error
     found = [w.shape for w in weights]
     if found != shapes or not all(np.isfinite(w).all() for w in weights):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln.arithmetic import uniform
-from dln.errors import ConfigError, ExtensionError
+from dln.errors import USER_FAULTS, ConfigError, ExtensionError
 from dln.linalg import haar, transform
 from dln.machine import check_fits
 from dln.registry import Entry, Registry
@@ -121,7 +121,7 @@ class Inputs:
             drawn = np.asarray(drawn, dtype=np.float64)
         except ConfigError:
             raise
-        except Exception as error:
+        except USER_FAULTS as error:
             raise ExtensionError(f"{what} failed: {error!r}") from error
         if drawn.shape == (samples, self.active) and not np.isfinite(drawn).all():
             raise self.entry.too_large("data.inputs_params", {k: v for k, v in self.arguments.items() if k != "basis"})

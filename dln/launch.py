@@ -25,9 +25,11 @@ from omegaconf import DictConfig, open_dict
 
 from dln.contents import check_same
 from dln.directories import RunDirectories
+from dln.driver import ending_with, this_process
 from dln.ending import tell
 from dln.errors import LaunchError
 from dln.grid import parse_grid, quoted, value_of
+from dln.output import speak_patiently
 from dln.plan import GridPlan, Plan, Plans
 from dln.provenance import provenance
 from dln.results import SweepStore
@@ -96,6 +98,7 @@ def write_jobs(
     SweepStore(directory).expect_workers()
     path = folder / f"{time.time_ns():x}.json"
     about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
+    about |= {"driver": this_process()}
     jobs = [as_ranges(cells) for cells in stretches]
     write_document(path, {**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs})
     common = [
@@ -208,7 +211,8 @@ def run_job(job: str, loader: Any) -> None:
         raise LaunchError(f"there is no {path}: the sweep's directory has been changed while its jobs waited")
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
-    with _beating(job, told["patience"] / BEATS):
+    speak_patiently()
+    with _beating(job, told["patience"] / BEATS), ending_with(told["driver"]):
         plan = Recipe(**told["recipe"]).plan(loader)
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
         results = SweepStore(told["directory"])

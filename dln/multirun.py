@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln.compose import as_overrides
 from dln.config import ExperimentConfig
-from dln.ending import FAILURE, INTERRUPTED, duration, tell
+from dln.ending import FAILURE, duration, status_of, tell
 from dln.errors import ConfigError, suggestion
 from dln.estimate import estimate
 from dln.experiment import MEMBERS
@@ -60,6 +60,8 @@ def sweep_from_hydra(
     """
     if not patience >= 1:
         raise ConfigError(f"hydra.sweeper.patience must be at least 1 second, got {patience}")
+    if members is not None and members < 1:
+        raise ConfigError(f"hydra.sweeper.members must be at least 1, or null for what suits, got {members}")
     groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
     settings = list(config.hydra.overrides.hydra)
     shared = [*as_overrides(params), *arguments]
@@ -100,9 +102,9 @@ def sweep_from_hydra(
                 members=at_most,
                 processes=thread_count(),
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"interrupted; what was finished is in {shown}; {resume_line(shown)}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(status_of(stop))
     print(closing(report, shown), flush=True)
     if report.failed:
         for overrides, error in report.failed[:5]:
@@ -138,7 +140,7 @@ def sweep_directory(config: DictConfig) -> Path:
     wanted = Path(str(config.hydra.sweep.dir))
     if "${now:" in str(config.hydra.sweep._get_node("dir")._value()):
         return claim_directory(wanted)
-    if not (wanted / SWEEP).exists():
+    if not os.path.exists(wanted / SWEEP):
         refuse_occupied(wanted)
     return wanted
 

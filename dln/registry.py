@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dln.errors import ConfigError, DlnError, ExtensionError, suggestion
+from dln.errors import USER_FAULTS, ConfigError, DlnError, ExtensionError, suggestion
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def import_extensions(modules: Iterable[str]) -> None:
             raise ExtensionError(f"extensions: importing {module!r} failed: {error}") from error
         except ConfigError:
             raise
-        except Exception as error:
+        except USER_FAULTS as error:
             raise ExtensionError(f"extensions: importing {module!r} failed: {error!r}") from error
 
 

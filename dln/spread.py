@@ -64,7 +64,7 @@ def spread(processes: int) -> Iterator[Spread]:
         yield spread
     except BaseException:
         for child in multiprocessing.active_children():
-            child.terminate()
+            child.kill()  # they hear no other signal
         raise
     finally:
         if spread._pool is not None:
@@ -77,8 +77,10 @@ def _run(task: tuple[ExperimentConfig, Path | None]) -> History:
 
 
 def _begin() -> None:
-    """Prepare a process: Ctrl-C is the driver's to answer; no life without the driver."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a process: signals to end are the driver's to answer; no life without the driver."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # not on every system
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     driver = multiprocessing.parent_process()
     assert driver is not None
 

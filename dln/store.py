@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,34 @@ log = logging.getLogger("dln")
 HISTORY = "history.jsonl"
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
+MULTIRUN = "multirun.yaml"
+"""What Hydra's own sweeper writes first."""
+
+_MARKERS = {HISTORY: "run", MULTIRUN: "sweep", "sweep.json": "sweep"}
+"""Files by which a directory is known to be taken, and what it then holds."""
 
 
 class RunWriter:
     """Writes a run's records as they come, then how it ended. Use as a context manager."""
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, claimed: bool = False) -> None:
         """Open `directory` for one run, making it if need be.
+
+        Args:
+            directory: Where to write.
+            claimed: This process has made it its own by `claim_named`.
 
         Raises:
             StorageError: It holds a run already, or cannot be written to.
         """
         self.directory = Path(directory)
-        refuse_occupied(self.directory)
+        if not claimed:
+            refuse_occupied(self.directory)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             # Line buffering: every record reaches the file whole, whatever happens to the process after.
-            self._file = open(self.directory / HISTORY, "x", encoding="utf-8", buffering=1)  # noqa: SIM115
+            mode = "w" if claimed else "x"
+            self._file = open(self.directory / HISTORY, mode, encoding="utf-8", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise StorageError(f"cannot write results to {self.directory}: {error.strerror or error}") from error
         self._checksums: list[str] = []
@@ -74,7 +86,9 @@ class RunWriter:
             checksums = " ".join(self._checksums)
             write_document(path, {**summary, "provenance": self._provenance, "checksums": checksums})
         except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror or error}; the records are safe") from error
+            gone = not (self.directory / HISTORY).exists()
+            records = "something has removed the records" if gone else "the records are safe"
+            raise StorageError(f"cannot write {path}: {error.strerror or error}; {records}") from error
 
     def __enter__(self) -> RunWriter:
         return self
@@ -147,11 +161,40 @@ def load_summary(directory: Path) -> dict[str, Any] | None:
 def refuse_occupied(directory: Path) -> None:
     """Raise StorageError where `directory` holds a run or a sweep already, or cannot be a directory."""
     for place in (directory, *directory.parents):
-        if place.exists() and not place.is_dir():
+        if os.path.exists(place) and not place.is_dir():
             raise StorageError(f"cannot write results to {directory}: {place} is a file")
-    for name, what in ((HISTORY, "run"), ("multirun.yaml", "sweep")):
-        if (directory / name).exists():
+    for name, what in _MARKERS.items():
+        if os.path.exists(directory / name):
             raise StorageError(f"{directory} holds a {what} already; choose another directory, or remove it")
+
+
+def claim_named(directory: Path, marker: str) -> None:
+    """Make a directory that the user has named this process's own: of several that want it, one makes the marker.
+
+    Args:
+        directory: Made if need be.
+        marker: The file that says, once it is there, that the directory is taken: `history.jsonl` or `multirun.yaml`.
+
+    Raises:
+        StorageError: It is taken, or cannot be made.
+    """
+    refuse_occupied(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / marker).touch(exist_ok=False)
+    except FileExistsError:
+        raise StorageError(
+            f"another process has just begun to write to {directory}; choose another directory, or wait"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"cannot write results to {directory}: {error.strerror or error}") from error
+
+
+def release(directory: Path, marker: str) -> None:
+    """Give up a claim that came to nothing: its marker is empty, and nothing says how a run ended."""
+    with contextlib.suppress(OSError):
+        if (directory / marker).stat().st_size == 0 and not (directory / SUMMARY).exists():
+            (directory / marker).unlink()
 
 
 def claim_directory(wanted: Path) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dln.arithmetic import uniform
 from dln.arrays import load_arrays
-from dln.errors import ConfigError, ExtensionError, suggestion
+from dln.errors import USER_FAULTS, ConfigError, ExtensionError, suggestion
 from dln.linalg import haar
 from dln.registry import Registry
 from dln.streams import seeded_torch, stream
@@ -177,7 +177,7 @@ def make_teacher(
         matrix = torch.as_tensor(matrix, dtype=torch.float64)
     except ConfigError:
         raise
-    except Exception as error:
+    except USER_FAULTS as error:
         raise ExtensionError(f"teacher matrix {entry.name!r} failed: {error!r}") from error
     if tuple(matrix.shape) != (out_dim, in_dim):
         raise ExtensionError(

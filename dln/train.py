@@ -16,7 +16,7 @@ from dln.config import MetricConfig, real_number
 from dln.constants import Later, constants
 from dln.data import Dataset, make_batches
 from dln.edge import Optimizer
-from dln.errors import ConfigError, DlnError, ExtensionError
+from dln.errors import USER_FAULTS, ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
 from dln.model import DeepLinearNetwork
@@ -270,7 +270,7 @@ def naming(what: str, step: int) -> Iterator[None]:
         yield
     except DlnError as error:
         raise type(error)(f"{what} at step {step}: {error}") from error.__cause__
-    except Exception as error:
+    except USER_FAULTS as error:
         raise ExtensionError(f"{what} failed at step {step}: {error!r}") from error
 
 
