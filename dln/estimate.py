@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln import factory
-from dln.experiment import run_resolved
+from dln.experiment import MEMBERS, run_resolved
+from dln.footprint import ensemble_bytes, members_that_fit
 from dln.plan import Plan
 from dln.registry import import_extensions
 
@@ -24,11 +25,15 @@ class Estimate:
     engine: str
     seconds: float
     bytes: float
+    memory: float
+    """Bytes that the runs need that are trained at the same time."""
 
 
 def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
     """Train a few of some runs that can be trained together for a few steps, and scale up."""
-    configs = [plan.config(int(cell)) for cell in cells[:TRIED]]
+    together = [plan.config(int(cell)) for cell in cells[:MEMBERS]]
+    together = together[: members_that_fit(together)]
+    configs = together[:TRIED]
     full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
     import_extensions(full.extensions)
     compiled = factory.autograd_reason(full) is None
@@ -48,4 +53,5 @@ def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
         numbers = sum(column.size for column in history.columns.values()) / len(history)
     steps = (time.perf_counter() - started) / len(short) / max_steps
     stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
-    return Estimate("compiled" if compiled else "autograd", steps * full.max_steps * len(cells), stored * len(cells))
+    engine, memory = ("compiled", ensemble_bytes(together)) if compiled else ("autograd", ensemble_bytes(together[:1]))
+    return Estimate(engine, steps * full.max_steps * len(cells), stored * len(cells), memory)

@@ -14,6 +14,7 @@ from dln import factory, store
 from dln.compose import is_only_comparative, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.errors import ConfigError, StorageError
+from dln.footprint import members_that_fit
 from dln.history import History
 from dln.registry import import_extensions
 
@@ -87,8 +88,9 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
         else:
             histories[i] = run_resolved(config)
     for indices in together.values():
-        for start in range(0, len(indices), MEMBERS):
-            some = indices[start : start + MEMBERS]
+        while indices:
+            fitting = members_that_fit([resolved[i] for i in indices[:MEMBERS]])
+            some, indices = indices[:fitting], indices[fitting:]
             ensemble = factory.build_ensemble([resolved[i] for i in some]).run()
             if ensemble.trajectories < len(some) * len(ensemble.lanes):
                 log.info("%d runs shared %d trajectories", len(some), ensemble.trajectories)

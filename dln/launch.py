@@ -34,7 +34,8 @@ from dln.plan import GridPlan, Plan, Plans
 from dln.provenance import provenance
 from dln.results import SweepStore
 from dln.sealed import read_document, write_document
-from dln.sweep import Report, compute
+from dln.sweep import Report, compute, cut
+from dln.threads import thread_count
 
 log = logging.getLogger("dln")
 
@@ -209,6 +210,7 @@ def run_job(job: str, loader: Any) -> None:
     told = read_document(Path(path))
     if told is None:
         raise LaunchError(f"there is no {path}: the sweep's directory has been changed while its jobs waited")
+    share = 1.0 if told["threads"] is None else min(1.0, told["threads"] / thread_count())
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
     speak_patiently()
@@ -219,7 +221,8 @@ def run_job(job: str, loader: Any) -> None:
         check_same(plan.contents, (results.description() or {}).get("files"), results.directory)
         directories = RunDirectories(results.directory) if told["named"] else None
         with results.working():
-            for _ in compute(plan, [cells], results, Report(len(cells)), directories, tell):
+            stretches = cut(plan, cells, len(cells), share=share)
+            for _ in compute(plan, stretches, results, Report(len(cells)), directories, tell):
                 pass
 
 

@@ -20,6 +20,14 @@ def memory() -> int:
     return min(_bounds(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), default=sys.maxsize)
 
 
+def free() -> int:
+    """Return about how many bytes this process may use at this moment: of what there is, as much as is free."""
+    found = [
+        int(line.split()[1]) * 1024 for line in _text(Path("/proc/meminfo")).splitlines() if "MemAvailable" in line
+    ]
+    return min(memory(), *found)
+
+
 def _bounds(process: Path, cgroups: Path) -> Iterator[int]:
     """Yield every bound on the memory of this process that the system tells."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system

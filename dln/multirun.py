@@ -20,6 +20,7 @@ from dln.errors import ConfigError, suggestion
 from dln.estimate import estimate
 from dln.experiment import MEMBERS
 from dln.launch import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
+from dln.machine import as_bytes
 from dln.plan import Plan
 from dln.progress import sweep_bar
 from dln.results import SweepStore
@@ -163,17 +164,17 @@ def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
 
 def preview(plan: Plan) -> str:
     """Say how many runs a plan has, how they are grouped, and about what they take; a few are tried to know."""
-    rows, seconds, size = [], 0.0, 0.0
+    rows, seconds, size, memory = [], 0.0, 0.0, 0.0
     for cells in plan.together():
         config = plan.config(int(cells[0]))
         guess = estimate(plan, cells)
-        seconds, size = seconds + guess.seconds, size + guess.bytes
+        seconds, size, memory = seconds + guess.seconds, size + guess.bytes, max(memory, guess.memory)
         told = ", ".join(f"{key}={value}" for key, value in shape_of(config).items())
         rows.append(f"  {len(cells)} runs on the {guess.engine} engine, about {duration(guess.seconds)}: {told}")
     shown = rows if len(rows) <= 20 else [*rows[:20], f"  ... and {len(rows) - 20} more"]
-    total = f"together about {duration(seconds)} and {size / 1e6:.1f} MB; nothing was run or written"
+    total = f"together about {duration(seconds)}, {as_bytes(size)} on disk and, at a time, {as_bytes(memory)} of memory"
     kinds = "one kind, trained together" if len(rows) == 1 else f"{len(rows)} kinds, each trained together"
-    return "\n".join([f"{len(plan)} runs of {kinds}:", *shown, total])
+    return "\n".join([f"{len(plan)} runs of {kinds}:", *shown, f"{total}; nothing was run or written"])
 
 
 def shape_of(config: ExperimentConfig) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Spread:
             context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
             self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
         try:
-            return histories + list(self._pool.map(_run, pairs))
+            runs = [self._pool.submit(_run, pair) for pair in pairs]
+            return histories + [run.result() for run in runs]  # `map` would cancel some where this is interrupted
         except BrokenProcessPool:
             self._pool = None
             raise LaunchError("a process that trained it died, perhaps for want of memory") from None

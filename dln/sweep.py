@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,9 @@ from dln.contents import FILE_KEYS, check_same, check_unchanged, located
 from dln.directories import RunDirectories
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
 from dln.experiment import MEMBERS
+from dln.footprint import ensemble_bytes, is_shortage, members_that_fit
 from dln.history import History
+from dln.machine import as_bytes
 from dln.plan import Plan
 from dln.provenance import provenance
 from dln.registry import import_extensions
@@ -205,14 +208,19 @@ def compute(
 
 
 def _missing(
-    plan: Plan, identities: np.ndarray, done: np.ndarray, members: int, one_by_one: int = ONE_BY_ONE
+    plan: Plan,
+    identities: np.ndarray,
+    done: np.ndarray,
+    members: int,
+    one_by_one: int = ONE_BY_ONE,
+    share: float = 1.0,
 ) -> Iterator[np.ndarray]:
     """Yield the cells without results, those together that are trained together; of equal runs only the first."""
     wanted = np.zeros(len(plan), bool)
     wanted[np.unique(identities, return_index=True)[1]] = True
     wanted &= ~np.isin(identities, done)
     for cells in plan.together():
-        yield from _stretches(plan, cells[wanted[cells]], members, one_by_one)
+        yield from cut(plan, cells[wanted[cells]], members, one_by_one, share)
 
 
 ATTEMPTS = 10
@@ -229,7 +237,8 @@ def _have_computed(
 ) -> None:
     """Launch what is missing until nothing is. What is on disk is the truth: a job that died is launched again."""
     for _ in range(ATTEMPTS):
-        stretches = list(_missing(plan, identities, done, members))
+        # Workers may have more memory than the driver; each cuts its job anew.
+        stretches = list(_missing(plan, identities, done, members, share=math.inf))
         if not stretches:
             break
         error: Exception | None = None
@@ -277,15 +286,30 @@ def _following(
         look()
 
 
-def _stretches(plan: Plan, cells: np.ndarray, members: int, one_by_one: int) -> Iterator[np.ndarray]:
-    """Cut cells that share tensor shapes into ensembles."""
+def cut(
+    plan: Plan, cells: np.ndarray, members: int, one_by_one: int = ONE_BY_ONE, share: float = 1.0
+) -> Iterator[np.ndarray]:
+    """Cut cells that share tensor shapes into ensembles.
+
+    Args:
+        plan: Theirs.
+        cells: Cells.
+        members: Runs of an ensemble at most; fewer where memory is short.
+        one_by_one: Runs of the autograd engine that are stored together.
+        share: Of the machine, what is for them.
+    """
     if len(cells) == 0:
         return
     config = plan.config(int(cells[0]))
     import_extensions(config.extensions)
-    at_once = members if factory.autograd_reason(config) is None else one_by_one
-    for start in range(0, len(cells), at_once):
-        yield cells[start : start + at_once]
+    if factory.autograd_reason(config) is not None:
+        for start in range(0, len(cells), one_by_one):
+            yield cells[start : start + one_by_one]
+        return
+    while len(cells):
+        fitting = members_that_fit([plan.config(int(cell)) for cell in cells[:members]], share)
+        yield cells[:fitting]
+        cells = cells[fitting:]
 
 
 def _attempt(
@@ -299,16 +323,24 @@ def _attempt(
     """Train cells together; where that raises, halve after halve, until it is known which run it is."""
     try:
         yield _train(plan, cells, on_cores, directories)
+        return
     except StorageError:  # the disk's fault, not the run's
         raise
     except DlnError as error:
-        if len(cells) == 1:
-            overrides = plan.overrides(int(cells[0]))
-            report.failed.append((overrides, str(error)))
-            results.fail(plan.identity(int(cells[0])), overrides, str(error))
-            return
-        for half in np.array_split(cells, 2):
-            yield from _attempt(plan, half, results, report, on_cores, directories)
+        fault = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        need = as_bytes(ensemble_bytes([plan.config(int(cell)) for cell in cells]))
+        fault = f"there is not enough memory; about {need} are needed"
+    # Only now: an error holds on to all that its trace can see, which is the memory that halves need.
+    if len(cells) == 1:
+        overrides = plan.overrides(int(cells[0]))
+        report.failed.append((overrides, fault))
+        results.fail(plan.identity(int(cells[0])), overrides, fault)
+        return
+    for half in np.array_split(cells, 2):
+        yield from _attempt(plan, half, results, report, on_cores, directories)
 
 
 def _train(plan: Plan, cells: np.ndarray, on_cores: Spread, directories: RunDirectories | None) -> Outcome:

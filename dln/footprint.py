@@ -1,0 +1,66 @@
+"""About how much memory an ensemble needs, and how many runs fit into what there is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from dln import factory
+from dln.config import ExperimentConfig, ModelConfig, hidden_widths
+from dln.machine import free
+from dln.metrics import MODEL_METRICS, build_metrics, looks_back
+
+SHARE = 0.5
+"""Of the memory that is free now, how much ensembles may take: what they need is known about only."""
+
+
+def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
+    """Return about how many bytes the compiled engine needs for runs that are trained together.
+
+    They are weights (as they start, as they are packed with the optimizer's state, in a snapshot before each stretch
+    of steps, and at records that metrics look at), data (in float64, in the run's precision, as the kernels take
+    them, and condensed), and curves (as they are taken, joined, and stored).
+    """
+    first = configs[0]
+    size = np.dtype(first.dtype).itemsize
+    metrics = build_metrics(getattr(first, "metrics", None) or getattr(first, "model_metrics", ()), MODEL_METRICS)
+    kept = 0 if not metrics else 12 if looks_back(metrics) else 2
+    total = 0.0
+    for suffix in factory.suffixes(first):
+        model: ModelConfig = getattr(first, f"model{suffix}")
+        training = getattr(first, f"training{suffix}")
+        widths = [model.in_dim, *hidden_widths(model.hidden_dim, model.num_hidden), model.out_dim]
+        weights = sum((before + model.bias) * after for before, after in itertools.pairwise(widths))
+        states = 3 if training.optimizer != "SGD" else 2 if training.optimizer_params else 1
+        total += len(configs) * weights * size * (2 + 2 * states + kept)
+        datasets = len({repr(config.data) for config in configs})
+        samples = first.data.test_samples + (0 if first.data.online else first.data.samples or 0)
+        total += datasets * samples * (model.in_dim + model.out_dim) * (2 * 8 + 2 * size)
+        numbers = 2 + 4 * len(metrics)
+        total += len(configs) * len(factory.recorded_steps(first)) * numbers * 3 * 8
+    return total
+
+
+def members_that_fit(configs: Sequence[ExperimentConfig], share: float = 1.0) -> int:
+    """Return how many of some runs, the first, can be trained together in the memory that is free; at least one.
+
+    Args:
+        configs: Runs that share tensor shapes.
+        share: Of the machine, what is for us: others may train beside.
+    """
+    count, most = len(configs), free() * SHARE * share
+    while count > 1 and ensemble_bytes(configs[:count]) > most:
+        count = -(-count // 2)
+    return count
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, as numpy and Arrow do, or in torch's own way.
+
+    >>> is_shortage(MemoryError()), is_shortage(RuntimeError("not enough memory: ...")), is_shortage(RuntimeError("x"))
+    (True, True, False)
+    """
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))

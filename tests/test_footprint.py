@@ -1,0 +1,77 @@
+"""How much memory an ensemble needs is known before it is trained, and what does not fit is cut."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from dln import experiment, footprint, sweep
+from dln.config import SingleConfig
+from dln.factory import build_ensemble
+from dln.footprint import ensemble_bytes, members_that_fit
+from dln.frames import load_sweep
+from dln.sweep import run_sweep
+from tests.test_plan import planner
+
+WIDE = ["model.hidden_dim=300", "max_steps=3", "training.model_seed=0..7", "training.batch_size=5"]
+
+
+def configs_of(*overrides):
+    plan = planner(SingleConfig)[0](overrides)
+    return [plan.config(cell) for cell in range(len(plan))]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["metrics=[weight_norm,singular_values]"],
+        ["training.optimizer=Adam"],
+        ["training.optimizer_params.momentum=0.9", "dtype=float64"],
+        ["model.hidden_dim=4", "data.train_samples=20000", "data.data_seed=0..7"],
+    ],
+    ids=["weights", "metrics", "adam", "momentum", "data"],
+)
+def test_what_an_ensemble_needs_is_foreseen(more):
+    configs = configs_of(*WIDE, *more)
+    build_ensemble(configs[:1]).run()  # what is loaded once
+    tracemalloc.start()
+    build_ensemble(configs).run().curves()
+    needed = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert needed / 2 < ensemble_bytes(configs) < 5 * needed
+
+
+def test_only_so_many_are_trained_together_as_fit(monkeypatch, tmp_path):
+    configs = configs_of(*WIDE)
+    monkeypatch.setattr(footprint, "free", lambda: ensemble_bytes(configs[:3]) / footprint.SHARE)
+    assert members_that_fit(configs) == 2
+    sizes, build = [], sweep.factory.build_ensemble
+    monkeypatch.setattr(
+        sweep.factory, "build_ensemble", lambda c, *a, **k: (sizes.append(len(c)), build(c, *a, **k))[1]
+    )
+    run_sweep(planner(SingleConfig)[0](WIDE), tmp_path, own_directories=False)
+    assert sizes == [2, 3, 3]
+    histories = experiment.run_experiments(configs)
+    assert sizes[3:] == [2, 3, 3]
+    losses = [row[-1] for row in load_sweep(tmp_path)["train_loss"].to_list()]
+    assert losses == [np.float32(history.final["train_loss"]) for history in histories]
+
+
+@pytest.mark.parametrize("shortage", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_where_memory_gives_out_half_are_tried(shortage, monkeypatch, tmp_path):
+    build = sweep.factory.build_ensemble
+
+    def short(configs, *args, **kwargs):
+        if len(configs) > 2 or (len(configs) == 1 and configs[0].training.model_seed == 7):
+            raise shortage
+        if any(config.training.model_seed == 7 for config in configs):
+            raise shortage
+        return build(configs, *args, **kwargs)
+
+    monkeypatch.setattr(sweep.factory, "build_ensemble", short)
+    report = run_sweep(planner(SingleConfig)[0](["model.hidden_dim=3", *WIDE[1:]]), tmp_path, own_directories=False)
+    assert report.finished == 7
+    ((overrides, fault),) = report.failed
+    assert "training.model_seed=7" in overrides
+    assert "not enough memory; about" in fault
