@@ -160,7 +160,10 @@ def _balanced(shapes: Shapes, rngs: Rngs, left: np.ndarray, values: np.ndarray, 
 
 
 def _product(weights: Weights) -> Float64[np.ndarray, "out in"]:
-    return reduce(lambda below, w: w @ below, weights)
+    product = reduce(lambda below, w: w @ below, weights)
+    if not np.isfinite(product).all():
+        raise ConfigError("the product of the draws is too large for any precision; raise gamma")
+    return product
 
 
 def _factor(norm: float, matrix: np.ndarray) -> float:

@@ -248,6 +248,13 @@ def test_data_too_large_for_their_precision_diverge_or_are_refused(engine):
         dln.run_experiment({**run, "model": {"init": "aligned", "hidden_dim": 4}}, dataset=large)
 
 
+@pytest.mark.parametrize("init", ["balanced", "target_norm"])
+def test_draws_whose_product_is_too_large_are_refused(init):
+    model = {"gamma": -200, "init": init, "init_params": {"norm": 1.0}}
+    with pytest.raises(ConfigError, match=f"model.init={init}.*too large.*raise gamma"):
+        dln.run_experiment({"model": model, "dtype": "float64", "max_steps": 1})
+
+
 # --- silence, wherever numbers of a run are computed
 
 COMPUTING = [
