@@ -16,8 +16,8 @@ import signal
 import sys
 from pathlib import Path
 
-MODULES = ("hydra.main", "hydra._internal.hydra", "polars", "pyarrow.parquet", "rich.progress", "torch._dynamo")
-"""What commands import, sooner or later."""
+MODULES = ("hydra.main", "hydra._internal.hydra", "rich.progress", "torch._dynamo")
+"""What commands import, sooner or later, and what starts no threads, which a fork would lose."""
 
 
 def preload() -> None:
