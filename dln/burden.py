@@ -21,7 +21,7 @@ def check_burden(config: ExperimentConfig) -> None:
     for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
         model: ModelConfig = getattr(config, f"model{suffix}")
         training: TrainingConfig = getattr(config, f"training{suffix}")
-        needed += _parameters(model) * _bytes_each(size, training)
+        needed += parameters(model) * _bytes_each(size, training)
         check_fits(needed, f"model{suffix}.{_largest(model)}", "weights and what the optimizer keeps of them")
         if config.data.online:
             batch = (training.batch_size or 0) * _sample(model, size)
@@ -33,7 +33,8 @@ def check_burden(config: ExperimentConfig) -> None:
         check_fits(RECORD * count, "evaluate_every", f"{count:,} records until max_steps")
 
 
-def _parameters(model: ModelConfig) -> int:
+def parameters(model: ModelConfig) -> int:
+    """Return how many weights a model has, biases aside."""
     widths = [model.in_dim, *hidden_widths(model.hidden_dim, model.num_hidden), model.out_dim]
     return sum(n_in * n_out for n_in, n_out in pairwise(widths))
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dln.arithmetic import uniform
+from dln.burden import parameters
 from dln.callbacks import Callback, build_callbacks
 from dln.columns import lane_columns
 from dln.comparative import ComparativeTrainer
@@ -229,6 +230,10 @@ def structure(config: ExperimentConfig) -> str:
     return repr((type(config).__name__, values))
 
 
+MANY = 10**8
+"""Weights whose drawing is announced."""
+
+
 @uniform()
 def check_names(config: ExperimentConfig) -> None:
     """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
@@ -249,6 +254,8 @@ def check_names(config: ExperimentConfig) -> None:
         criterion = build_criterion(training.criterion, training.criterion_params, key)
         check_optimizer(training.optimizer, training.optimizer_params, key)
         outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
+        if parameters(model) > MANY:
+            log.warning("making %s weights: some seconds a hundred million", f"{parameters(model):,}")
         shapes.append(build_model(config, suffix, outline).shapes)
         optimizer = Optimizer(training.optimizer, training.optimizer_params)
         build_metrics(_metrics(config), MODEL_METRICS, "metrics", [shapes[-1]], outline, criterion, optimizer)
