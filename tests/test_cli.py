@@ -199,7 +199,9 @@ def test_ctrl_c_before_the_first_record(door, lab):
     assert result.status == 130
     assert "Traceback" not in result.err
     assert "interrupted" in result.err.splitlines()[-1]
-    assert not list(lab.rglob("history.jsonl"))
+    directory = only_run(lab)
+    assert load_run(directory).records == []
+    assert summary(directory)["status"] == "interrupted"
 
 
 def test_a_killed_run_leaves_its_records(door, tmp_path, waiting):

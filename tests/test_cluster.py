@@ -164,11 +164,7 @@ def test_slurm(slurm, door, waiting, tmp_path):
 
 def ray_worker(driver):
     """Some worker of the driver's Ray that computes a job, or None."""
-    for pid in children(driver):
-        try:
-            title = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:  # it has ended
-            continue
+    for pid, title in children(driver).items():
         if title.startswith(b"ray::_run_job"):  # an idle one is called ray::IDLE
             return pid
     return None

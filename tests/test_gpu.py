@@ -13,10 +13,11 @@ import dln
 from dln import model_metric
 from dln.errors import ConfigError
 from dln.frames import load_sweep
-from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
+from dln.metrics import MODEL_METRICS
 from dln.model import load_weights
 from dln.sweep import run_sweep
 from tests import second_device
+from tests.test_metrics import BUILT_IN_PAIRS
 from tests.test_sweep import plan_of
 
 EXACT = {"dtype": "float64", "engine": "autograd"}
@@ -140,7 +141,7 @@ def test_a_comparison(device, there, steps):
     config = {
         "shared": {"model": {"hidden_dim": 5}},
         "training_b": {"lr": 0.01, "batch_size": 4},
-        "comparative_metrics": [e.name for e in COMPARATIVE_METRICS],
+        "comparative_metrics": BUILT_IN_PAIRS,
         "model_metrics": ["weight_norm"],
         "max_steps": steps,
         "evaluate_every": steps // 4,

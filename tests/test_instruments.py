@@ -15,7 +15,19 @@ from dln.model import DeepLinearNetwork
 from dln.quantities import Supply
 from dln.timeline import acting_at
 from dln.train import Trainer
-from tests.test_metrics import BATCH, DATA, columns, network, numbers, others_of, rotated, supplied, value
+from tests.test_metrics import (
+    BATCH,
+    DATA,
+    MOMENTUM,
+    RATE,
+    columns,
+    network,
+    numbers,
+    others_of,
+    rotated,
+    supplied,
+    value,
+)
 
 X, Y = DATA.train_inputs.numpy(), DATA.train_targets.numpy()
 
@@ -233,7 +245,8 @@ def test_curvature_is_that_of_the_training_loss(bias):
     np.testing.assert_allclose(spectrum, expected, atol=1e-12 * scale)
     np.testing.assert_allclose(value("sharpness", model), expected[0])
     np.testing.assert_allclose(value("top_eigenvalues", model, top=3), expected[:3])
-    np.testing.assert_allclose(value("stability", model), BATCH / 100 / 2 * expected[0])
+    bears = 2 * (1 + MOMENTUM) / RATE  # the heavy ball's largest eigenvalue
+    np.testing.assert_allclose(value("stability", model), expected[0] / bears)
     np.testing.assert_allclose(value("hessian_trace", model), expected.sum())
     assert value("saddle_index", model) == (expected < -1e-10 * scale).sum()
 

@@ -31,6 +31,7 @@ BATCHED = [e.name for e in [*MODEL_METRICS, *COMPARATIVE_METRICS] if e.marks.get
 
 DATA = linear_teacher(4, 3, {"matrix": "low_rank", "rank": 3}, train_samples=20, noise_std=0.3, dtype=torch.float64)
 BATCH = 8
+RATE, MOMENTUM = 0.08, 0.5
 
 
 def network(seed=0, bias=False, **kwargs):
@@ -74,8 +75,8 @@ def supply(model, others=None, lead=()):
         "model": model,
         "data": data,
         "batch_size": size,
-        "lr": size / 100,
-        "optimizer": Optimizer("SGD", {"momentum": 0.5}),
+        "lr": torch.full(lead, RATE, dtype=torch.float64),
+        "optimizer": Optimizer("SGD", {"momentum": MOMENTUM}),
         **(others or others_of(model)),
     }
     return Supply(given)

@@ -59,7 +59,7 @@ def test_no_process_outlives_its_driver(number, door, waiting, tmp_path):
     workers = []
 
     def at_work():
-        workers[:] = [p for p in children(process.pid) if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        workers[:] = [pid for pid, command in children(process.pid).items() if b"spawn_main" in command]
         return len(workers) == 2
 
     waiting(at_work, "two processes")

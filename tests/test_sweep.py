@@ -598,21 +598,24 @@ def test_show_prints_a_table(door, tmp_path):
 
 
 def children(pid):
-    """Processes started by `pid`, and by those."""
-    below = []
+    """Processes started by `pid`, and by those, and their commands; any of them may end while it is looked at."""
+    below = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
             if int(fields[1]) == pid:
-                below += [int(stat.parent.name), *children(int(stat.parent.name))]
+                child = int(stat.parent.name)
+                below |= {child: (stat.parent / "cmdline").read_bytes(), **children(child)}
     return below
 
 
 def a_worker_at_work(driver, launcher):
     """A process of the launcher that has more to do: joblib's go on to the next job, submitit's have one each."""
     named = b"loky" if launcher == "joblib" else b"submitit.core._submit"
-    workers = [pid for pid in children(driver) if named in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    used = {pid: int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13]) for pid in workers}
+    used = {}
+    for pid in [pid for pid, command in children(driver).items() if named in command]:
+        with contextlib.suppress(OSError):
+            used[pid] = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13])
     return (max if launcher == "joblib" else min)(used, key=used.__getitem__)
 
 
