@@ -46,11 +46,14 @@ def _fault(error: Exception, schema: Schema) -> str:
         shape = re.match(r"Merge error: \w+ is not a subclass of (\w+)\. value: (.*)", reason)
         if shape:
             reason = f"where a mapping belongs ({shape[1]}) stands {shape[2]!r}"
+        if reason == "Cannot merge DictConfig with ListConfig":  # said of either in place of the other
+            reason = "a list stands where a mapping such as {name: value} belongs, or a mapping where a list does"
         if isinstance(cause, ValidationError):
             return f"{key or (override[1] if override else 'config')}: {reason}"
         unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
         if unknown:
-            return _unknown_key(override[1] if override else key, schema)
+            within = override is None or key.startswith(f"{override[1]}.")  # of what the override sets, a part
+            return _unknown_key(key if within else override[1], schema)
         return f"{key}: {reason}" if key else reason
     return " ".join(line.strip() for line in text.splitlines()[:4])
 

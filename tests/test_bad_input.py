@@ -27,6 +27,7 @@ ON_THE_COMMAND_LINE = [
     (S, "++training.lrr=0.9", "'training.lrr'", "'training.lr'"),
     (S, "+max_step=5", "'max_step'", "'max_steps'"),
     (C, "training_a.lrr=1", "'training_a.lrr'", "'training_a.lr'"),
+    (S, "training={lrr: 1}", "'training.lrr'", "'training.lr'"),
     (C, "training.lr=1", "'training.lr'", "'shared.training.lr'"),
     (C, "shared.lr=1", "'shared.lr'", "'shared.training.lr'"),
     (C, "+shared.model.hiden_dim=1", "'shared.model.hiden_dim'", "'shared.model.hidden_dim'"),
@@ -55,6 +56,7 @@ ON_THE_COMMAND_LINE = [
     (C, "model_b={init: balanced, init_params: {nrm: 1}}", "model_b.init_params.nrm", "'norm'"),
     # wrong type
     (S, "training.lr=fast", "training.lr", "'fast'"),
+    (S, "model.init_params=[]", "model.init_params", "a mapping"),
     (S, "training.lr=null", "training.lr", "not Optional"),
     (S, "model.in_dim=2.5", "model.in_dim", "'2.5'"),
     (S, "model.in_dim=wide", "model.in_dim", "'wide'"),
