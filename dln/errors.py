@@ -17,6 +17,8 @@ class DlnError(Exception):
     def __init__(self, message: object = "") -> None:
         """Take the message."""
         super().__init__("\n".join(map(_cut, printable(str(message)).split("\n"))))
+        self.runs: dict[int, str] = {}
+        """Of runs that are trained together: those whose own fault it is, by number, and what each raised."""
 
 
 class ConfigError(DlnError, ValueError):

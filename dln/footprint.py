@@ -54,13 +54,3 @@ def members_that_fit(configs: Sequence[ExperimentConfig], share: float = 1.0) ->
     while count > 1 and ensemble_bytes(configs[:count]) > most:
         count = -(-count // 2)
     return count
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that there is not enough memory, as numpy and Arrow do, or in torch's own way.
-
-    >>> is_shortage(MemoryError()), is_shortage(RuntimeError("not enough memory: ...")), is_shortage(RuntimeError("x"))
-    (True, True, False)
-    """
-    words = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))

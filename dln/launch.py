@@ -32,9 +32,10 @@ from dln.grid import parse_grid, quoted, value_of
 from dln.output import speak_patiently
 from dln.plan import GridPlan, Plan, Plans
 from dln.provenance import provenance
+from dln.report import Report
 from dln.results import SweepStore
 from dln.sealed import read_document, write_document
-from dln.sweep import Report, compute, cut
+from dln.sweep import compute, cut
 from dln.threads import thread_count
 
 log = logging.getLogger("dln")

@@ -28,6 +28,16 @@ def free() -> int:
     return min(memory(), *found)
 
 
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether an error says that there is not enough memory, as numpy and Arrow do, or in torch's own way.
+
+    >>> is_shortage(MemoryError()), is_shortage(RuntimeError("not enough memory: ...")), is_shortage(RuntimeError("x"))
+    (True, True, False)
+    """
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
 def _bounds(process: Path, cgroups: Path) -> Iterator[int]:
     """Yield every bound on the memory of this process that the system tells."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system

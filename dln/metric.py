@@ -201,9 +201,17 @@ class Metric:
 
     def columns(self, value: Any, suffix: str = "") -> dict[str, Value]:
         """Return the columns a value fills, e.g. {"norms_a.first": 1.0, "norms_a.last": 2.0} for a dict."""
-        columns = {name: _plain(v) for name, v in self._parts(value, suffix).items()}
-        self._check_shapes({name: np.shape(v) for name, v in columns.items()}, suffix)
+        columns = self.plain(value, suffix)
+        self.check_columns(columns, suffix)
         return columns
+
+    def plain(self, value: Any, suffix: str = "") -> dict[str, Value]:
+        """Return the columns a value fills, which may be others than those that the first one filled."""
+        return {name: _plain(v) for name, v in self._parts(value, suffix).items()}
+
+    def check_columns(self, columns: Mapping[str, Value], suffix: str = "") -> None:
+        """Raise ExtensionError where `plain` columns are not those that the first value filled."""
+        self._check_shapes({name: np.shape(v) for name, v in columns.items()}, suffix)
 
     def batched_columns(self, value: Any, suffix: str = "", lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
         """Return the columns [*lead, ...] that the values of members fill, at records or at one."""

@@ -23,8 +23,9 @@ from dln.launch import PATIENCE, Recipe, made_with, spare_accounting, watched, w
 from dln.machine import as_bytes
 from dln.plan import Plan
 from dln.progress import sweep_bar
+from dln.report import Report
 from dln.results import SweepStore
-from dln.sweep import Report, run_sweep
+from dln.sweep import run_sweep
 from dln.threads import thread_count
 
 

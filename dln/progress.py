@@ -12,7 +12,7 @@ from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:
     from dln.callbacks import Callback
-    from dln.sweep import Report
+    from dln.report import Report
     from dln.train import Trainer
 
 

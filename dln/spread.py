@@ -9,14 +9,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dln import factory
+from dln.blame import for_each
 from dln.config import ExperimentConfig
 from dln.errors import LaunchError
 from dln.history import History
+
+Task = tuple[ExperimentConfig, Path | None]
+"""A run, and where its weights are saved."""
 
 WORTH = 5.0
 """Seconds of training here before processes are started: each takes some to begin."""
@@ -35,26 +39,37 @@ class Spread:
         """Train each config's run, with its directory of checkpoints, and return the histories.
 
         Raises:
-            DlnError: What a run raises.
+            DlnError: What the first run raises that fails, once all are over; its `runs` tell of which.
             LaunchError: A process died.
         """
-        pairs = [*zip(configs, checkpoints, strict=True)]
-        histories = []
-        while pairs and (self.processes == 1 or (self._pool is None and self._spent < WORTH)):
-            started = time.perf_counter()
-            histories.append(_run(pairs.pop(0)))
-            self._spent += time.perf_counter() - started
-        if not pairs:
-            return histories
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
-            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
+        tasks = [*zip(configs, checkpoints, strict=True)]
+        elsewhere: dict[int, Future[History]] = {}
+
+        def train(run: int) -> History:
+            if not elsewhere and (self.processes == 1 or (self._pool is None and self._spent < WORTH)):
+                return self._here(tasks[run])
+            if not elsewhere:
+                elsewhere.update((later, self._submit(tasks[later])) for later in range(run, len(tasks)))
+            return elsewhere[run].result()  # `map` would cancel some where this is interrupted
+
         try:
-            runs = [self._pool.submit(_run, pair) for pair in pairs]
-            return histories + [run.result() for run in runs]  # `map` would cancel some where this is interrupted
+            return [*for_each(range(len(tasks)), train).values()]
         except BrokenProcessPool:
             self._pool = None
             raise LaunchError("a process that trained it died, perhaps for want of memory") from None
+
+    def _here(self, task: Task) -> History:
+        started = time.perf_counter()
+        try:
+            return _run(task)
+        finally:
+            self._spent += time.perf_counter() - started
+
+    def _submit(self, task: Task) -> Future[History]:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
+            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
+        return self._pool.submit(_run, task)
 
 
 @contextlib.contextmanager
@@ -72,7 +87,7 @@ def spread(processes: int) -> Iterator[Spread]:
             spread._pool.shutdown()
 
 
-def _run(task: tuple[ExperimentConfig, Path | None]) -> History:
+def _run(task: Task) -> History:
     config, checkpoints = task
     return factory.build(config, None, checkpoints).run()
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dln import factory, store
+from dln.blame import for_each
 from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
 from dln.contents import FILE_KEYS, check_same, check_unchanged, located
+from dln.data import Dataset
 from dln.directories import RunDirectories
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
 from dln.experiment import MEMBERS
-from dln.footprint import ensemble_bytes, is_shortage, members_that_fit
+from dln.footprint import ensemble_bytes, members_that_fit
 from dln.history import History
-from dln.machine import as_bytes
+from dln.machine import as_bytes, is_shortage
 from dln.plan import Plan
 from dln.provenance import provenance
 from dln.registry import import_extensions
-from dln.results import SWEEP, SweepStore, Tally
+from dln.report import Report, following
+from dln.results import SWEEP, SweepStore
 from dln.spread import Spread, spread
 from dln.storing import OnRun, Outcome, store_outcome
 from dln.tables import IDENTITY, stored
@@ -40,39 +40,6 @@ OWN_DIRECTORY_UP_TO = 64
 
 ONE_BY_ONE = 8
 """Runs of the autograd engine that are stored together; more where there are more processes."""
-
-
-@dataclass
-class Report:
-    """What a sweep did."""
-
-    runs: int
-    found: int = 0
-    """Runs that were finished before."""
-    finished: int = 0
-    diverged: int = 0
-    failed: list[tuple[list[str], str]] = field(default_factory=list)
-    """Overrides of runs that raised, and what they raised."""
-    trajectories: int = 0
-    """How many trajectories were computed: fewer than lanes where some were bound to go the same way."""
-    damaged: list[str] = field(default_factory=list)
-    """Files that could not be read; they were set aside."""
-    lanes: int = 0
-    incomplete: int = 0
-    """Runs whose directories were gone or damaged, so that they were computed again."""
-    seconds: float = 0.0
-
-    def add(self, outcome: Outcome) -> None:
-        """Count runs that were trained and stored."""
-        self.diverged += outcome.diverged
-        self.finished += len(outcome.cells) - outcome.diverged
-        self.trajectories += outcome.trajectories
-        self.lanes += outcome.lanes
-
-    @property
-    def done(self) -> int:
-        """Runs that this sweep has brought to an end, good or bad."""
-        return self.finished + self.diverged + len(self.failed)
 
 
 def run_sweep(
@@ -136,7 +103,7 @@ def run_sweep(
                     if on_progress is not None:
                         on_progress(report)
         else:
-            with _following(results, report, started, on_progress):
+            with following(results, report, started, on_progress):
                 named = directories is not None
                 _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
         results.compact(identities)
@@ -252,40 +219,6 @@ def _have_computed(
             raise LaunchError(f"the launcher's jobs finished no run: {error!r}") from error
 
 
-LOOK = 1.0
-"""Seconds between looks at what a launcher's jobs have put on disk."""
-
-
-@contextlib.contextmanager
-def _following(
-    results: SweepStore, report: Report, started: float, on_progress: Callable[[Report], Any] | None
-) -> Iterator[None]:
-    """Report what comes to lie on disk while the block has runs computed elsewhere."""
-    tally, over = Tally(results), threading.Event()
-
-    def look() -> None:
-        tally.update()
-        report.diverged, report.finished = tally.diverged, tally.runs - tally.diverged
-        report.trajectories, report.lanes = tally.trajectories, tally.lanes
-        report.failed = [(told["overrides"], told["error"]) for told in results.failures().values()]
-        report.seconds = time.perf_counter() - started
-        if on_progress is not None:
-            on_progress(report)
-
-    def follow() -> None:
-        while not over.wait(LOOK):
-            look()
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        look()
-
-
 def cut(
     plan: Plan, cells: np.ndarray, members: int, one_by_one: int = ONE_BY_ONE, share: float = 1.0
 ) -> Iterator[np.ndarray]:
@@ -312,6 +245,10 @@ def cut(
         cells = cells[fitting:]
 
 
+ROUNDS = 3
+"""How often runs are trained together anew, but for those that failed, before they are parted too."""
+
+
 def _attempt(
     plan: Plan,
     cells: np.ndarray,
@@ -319,28 +256,33 @@ def _attempt(
     report: Report,
     on_cores: Spread,
     directories: RunDirectories | None,
+    rounds: int = ROUNDS,
 ) -> Iterator[Outcome]:
-    """Train cells together; where that raises, halve after halve, until it is known which run it is."""
+    """Train cells together; where that raises, without those that failed; where it is not known which, half by half."""
+    faults: dict[int, str] = {}
     try:
         yield _train(plan, cells, on_cores, directories)
         return
     except StorageError:  # the disk's fault, not the run's
         raise
     except DlnError as error:
-        fault = str(error)
+        faults = error.runs or ({0: str(error)} if len(cells) == 1 else {})
     except (MemoryError, RuntimeError) as error:
         if not is_shortage(error):
             raise
         need = as_bytes(ensemble_bytes([plan.config(int(cell)) for cell in cells]))
-        fault = f"there is not enough memory; about {need} are needed"
-    # Only now: an error holds on to all that its trace can see, which is the memory that halves need.
-    if len(cells) == 1:
-        overrides = plan.overrides(int(cells[0]))
-        report.failed.append((overrides, fault))
-        results.fail(plan.identity(int(cells[0])), overrides, fault)
-        return
-    for half in np.array_split(cells, 2):
-        yield from _attempt(plan, half, results, report, on_cores, directories)
+        if len(cells) == 1:
+            faults = {0: f"there is not enough memory; about {need} are needed"}
+    # Only now: an error holds on to all that its trace can see, which is the memory that the rest needs.
+    for run, fault in faults.items():
+        cell = int(cells[run])
+        report.failed.append((plan.overrides(cell), fault))
+        results.fail(plan.identity(cell), plan.overrides(cell), fault)
+    rest = np.delete(cells, [*faults])
+    together = bool(faults) and rounds > 0
+    for some in [rest] if together else np.array_split(rest, 2):
+        if len(some):
+            yield from _attempt(plan, some, results, report, on_cores, directories, rounds - together)
 
 
 def _train(plan: Plan, cells: np.ndarray, on_cores: Spread, directories: RunDirectories | None) -> Outcome:
@@ -374,13 +316,16 @@ def _find_events(
     ends: Sequence[Mapping[str, int]],
 ) -> list[dict[str, Any]]:
     """Return what the configs' events come to, run by run, each of its own records."""
-    found, datasets = [], {}
-    for run, config in enumerate(configs):
+    datasets: dict[str, Dataset] = {}
+
+    def find(run: int) -> dict[str, Any]:
+        config = configs[run]
         key = repr(config.data)
         datasets[key] = datasets.get(key) or factory.dataset_of(config)
         own = {name: (c if name == "step" else c[run])[present[run]] for name, c in curves.items()}
-        found.append(factory.find_events_of(config, own, ends[run], datasets[key]))
-    return found
+        return factory.find_events_of(config, own, ends[run], datasets[key])
+
+    return [*for_each(range(len(configs)), find).values()]
 
 
 def _stacked(histories: Sequence[History]) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dln.arithmetic import uniform
+from dln.blame import as_runs
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
@@ -87,17 +88,26 @@ class Ensemble:
 
     @uniform()
     def run(self, on_records: Callable[[int], Any] | None = None) -> Ensemble:
-        """Train to the end; `on_records` is called with the number of records there are whenever there are more."""
+        """Train to the end; `on_records` is called with the number of records there are whenever there are more.
+
+        Raises:
+            DlnError: What a metric or callback raises, of the first run whose does; where it is called run by run,
+                `runs` says of which runs it failed at that step, and with which words.
+        """
         while self.step <= self.max_steps:
-            for lane in self.lanes.values():
-                lane.begin(self.step)
+            for key, lane in self.lanes.items():
+                with as_runs(self.members[key].tolist()):
+                    lane.begin(self.step)
             stop = self._stop()
             due = list(self._due(self.step, stop))
             error = self._advance(stop, due)
             if due and on_records is not None:
                 on_records(len(self.steps))
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # or it would hold this frame, which holds it
             if (self.over_at < stop).all():
                 break
             self.step = stop
@@ -111,14 +121,18 @@ class Ensemble:
 
     def present(self, runs: slice, start: int = 0) -> np.ndarray:
         """Which of some runs have a record at which of the recorded steps from the `start`-th on [R, T]."""
-        steps = np.array(self.steps[start:], dtype=np.int64)
+        return self._own(runs, self.steps[start:])
+
+    def _own(self, runs: slice, recorded: Sequence[int]) -> np.ndarray:
+        """Which of some runs have a record at which of some recorded steps [R, T]."""
+        steps = np.array(recorded, dtype=np.int64)
         diverged, stopped = (
             [self._at(event, key)[runs, None] for key in self.lanes] for event in ("diverged_at", "stopped_at")
         )
         over = self.over_at[runs, None]
         alive = np.any([at > steps for at in diverged], 0)
         ended = np.any([at == steps for at in stopped], 0) & (over == steps)
-        due = [step in self.recorded for step in self.steps[start:]]
+        due = [step in self.recorded for step in recorded]
         return alive & (steps <= over) & (np.array(due, dtype=bool) | ended)
 
     def records(self, run: int, start: int = 0) -> Iterator[Record]:
@@ -224,11 +238,14 @@ class Ensemble:
 
         def measure(records: slice) -> dict[str, dict[str, np.ndarray]]:
             parts = {key: [k.part(records) for k in parts] for key, parts in kept.items()}
-            return self.probe.measure(parts, self.members, due[records])
+            own = self._own(slice(None), due[records][:1])[:, 0]
+            return self.probe.measure(parts, self.members, due[records], own)
 
         try:
             return len(due), measure(slice(0, len(due))), None
-        except DlnError:
+        except DlnError as error:
+            if len(due) == 1:
+                return 0, {}, error
             for t in range(len(due)):
                 try:
                     measure(slice(t, t + 1))

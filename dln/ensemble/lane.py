@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dln.blame import for_each
 from dln.callbacks import Callback
 from dln.data import Dataset
 from dln.edge import Optimizer
@@ -149,19 +150,27 @@ class Lane:
         return (self.stopped_at == NEVER) & (self.diverged_at == NEVER)
 
     def begin(self, step: int) -> None:
-        """Start a step: callbacks of moving members fire, and may change sizes, rates and weights."""
+        """Start a step: callbacks of moving members fire, and may change sizes, rates and weights.
+
+        Raises:
+            DlnError: What the first callback raises that fails; its `runs` are the members whose callbacks fail.
+        """
         self.step = step
         self.lr_scale[:] = 1
         if not self.members and any(self.callbacks):
             self.members = [Member(self, m) for m in range(len(self))]
         sizes: dict[int, int | None] = {}
-        for m in np.flatnonzero(self.moving) if self.members else ():
+
+        def act(m: int) -> None:
             member = self.members[m]
             fire(self.callbacks[m], step, member)
             member.write_back()
             if member.wanted_size is not UNCHANGED:
-                sizes[int(m)] = member.wanted_size  # type: ignore[assignment]
+                sizes[m] = member.wanted_size  # type: ignore[assignment]
                 member.wanted_size = UNCHANGED
+
+        if self.members:
+            for_each(np.flatnonzero(self.moving).tolist(), act)
         if sizes:
             self._resize(sizes)
 

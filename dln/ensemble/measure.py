@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dln.blame import as_runs, for_each
 from dln.constants import Later, constants
 from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.sight import Sight
 from dln.ensemble.summary import pair_quantities
-from dln.metrics import Metric, looks_back
+from dln.metrics import Metric, Value, looks_back
 from dln.quantities import IN_KERNELS, PAIR_QUANTITIES, PairSupply, Supply, needs
 from dln.threads import run_blocks, thread_count
 from dln.train import naming
@@ -46,7 +47,11 @@ class Probe:
         self.given = {key: _of_members(lane) for key, lane in lanes.items()}
 
     def measure(
-        self, kept: Mapping[str, Sequence[Kept]], members: Mapping[str, Int[np.ndarray, " R"]], steps: Sequence[int]
+        self,
+        kept: Mapping[str, Sequence[Kept]],
+        members: Mapping[str, Int[np.ndarray, " R"]],
+        steps: Sequence[int],
+        own: Bool[np.ndarray, " R"],
     ) -> dict[str, dict[str, np.ndarray]]:
         """Return the columns of all runs [T, R, ...], lane by lane, and last those of "pairs".
 
@@ -56,6 +61,10 @@ class Probe:
             kept: Every lane's weights at the records, group by group; at a single record if `one_by_one`.
             members: Every run's member of each lane.
             steps: The records' steps.
+            own: Which runs have a record of their own at the first of them: a user's code is called for no others.
+
+        Raises:
+            DlnError: What the first metric raises that fails; `runs` are those for which it fails by itself.
         """
         names = [name for name in IN_KERNELS if name in self.wanted]
         sights = {key: Sight(self.lanes[key], parts, steps, names, self.given[key]) for key, parts in kept.items()}
@@ -64,19 +73,26 @@ class Probe:
         for key, sight in sights.items():
             everyone = np.arange(len(sight.lane))
             metrics = self.metrics[key]
-            rows = {m: (supply,) for m, supply in sight.solos.items()} if self._looped(metrics) else {}
-            found = self._evaluate(metrics, [sight], [everyone], rows, step, key)
+            wanted = set(members[key][own].tolist())
+            solos = sight.solos.items() if self._looped(metrics) else ()
+            rows = {m: (supply,) for m, supply in solos if m in wanted}
+            with as_runs(members[key].tolist(), own.tolist()):
+                found = self._evaluate(metrics, [sight], [everyone], rows, step, key)
             columns[key] = {name: values[:, members[key]] for name, values in found.items()}
-        return columns | {"pairs": self._compare(sights, members, step) if self.pair_metrics else {}}
+        return columns | {"pairs": self._compare(sights, members, step, own) if self.pair_metrics else {}}
 
     def _compare(
-        self, sights: Mapping[str, Sight], members: Mapping[str, Int[np.ndarray, " R"]], step: int
+        self,
+        sights: Mapping[str, Sight],
+        members: Mapping[str, Int[np.ndarray, " R"]],
+        step: int,
+        own: Bool[np.ndarray, " R"],
     ) -> dict[str, np.ndarray]:
         of, rows = [members[key] for key in sights], {}
         if self._looped(self.pair_metrics):
             ours, theirs = (sight.solos for sight in sights.values())
             pairs = enumerate(zip(*(m.tolist() for m in of), strict=True))
-            rows = {r: (ours[i], theirs[j]) for r, (i, j) in pairs if i in ours and j in theirs}
+            rows = {r: (ours[i], theirs[j]) for r, (i, j) in pairs if own[r] and i in ours and j in theirs}
         return self._evaluate(self.pair_metrics, [*sights.values()], of, rows, step)
 
     @staticmethod
@@ -113,18 +129,31 @@ class Probe:
         sides = [sight.found(records, of[runs]) for sight, of in zip(sights, members, strict=True)]
         whole = _joint(sides, {name: values[records, runs] for name, values in known.items()})
         for metric in metrics:
-            with naming(metric.called, step):
-                if metric.of_quantities:
-                    found = metric.batched_columns(
-                        metric(whole), suffix, alive.shape if everyone else (int(alive.sum()),)
-                    )
-                    columns[metric] = found if everyone else {name: _placed(v, alive) for name, v in found.items()}
-                elif not metric.batched:
-                    columns[metric] = stacked(
-                        {r: metric.columns(metric(_joint(row)), suffix) for r, row in rows.items()}, count
-                    )
+            if metric.of_quantities:
+                with naming(metric.called, step):
+                    shape = alive.shape if everyone else (int(alive.sum()),)
+                    found = metric.batched_columns(metric(whole), suffix, shape)
+                columns[metric] = found if everyone else {name: _placed(v, alive) for name, v in found.items()}
+            elif not metric.batched:
+                columns[metric] = stacked(self._one_by_one(metric, rows, step, suffix), count)
         columns |= self._in_blocks(metrics, sights, members, alive, known, step, suffix)
         return {name: values for metric in metrics for name, values in columns[metric].items()}
+
+    @staticmethod
+    def _one_by_one(
+        metric: Metric, rows: Mapping[int, tuple[Supply, ...]], step: int, suffix: str
+    ) -> dict[int, dict[str, Value]]:
+        """Return the columns of a metric that is evaluated one by one, by run."""
+
+        def columns(r: int) -> dict[str, Value]:
+            with naming(metric.called, step):
+                return metric.plain(metric(_joint(rows[r])), suffix)
+
+        found = for_each(rows, columns)
+        with naming(metric.called, step):
+            for row in found.values():
+                metric.check_columns(row, suffix)  # a shape is odd beside others: no single run's fault
+        return found
 
     @staticmethod
     def _in_blocks(
