@@ -61,7 +61,7 @@ class Probe:
             kept: Every lane's weights at the records, group by group; at a single record if `one_by_one`.
             members: Every run's member of each lane.
             steps: The records' steps.
-            own: Which runs have a record of their own at the first of them: a user's code is called for no others.
+            own: Which runs have a record of their own at the first of them: nothing is evaluated one by one for others.
 
         Raises:
             DlnError: What the first metric raises that fails; `runs` are those for which it fails by itself.
