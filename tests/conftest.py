@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,35 @@ from dln import run_experiment
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
 """Seconds after which a process counts as hanging."""
+WHOLE = 1000
+"""Tests from which on the suite counts as whole."""
+LONG = ("test_sweep", "test_docs", "test_spread", "test_kernels", "test_experiment_examples", "test_bad_input")
+"""Test files that take longest: they are begun first, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order files for the workers of a parallel run: the longest first, then those with most tests."""
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG), -tests[item.path]
+
+    items.sort(key=place)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile the kernels before a whole suite, a share in each worker, where all would compile the same at once."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or len(session.items) < WHOLE:
+        return
+    rules = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {})]
+    kinds = [*itertools.product(rules, ["float32", "float64"], [4, 200])]  # narrow: lanes; wide: rows
+    for (optimizer, params), dtype, width in kinds[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        training = {"optimizer": optimizer, "optimizer_params": params, "batch_size": 2}
+        about = {"max_steps": 1, "engine": "compiled", "dtype": dtype, "metrics": ["weight_norm"]}
+        run_experiment({**about, "training": training, "model": {"hidden_dim": width}})
 
 
 @dataclass
