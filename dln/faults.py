@@ -52,8 +52,10 @@ def _fault(error: Exception, schema: Schema) -> str:
             return f"{key or (override[1] if override else 'config')}: {reason}"
         unknown = re.search(r"Key '([^']*)' (?:is )?not in (.*)", reason)
         if unknown:
-            within = override is None or key.startswith(f"{override[1]}.")  # of what the override sets, a part
-            return _unknown_key(key if within else override[1], schema)
+            given = override[1] if override else key
+            return _unknown_key(
+                key if key.startswith(f"{given}.") else given, schema
+            )  # a part of a mapping given whole
         return f"{key}: {reason}" if key else reason
     return " ".join(line.strip() for line in text.splitlines()[:4])
 
