@@ -147,8 +147,9 @@ class Door:
 @pytest.fixture(scope="session")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """Start commands quickly, by the server of processes.py."""
+    bytecode = tmp_path_factory.mktemp("bytecode")
     server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "processes.py")],
+        [sys.executable, str(ROOT / "tests" / "processes.py"), str(bytecode)],
         stdin=subprocess.PIPE,
         text=True,
         env=clean_environment(),

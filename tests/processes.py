@@ -30,8 +30,10 @@ def preload() -> None:
     cpu_target.target_context.refresh()  # numba's tables of what it can compile
 
 
-def serve() -> None:
+def serve(bytecode: str) -> None:
+    """Serve what comes in; what commands import is compiled once, to a directory, whatever the environment says."""
     preload()
+    sys.dont_write_bytecode, sys.pycache_prefix = False, bytecode
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need nobody to wait for them
     for line in sys.stdin:
         if os.fork() == 0:
@@ -84,4 +86,4 @@ def _become(request: dict) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])
