@@ -147,8 +147,15 @@ class Trainer:
         if self.stopped_at is not None:
             return
         rate = self.lr * self.lr_scale
-        if abs(rate) > torch.finfo(self.model.weights[0].dtype).max:  # torch refuses what it cannot round
-            rate = math.copysign(math.inf, rate)
+        try:
+            self._step(rate)
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            # torch refuses to round a step too long for the precision, be it the rate or what Adam makes of it.
+            self._step(math.copysign(math.inf, rate))
+
+    def _step(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
