@@ -58,32 +58,28 @@ class RunWriter:
             self._file = open(self.directory / HISTORY, mode, encoding="utf-8", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise StorageError(f"cannot write results to {self.directory}: {error.strerror or error}") from error
-        self._checksums: list[str] = []
-        self._provenance = provenance()
-
-    @property
-    def count(self) -> int:
+        self.count = 0
         """How many records are written."""
-        return len(self._checksums)
+        self._provenance = provenance()
 
     def append(self, record: Record) -> None:
         """Write one record."""
-        line = to_json(record)
         try:
-            self._file.write(line + "\n")
+            self._file.write(to_json(record) + "\n")
         except OSError as error:
             raise StorageError(
                 f"cannot write {self.directory / HISTORY}: {error.strerror or error}; "
                 f"the {self.count} records before this one are safe"
             ) from error
-        self._checksums.append(checksum(line.encode()))
+        self.count += 1
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write how the run ended and what it was made with, once its records are on the disk."""
         path = self.directory / SUMMARY
         try:
             sync(self.directory / HISTORY)
-            checksums = " ".join(self._checksums)
+            # Of what is there: a signal may have come between a record and what was noted of it.
+            checksums = " ".join(map(checksum, _lines(self.directory)))
             write_document(path, {**summary, "provenance": self._provenance, "checksums": checksums})
         except OSError as error:
             gone = not (self.directory / HISTORY).exists()
@@ -135,10 +131,15 @@ def is_whole(directory: Path) -> bool:
     """Whether a run that has ended can be read back as it was written; of earlier versions, whether it seems so."""
     try:
         told = read_document(directory / SUMMARY)
-        lines = content(directory / HISTORY).split(b"\n")[:-1]
+        lines = _lines(directory)
     except OSError:
         return False
     return told is not None and told.get("checksums") in (None, " ".join(map(checksum, lines)))
+
+
+def _lines(directory: Path) -> list[bytes]:
+    """Return the lines of a run's history; one cut short is left out."""
+    return content(directory / HISTORY).split(b"\n")[:-1]
 
 
 def load_summary(directory: Path) -> dict[str, Any] | None:
