@@ -26,6 +26,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Call a small function as a new process would: f(argument, factor) -> what comes out, how it came by its code."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python sees no change within a second
 
     def call(x=3.0, factor=2):
         source = tmp_path / "toy.py"
