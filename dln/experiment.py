@@ -147,9 +147,8 @@ def _run(
     def summary(status: str) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         events = trainer.events | trainer.history.events
-        steps = max(
-            trainer.step, trainer.history.final.get("step", 0)
-        )  # records may be ahead of an interrupted stretch
+        # Records may be ahead of a stretch that was interrupted.
+        steps = max(trainer.step, trainer.history.final.get("step", 0))
         return store.run_summary(status, trainer.engine, steps, trainer.max_steps, seconds, events)
 
     with store.RunWriter(directory, claimed) as writer:
