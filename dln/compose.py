@@ -6,6 +6,7 @@ leaves out has its default, a key that no run knows is an error wherever it stan
 
 import dataclasses
 import functools
+import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,8 +63,18 @@ def schema_node(schema: Schema) -> DictConfig:
     return node
 
 
+@functools.cache
+def _pickled_schema(schema: Schema) -> bytes:
+    """Return `schema_node`, pickled: its copies are read five times as fast as `copy.deepcopy` makes them."""
+    return pickle.dumps(schema_node(schema))
+
+
+_packaged: dict[tuple[str, str], bytes] = {}
+"""Configs that lie in packages, Hydra's own above all, by source and path: pickled, for each caller a copy."""
+
+
 class CheckedRepository(ConfigRepository):
-    """Hydra's access to YAML files, each of which is looked at before Hydra reads it."""
+    """Hydra's access to YAML files: a user's file is looked at before Hydra reads it, a package's is read once."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return what a file holds.
@@ -72,9 +83,14 @@ class CheckedRepository(ConfigRepository):
             ConfigError: The file cannot be read as a mapping; says where.
         """
         source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is not None and source.scheme() == "file":
-            check_yaml(Path(source.path) / source._normalize_file_name(config_path))
-        return super().load_config(config_path)
+        if source is None or source.scheme() != "pkg":
+            if source is not None and source.scheme() == "file":
+                check_yaml(Path(source.path) / source._normalize_file_name(config_path))
+            return super().load_config(config_path)
+        key = source.path, config_path
+        if key not in _packaged:
+            _packaged[key] = pickle.dumps(super().load_config(config_path))
+        return pickle.loads(_packaged[key])
 
 
 class SchemaLoader(ConfigLoaderImpl):
@@ -208,7 +224,7 @@ def _listed(kind: Kind, value: Any, key: str) -> list[Any]:
 
 
 def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
-    """Return `config` on top of the schema's defaults, typed."""
+    """Return `config`, which is used up, on top of the schema's defaults, typed."""
     leaves = dict(fields(schema))
     for key in keys(schema):
         given, item = _node(config, key), leaves.get(key)
@@ -219,8 +235,8 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
         if not word or isinstance(given, Container):
             belongs = "a mapping" if shape is DictConfig else "a list"
             raise ConfigError(f"{key} must be {belongs}, not {given._value()!r}")
-    base = schema_node(schema)
-    return cast(DictConfig, OmegaConf.merge(base, config))
+    # `unsafe`: it may take `config` apart, where `merge` would copy both.
+    return cast(DictConfig, OmegaConf.unsafe_merge(pickle.loads(_pickled_schema(schema)), config))
 
 
 def _container(item: dataclasses.Field) -> type[DictConfig] | type[ListConfig] | None:

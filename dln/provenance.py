@@ -69,9 +69,11 @@ def linear_algebra() -> str:
     """Name numpy's linear algebra and, where it tells, the kernels it has chosen for this processor."""
     import numpy  # noqa: F401  # which loads it
 
-    libraries = ThreadpoolController().select(user_api="blas").info()
-    told = [(lib["internal_api"], lib["version"], lib.get("architecture")) for lib in libraries]
-    return ", ".join(dict.fromkeys(" ".join(filter(None, names)) for names in told)) or "unknown"
+    loaded = ThreadpoolController().select(user_api="blas").info()
+    # A wheel of numpy brings its own; scipy's comes beside it once numba has loaded that.
+    own = [lib for lib in loaded if "numpy" in lib["filepath"]] or loaded
+    told = [(lib["internal_api"], lib["version"], lib.get("architecture")) for lib in own]
+    return ", ".join(sorted({" ".join(filter(None, names)) for names in told})) or "unknown"
 
 
 def _version(library: str) -> str | None:

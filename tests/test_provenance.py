@@ -14,7 +14,7 @@ import dln
 from dln import results
 from dln.frames import merge_sweeps
 from dln.launch import JOBS, made_with
-from dln.provenance import ROOT, commit_of, processor, provenance
+from dln.provenance import ROOT, commit_of, linear_algebra, processor, provenance
 from dln.results import SweepStore
 from dln.sweep import run_sweep
 from tests.test_sweep import plan_of
@@ -34,6 +34,34 @@ def test_versions_are_those_in_use():
     assert told["processor"]
     assert "openblas" in told["blas"] or "mkl" in told["blas"] or told["blas"] == "unknown"
     assert (told["commit"] is not None) == (ROOT / ".git").exists()
+
+
+def test_linear_algebra_is_numpys_whatever_else_is_loaded(monkeypatch):
+    """Scipy brings one of its own, loaded before numpy's in some processes and after it in others."""
+    numpys = {
+        "internal_api": "openblas",
+        "version": "0.3.31",
+        "architecture": "Haswell",
+        "filepath": "x/numpy.libs/a.so",
+    }
+    scipys = {
+        "internal_api": "openblas",
+        "version": "0.3.30",
+        "architecture": "Haswell",
+        "filepath": "x/scipy.libs/a.so",
+    }
+    systems = [{**lib, "filepath": f"/usr/lib/{i}.so"} for i, lib in enumerate([numpys, scipys])]
+    for loaded, named in [
+        ([numpys], "openblas 0.3.31 Haswell"),
+        ([numpys, scipys], "openblas 0.3.31 Haswell"),
+        ([scipys, numpys], "openblas 0.3.31 Haswell"),
+        (systems, "openblas 0.3.30 Haswell, openblas 0.3.31 Haswell"),
+        (systems[::-1], "openblas 0.3.30 Haswell, openblas 0.3.31 Haswell"),
+        ([], "unknown"),
+    ]:
+        monkeypatch.setattr("threadpoolctl.ThreadpoolController.info", lambda self, found=loaded: found)
+        monkeypatch.setattr("threadpoolctl.ThreadpoolController.select", lambda self, **kw: self)
+        assert linear_algebra() == named
 
 
 def test_a_commit_and_what_differs_from_it(tmp_path, monkeypatch):
