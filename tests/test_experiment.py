@@ -1,5 +1,6 @@
 """From a config to a history: the same config gives the same numbers, wherever and however it is run."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -24,15 +25,32 @@ def test_overrides_dictionaries_and_resolved_configs_are_the_same_run():
     assert runs[0]["step"].tolist() == list(range(31))
 
 
-def test_another_process_gives_the_same_numbers_bit_for_bit():
-    code = f"import dln, json; print(json.dumps(dln.run_experiment({SMALL!r}).records))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(other.stdout) == run_experiment(SMALL).records
+OTHER_PROCESS = f"""
+import json, sys, dln
+heavy = {{"torch", "numpy", "matplotlib", "polars", "hydra"}} & set(sys.modules)
+missing = [name for name in dln.__all__ if getattr(dln, name) is None]
+listed = sorted(dln._HOME) == dln.__all__
+records = dln.run_experiment({SMALL!r}).records
+print(json.dumps({{"heavy": sorted(heavy), "missing": missing, "listed": listed, "records": records}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """What a new process says of the package, step by step as it loads it, and of a run."""
+    other = subprocess.run([sys.executable, "-c", OTHER_PROCESS], capture_output=True, text=True, check=True)
+    return json.loads(other.stdout)
+
+
+def test_another_process_gives_the_same_numbers_bit_for_bit(elsewhere):
+    assert elsewhere["records"] == run_experiment(SMALL).records
 
 
 @pytest.mark.parametrize("key", ["data.data_seed", "training.model_seed", "training.batch_seed", "data.noise_std"])
 def test_each_seed_changes_the_run_and_a_run_repeats(key):
-    base, changed, again = (run_experiment([*OVERRIDES, *more]) for more in ([], [f"{key}=1"], [f"{key}=1"]))
+    part, name = key.split(".")
+    change = {part: {**SMALL.get(part, {}), name: 1}}
+    base, changed, again = (run_experiment({**SMALL, **more}) for more in ({}, change, change))
     assert changed.records == again.records
     assert changed.records != base.records
 
@@ -47,9 +65,10 @@ def test_a_comparison_is_recognised_by_its_keys():
 
 
 def test_a_comparison_against_itself_through_the_config():
-    history = run_experiment(["max_steps=20", "shared.training.batch_size=10", "shared.model.hidden_dim=6"])
+    both = {"training": {"batch_size": 10}, "model": {"hidden_dim": 6}}
+    history = run_experiment({"max_steps": 20, "shared": both, "comparative_metrics": ["param_distance"]})
     assert (history["param_distance"] == 0).all()
-    single = run_experiment(["max_steps=20", "training.batch_size=10", "model.hidden_dim=6"])
+    single = run_experiment({"max_steps": 20, **both})
     assert np.array_equal(history["train_loss_b"], single["train_loss"])
 
 
@@ -130,11 +149,11 @@ def test_weights_are_saved_at_steps_of_ones_own(tmp_path):
 STOP = [{"name": "stop_at_loss", "params": {"target": 8.0, "interval": 7}}]
 RECORDED = {
     "single": {"metrics": ["weight_norm", "singular_values"], "data": {"noise_std": 0.1}},
-    "stopped": {"metrics": ["gradient_norm"], "callbacks": STOP, "max_steps": 300},
-    "diverged": {"training": {"lr": 0.3, "batch_size": 7}, "metrics": ["weight_norm"], "max_steps": 300},
+    "stopped": {"metrics": ["gradient_norm"], "callbacks": STOP},
+    "diverged": {"training": {"lr": 0.3, "batch_size": 7}, "metrics": ["weight_norm"]},
     "comparative": {"training_b": {"batch_size": 5}, "comparative_metrics": ["param_distance"], "callbacks_a": STOP},
-    "one lane diverges": {"training_b": {"lr": 0.3}, "comparative_metrics": ["param_distance"], "max_steps": 300},
-    "both lanes stop": {"callbacks_a": STOP, "callbacks_b": STOP, "training_b": {"lr": 0.02}, "max_steps": 300},
+    "one lane diverges": {"training_b": {"lr": 0.3}, "comparative_metrics": ["param_distance"]},
+    "both lanes stop": {"callbacks_a": STOP, "callbacks_b": STOP, "training_b": {"lr": 0.02}},
 }
 
 
@@ -143,21 +162,31 @@ def one_by_one(model):
     return model.weights[0].abs().max().item()
 
 
-@pytest.mark.parametrize("engine", ["autograd", "compiled"])
-@pytest.mark.parametrize("name", RECORDED)
-@pytest.mark.parametrize("at", [[1, 2, 17, 18, 40], {"log": 12}, []])
-@pytest.mark.parametrize("slow", [False, True])
-def test_recording_at_steps_of_ones_own_changes_no_number(name, at, engine, slow):
+def recorded(name, engine, slow):
+    """One of the runs above; with a user's metric, which is asked at one record after the other, if it is `slow`."""
     base = {"max_steps": 60, **RECORDED[name], "engine": engine}
     pair = "comparative_metrics" in base or "callbacks_b" in base
     if not pair:
         base = {**SMALL, "model": {"hidden_dim": 8}, "training": {"lr": 0.01}, **base}
     else:
         base["shared"] = {"model": {"hidden_dim": 8}, "training": {"lr": 0.01}}
-    if slow:  # a user's metric is asked at one record after the other
+    if slow:
         key = "model_metrics" if pair else "metrics"
         base[key] = [*base.get(key, ()), "test_experiment_one_by_one"]
-    full = run_experiment(base)
+    return base
+
+
+@functools.cache
+def recorded_everywhere(*which):
+    return run_experiment(recorded(*which))
+
+
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("at", [[1, 2, 17, 18, 40], {"log": 12}, []])
+@pytest.mark.parametrize("slow", [False, True])
+def test_recording_at_steps_of_ones_own_changes_no_number(name, at, engine, slow):
+    base, full = recorded(name, engine, slow), recorded_everywhere(name, engine, slow)
     some = run_experiment({**base, "evaluate_every": 5, "evaluate_at": at})
     assert some.events == full.events
     assert ("diverge" in name) == (some.diverged_at is not None)
@@ -191,8 +220,8 @@ def test_data_of_ones_own_set_the_dimensions():
     assert "test_loss" not in history
     same = run_experiment(["max_steps=400", "training.lr=0.05", "training.batch_size=200"], dataset=own)
     assert same.records == history.records
-    lanes = run_experiment(["max_steps=4", "training_b.batch_size=200"], dataset=own)
-    assert np.array_equal(lanes["train_loss_a"][:1], run_experiment(["max_steps=1"], dataset=own)["train_loss"][:1])
+    lanes = run_experiment({"max_steps": 4, "training_b": {"batch_size": 200}}, dataset=own)
+    assert np.array_equal(lanes["train_loss_a"][:1], run_experiment({"max_steps": 1}, dataset=own)["train_loss"][:1])
 
 
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])
@@ -249,13 +278,8 @@ def test_a_string_is_not_a_list_of_overrides():
         run_experiment("max_steps=3")
 
 
-def test_names_load_when_they_are_used_and_the_import_is_light():
-    code = (
-        "import sys, dln; heavy = {'torch', 'numpy', 'matplotlib', 'polars', 'hydra'};"
-        "assert not heavy & set(sys.modules);"
-        "assert all(getattr(dln, name) is not None for name in dln.__all__); assert sorted(dln._HOME) == dln.__all__"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_names_load_when_they_are_used_and_the_import_is_light(elsewhere):
+    assert (elsewhere["heavy"], elsewhere["missing"], elsewhere["listed"]) == ([], [], True)
     assert isinstance(run_experiment({"max_steps": 1}), History)
     assert isinstance(load_config(["max_steps=3"], ComparativeConfig), ComparativeConfig)
     assert torch.get_default_dtype() == torch.float32

@@ -1,5 +1,7 @@
 """The compiled engine against the autograd engine, run by run, and against itself in other company."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ BASE = {
     "data": {"params": {"matrix": "random_normal", "scale": 2.0}, "train_samples": 40, "test_samples": 30},
     "training": {"lr": 0.01},
     "dtype": "float64",
-    "max_steps": 2000,
+    "max_steps": 400,
     "evaluate_every": 37,
 }
 
@@ -104,9 +106,14 @@ SETTINGS = {
 }
 
 
+LONG = ("seven samples", "adam")
+"""Settings whose runs are five times as long: what grows slowly would show in these."""
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_whole_run_agrees_with_autograd(name):
-    assert_same(*both({**SETTINGS[name], "metrics": METRICS}))
+    longer = {"max_steps": 2000} if name in LONG else {}
+    assert_same(*both({**SETTINGS[name], **longer, "metrics": METRICS}))
 
 
 @pytest.mark.parametrize("name", ["full batch", "seven samples", "online", "bias", "adam"])
@@ -114,7 +121,7 @@ def test_losses_recorded_without_metrics_are_those_recorded_with(name):
     change = merged(SETTINGS[name], {"max_steps": 200, "evaluate_every": 1})
     (bare, _), reference = both(change)
     assert_same((bare, _), reference)
-    (measured, _), _ = both({**change, "metrics": ["weight_norm"]})
+    measured = factory.build(config({**change, "metrics": ["weight_norm"]}, "compiled")).run()
     assert all(np.array_equal(bare[n], measured[n]) for n in bare.names)
 
 
@@ -158,7 +165,7 @@ CALLBACKS = {
     "to full": [{"name": "multi_switch_batch_size", "params": {"schedule": {20: 7, 33: None, 100: 1}}}],
     "decay": [{"name": "lr_decay", "params": {"factor": 0.5, "interval": 60}}],
     "stop": [{"name": "stop_at_loss", "params": {"target": 2.0, "loss": "test", "interval": 3}}],
-    "cosine": [{"name": "lr_cosine", "params": {"steps": 250, "start": 20}}],
+    "cosine": [{"name": "lr_cosine", "params": {"steps": 100, "start": 20}}],
     "warmup": [{"name": "lr_warmup", "params": {"steps": 90}}],
     "cyclic": [{"name": "lr_cyclic", "params": {"period": 33, "max_factor": 3.0, "interval": 2}}],
     "growth": [{"name": "batch_growth", "params": {"factor": 1.7, "interval": 40, "largest": 31}}],
@@ -168,7 +175,7 @@ CALLBACKS = {
         {"name": "kick", "params": {"step": 60, "size": -0.5, "direction": "gradient"}},
     ],
     "stop at a gradient": [{"name": "stop_at_gradient", "params": {"norm": 0.5, "interval": 7}}],
-    "stop at a plateau": [{"name": "stop_at_plateau", "params": {"patience": 20, "tolerance": 0.05, "interval": 5}}],
+    "stop at a plateau": [{"name": "stop_at_plateau", "params": {"patience": 20, "tolerance": 0.5, "interval": 5}}],
     "stop after": [{"name": "stop_after", "params": {"seconds": 1e-9, "interval": 50}}],
     "stop early": [{"name": "stop_at_loss", "params": {"target": 1e9}}],
     "all": [
@@ -176,7 +183,7 @@ CALLBACKS = {
         {"name": "lr_decay", "params": {"factor": 0.9, "interval": 7}},
         {"name": "lr_warmup", "params": {"steps": 50, "initial": 0.1}},
         {"name": "kick", "params": {"step": 70, "size": 0.1}},
-        {"name": "lr_cosine", "params": {"steps": 300, "final": 0.2}},
+        {"name": "lr_cosine", "params": {"steps": 120, "final": 0.2}},
         {"name": "batch_growth", "params": {"factor": 2, "interval": 60, "largest": 20}},
         {"name": "stop_at_loss", "params": {"target": 0.01, "interval": 10}},
     ],
@@ -186,8 +193,10 @@ CALLBACKS = {
 @pytest.mark.parametrize("name", CALLBACKS)
 @pytest.mark.parametrize("batch_size", [None, 10])
 def test_built_in_callbacks_act_as_on_autograd(name, batch_size):
-    change = {"callbacks": CALLBACKS[name], "training": {"batch_size": batch_size}, "max_steps": 300}
-    assert_same(*both(change))
+    change = {"callbacks": CALLBACKS[name], "training": {"batch_size": batch_size}, "max_steps": 150}
+    ours, theirs = both(change)
+    assert_same(ours, theirs)
+    assert ("stopped_at" in theirs[0].events) == name.startswith("stop")
 
 
 def test_every_built_in_callback_is_compared():
@@ -199,7 +208,7 @@ def test_every_built_in_callback_is_compared():
 @pytest.mark.parametrize("name", ["momentum", "nesterov", "adam", "adamw", "bias", "online", "wide"])
 def test_schedules_and_switches_act_as_on_autograd_under_every_rule(name, batch_size):
     training = {} if name == "online" else {"batch_size": batch_size}
-    change = merged(SETTINGS[name], {"callbacks": CALLBACKS["all"][:-1], "max_steps": 400, "training": training})
+    change = merged(SETTINGS[name], {"callbacks": CALLBACKS["all"][:-1], "max_steps": 150, "training": training})
     assert_same(*both(change))
 
 
@@ -347,9 +356,9 @@ def test_comparisons_agree_with_autograd(lr_b):
 
 
 def test_a_model_against_itself_is_at_distance_exactly_zero():
-    (history, _), _ = both({"comparative_metrics": ["param_distance", "param_cosine_sim"]}, ComparativeConfig)
-    assert (history["param_distance"] == 0).all()
-    assert (history["param_cosine_sim"] == 1).all()
+    for history, _ in both({"comparative_metrics": ["param_distance", "param_cosine_sim"]}, ComparativeConfig):
+        assert (history["param_distance"] == 0).all()
+        assert (history["param_cosine_sim"] == 1).all()
 
 
 @pytest.mark.parametrize("lr", [0.9, 3.0, 50.0, 1e4])
@@ -375,22 +384,29 @@ def test_divergence_under_a_schedule_is_found_at_the_same_step(dtype):
 @pytest.mark.parametrize("name", ["full batch", "seven samples", "one sample", "bias", "adam"])
 def test_float32_is_as_close_to_float64_as_autograds_is(name):
     """Rounding is chance: over ten seeds, the mean distance of the weights from those of a float64 run."""
-    errors = []
-    for seed in range(10):
-        change = merged(SETTINGS[name], {"max_steps": 200, "training": {"model_seed": seed}})
-        exact = factory.build(config(change, "compiled"))
-        runs = [exact, *(factory.build(config({**change, "dtype": "float32"}, e)) for e in ("compiled", "autograd"))]
-        for run in runs:
-            run.run()
-        truth, *rounded = [np.concatenate([w.ravel() for w in weights_of(run)]) for run in runs]
-        errors.append([np.linalg.norm(w - truth) for w in rounded])
-    ours, theirs = np.mean(errors, 0)
+    changes = [merged(SETTINGS[name], {"max_steps": 60, "training": {"model_seed": seed}}) for seed in range(10)]
+
+    def compiled(dtype):
+        ensemble = factory.build_ensemble([config({**c, "dtype": dtype}, "compiled") for c in changes])
+        weights, biases = ensemble.run().weights()
+        return np.hstack([w.reshape(len(w), -1) for w in (*weights, *(biases or ()))])
+
+    def autograd(change):
+        trainer = factory.build(config({**change, "dtype": "float32"}, "autograd"))
+        trainer.run()
+        return np.concatenate([w.ravel() for w in weights_of(trainer)])
+
+    truth = compiled("float64")
+    rounded = compiled("float32"), np.array([autograd(change) for change in changes])
+    ours, theirs = (np.linalg.norm(w - truth, axis=1).mean() for w in rounded)
     assert 0 < ours < 1.5 * theirs
 
 
 def test_losses_are_right_where_they_are_tiny():
     """Full batch and noise-free: the loss falls to rounding, and both engines' losses with it."""
-    (ours, _), (theirs, _) = both({"training": {"lr": 0.05}, "max_steps": 6000, "evaluate_every": 100})
+    teacher = {"params": {"matrix": "random_orthogonal", "scale": 2.0}}  # equal modes fall alike, and soon
+    change = {"training": {"lr": 0.1}, "data": teacher, "max_steps": 300, "evaluate_every": 5}
+    (ours, _), (theirs, _) = both(change)
     small = theirs["train_loss"] > 1e-25 * theirs["train_loss"][0]
     assert theirs["train_loss"][-1] < 1e-25 * theirs["train_loss"][0]
     for name in ("train_loss", "test_loss"):
@@ -425,18 +441,28 @@ def run_all(configs):
     return [ensemble.history(m).records for m in range(len(configs))], weights
 
 
-@settings(max_examples=8, deadline=None)
+@functools.cache
+def twenty(dtype, batch_size):
+    return members(20, dtype=dtype, training={"batch_size": batch_size})
+
+
+@functools.cache
+def alone(member, *which):
+    """The records and weights of one of the twenty."""
+    return run_all([twenty(*which)[member]])
+
+
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_member_is_the_same_bit_for_bit_in_any_company(data, dtype, batch_size):
-    everyone = members(20, dtype=dtype, training={"batch_size": batch_size})
     chosen = data.draw(st.lists(st.sampled_from(range(20)), min_size=1, max_size=20, unique=True))
-    records, weights = run_all([everyone[m] for m in chosen])
-    place = data.draw(st.sampled_from(range(len(chosen))))
-    alone, own = run_all([everyone[chosen[place]]])
-    assert records[place] == alone[0]
-    assert all(np.array_equal(w[place], o[0]) for w, o in zip(weights, own, strict=True))
+    records, weights = run_all([twenty(dtype, batch_size)[m] for m in chosen])
+    for place in data.draw(st.sets(st.sampled_from(range(len(chosen))), min_size=1, max_size=3)):
+        expected, own = alone(chosen[place], dtype, batch_size)
+        assert records[place] == expected[0]
+        assert all(np.array_equal(w[place], o[0]) for w, o in zip(weights, own, strict=True))
 
 
 @pytest.mark.parametrize("width", [12, 70])
@@ -477,7 +503,7 @@ def test_members_with_schedules_go_as_they_would_alone(dtype, width, optimizer):
         [*CALLBACKS["noise"], *CALLBACKS["warmup"]],
     ]
     training = {"batch_size": 10, "optimizer": optimizer}
-    configs = members(len(acts), dtype=dtype, model={"hidden_dim": width}, training=training, max_steps=150)
+    configs = members(len(acts), dtype=dtype, model={"hidden_dim": width}, training=training, max_steps=100)
     for c, own in zip(configs, acts, strict=True):
         c.callbacks = resolve({"callbacks": own}, SingleConfig).callbacks
     records, weights = run_all(configs)
