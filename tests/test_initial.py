@@ -228,7 +228,7 @@ def test_every_initialisation_has_examples():
 
 def config(init, example, engine="compiled", **change):
     model = {"in_dim": 5, "out_dim": 4, "hidden_dim": [12, 7], "num_hidden": 2, "bias": True}
-    base = {"data": TEACHER, "training": {"lr": 0.01, "batch_size": 7}, "max_steps": 40, "dtype": "float64"}
+    base = {"data": TEACHER, "training": {"lr": 0.01, "batch_size": 7}, "max_steps": 20, "dtype": "float64"}
     return resolve(
         {**base, "model": {**model, "init": init, **example}, "metrics": ["singular_values"], "engine": engine}
         | change,
@@ -237,23 +237,27 @@ def config(init, example, engine="compiled", **change):
 
 
 def start_of(config):
-    runner = factory.build(config)
+    return weights_of(factory.build(config))
+
+
+def weights_of(runner):
+    """Copies of the weights and biases that a run has by now."""
     if hasattr(runner, "ensemble"):
         weights, biases = runner.ensemble.weights()
         return [w[0] for w in weights], [b[0] for b in biases or ()]
-    return [w.detach().numpy() for w in runner.model.weights], [b.detach().numpy() for b in runner.model.biases]
+    return tuple([p.detach().numpy().copy() for p in of] for of in (runner.model.weights, runner.model.biases))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("init", EXAMPLES)
 def test_both_engines_start_alike_and_run_alike(init, dtype):
     for example in EXAMPLES[init]:
-        compiled, autograd = (config(init, example, engine, dtype=dtype) for engine in ("compiled", "autograd"))
-        (ours, our_biases), (theirs, their_biases) = start_of(compiled), start_of(autograd)
+        runs = [factory.build(config(init, example, engine, dtype=dtype)) for engine in ("compiled", "autograd")]
+        (ours, our_biases), (theirs, their_biases) = map(weights_of, runs)
         assert all(np.array_equal(a, b) and a.dtype == b.dtype == dtype for a, b in zip(ours, theirs, strict=True))
         assert not any(b.any() for b in (*our_biases, *their_biases))
         assert len(our_biases) == len(their_biases) == len(ours)
-        one, other = factory.build(compiled).run(), factory.build(autograd).run()
+        one, other = (run.run() for run in runs)
         rtol = 1e-9 if dtype == "float64" else 1e-3
         for name in other.names:
             np.testing.assert_allclose(one[name], other[name], rtol=rtol, atol=rtol * np.abs(other[name]).max())
@@ -283,9 +287,9 @@ def test_a_run_is_the_same_in_company_of_other_parameters_seeds_scales_and_teach
     ensemble = factory.build_ensemble(configs)
     starts, _ = ensemble.weights()
     ensemble.run()
-    for member, alone in enumerate(configs):
-        assert all(np.array_equal(w[member], own) for w, own in zip(starts, start_of(alone)[0], strict=True))
-        assert ensemble.history(member).records == factory.build(alone).run().records
+    for member, alone in enumerate(map(factory.build, configs)):
+        assert all(np.array_equal(w[member], own) for w, own in zip(starts, weights_of(alone)[0], strict=True))
+        assert ensemble.history(member).records == alone.run().records
     assert len({repr(ensemble.history(member).records) for member in range(len(configs))}) >= 8
 
 

@@ -417,8 +417,8 @@ def test_losses_are_right_where_they_are_tiny():
 # --- company
 
 
-def members(count, **change):
-    """Configs of runs that differ in all that is batchable."""
+def members(count, own=None, **change):
+    """Configs of runs that differ in all that is batchable, and in `own`, callbacks of each, if given."""
     return [
         resolve(
             merged(
@@ -427,6 +427,7 @@ def members(count, **change):
                     "training": {"lr": 0.005 * (1 + m % 3), "model_seed": m, "batch_seed": m % 2},
                     "data": {"data_seed": m % 4, "noise_std": 0.1 * (m % 2)},
                     "model": {"gamma": 0.8 + 0.1 * (m % 5)},
+                    **({"callbacks": own[m]} if own else {}),
                 },
             ),
             SingleConfig,
@@ -477,10 +478,8 @@ def test_a_diverging_member_leaves_the_others_untouched(width):
 
 
 def test_members_whose_callbacks_part_them_go_as_they_would_alone():
-    configs = members(6, training={"batch_size": 10})
-    for m, c in enumerate(configs):
-        params = {"step": 10 * m + 5, "batch_size": None if m % 2 else 3}
-        c.callbacks = resolve({"callbacks": [{"name": "switch_batch_size", "params": params}]}, SingleConfig).callbacks
+    params = [{"step": 10 * m + 5, "batch_size": None if m % 2 else 3} for m in range(6)]
+    configs = members(6, [[{"name": "switch_batch_size", "params": p}] for p in params], training={"batch_size": 10})
     records, _ = run_all(configs)
     for m, c in enumerate(configs):
         assert records[m] == run_all([c])[0][0]
@@ -503,9 +502,7 @@ def test_members_with_schedules_go_as_they_would_alone(dtype, width, optimizer):
         [*CALLBACKS["noise"], *CALLBACKS["warmup"]],
     ]
     training = {"batch_size": 10, "optimizer": optimizer}
-    configs = members(len(acts), dtype=dtype, model={"hidden_dim": width}, training=training, max_steps=100)
-    for c, own in zip(configs, acts, strict=True):
-        c.callbacks = resolve({"callbacks": own}, SingleConfig).callbacks
+    configs = members(len(acts), acts, dtype=dtype, model={"hidden_dim": width}, training=training, max_steps=100)
     records, weights = run_all(configs)
     for m, c in enumerate(configs):
         alone, own = run_all([c])
