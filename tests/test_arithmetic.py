@@ -1,6 +1,7 @@
 """Runs are the same whatever the threads of the process are set to, at every door, and leave these as they were."""
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -219,12 +220,13 @@ OVERRIDES = [
 ENGINES = {"compiled": ["engine=compiled"], "autograd": ["engine=autograd", "training.optimizer=RMSprop"]}
 
 
-def run_experiment(overrides):
-    return [dln.run_experiment(overrides)]
+def run_experiment(config):
+    return [dln.run_experiment(config)]
 
 
-def run_experiments(overrides):
-    return dln.run_experiments([overrides, [*overrides, "training.model_seed=1"]])[:1]
+def run_experiments(config):
+    other = dataclasses.replace(config, training=dataclasses.replace(config.training, model_seed=1))
+    return dln.run_experiments([config, other])[:1]
 
 
 def sweep(overrides, tmp_path):
@@ -234,19 +236,18 @@ def sweep(overrides, tmp_path):
     return row
 
 
-def trainer(overrides):
-    made = factory.build(load_config(overrides, SingleConfig))
-    return [made.run()]
+def trainer(config):
+    return [factory.build(config).run()]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_doors_in_this_process(engine, tmp_path):
     overrides = [*OVERRIDES, *ENGINES[engine]]
-    first = dln.run_experiment(overrides)
+    first, config = dln.run_experiment(overrides), load_config(overrides, SingleConfig)
     names = first.names
 
     def doors(folder):
-        histories = [*run_experiment(overrides), *run_experiments(overrides), *trainer(overrides)]
+        histories = [*run_experiment(config), *run_experiments(config), *trainer(config)]
         return [*histories, sweep(overrides, folder)]
 
     for count in COUNTS:

@@ -1,5 +1,6 @@
 """Metrics: plain numpy definitions, symmetries of the equations, and one value whether alone or in an ensemble."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -197,11 +198,17 @@ def ensemble(models):
     return SimpleNamespace(weights=weights, biases=biases, parameters=lambda: [*weights, *biases])
 
 
+@functools.cache
+def company(bias):
+    """Five networks for each of two lanes, and others to go with them; no metric may change one."""
+    lanes = [[network(seed + 10 * lane, bias) for seed in range(5)] for lane in range(2)]
+    return lanes, {name: [network(seed + r, bias) for r in range(5)] for name, seed in OTHERS.items()}
+
+
 @pytest.mark.parametrize("name", BATCHED)
 @pytest.mark.parametrize("bias", [False, True])
 def test_all_members_of_an_ensemble_at_once_are_each_alone(name, bias):
-    lanes = [[network(seed + 10 * lane, bias) for seed in range(5)] for lane in range(2)]
-    others = {name: [network(seed + r, bias) for r in range(5)] for name, seed in OTHERS.items()}
+    lanes, others = company(bias)
     lanes = lanes if name in COMPARATIVE_METRICS else lanes[:1]
     stacked = {name: ensemble(models) for name, models in others.items()}
     together = columns(name, supplied(*(ensemble(models) for models in lanes), others=stacked, lead=(5,)))
