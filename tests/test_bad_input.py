@@ -1,12 +1,17 @@
 """Whatever is wrong with a config, the user gets one short message that names the key and the nearest valid choice."""
 
+import copy
+import functools
 import sys
 
 import numpy as np
 import pytest
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
-from dln.compose import load_config, resolve
-from dln.config import ComparativeConfig, SingleConfig
+from dln.compose import apply_override, load_config, loader_class, resolve
+from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError
 from dln.factory import check_names
 
@@ -33,6 +38,32 @@ ON_THE_COMMAND_LINE = [
     (C, "+shared.model.hiden_dim=1", "'shared.model.hiden_dim'", "'shared.model.hidden_dim'"),
     (C, "metrics=[weight_norm]", "'metrics'", "'model_metrics'"),
     (C, "callbacks=[]", "'callbacks'", "callbacks_"),
+    # wrong type
+    (S, "training.lr=fast", "training.lr", "'fast'"),
+    (S, "model.init_params=[]", "model.init_params", "a mapping"),
+    (S, "training.lr=null", "training.lr", "not Optional"),
+    (S, "model.in_dim=2.5", "model.in_dim", "'2.5'"),
+    (S, "model.in_dim=wide", "model.in_dim", "'wide'"),
+    (S, "model.bias=perhaps", "model.bias", "'perhaps'"),
+    (S, "data.online=perhaps", "data.online", "'perhaps'"),
+    (S, "max_steps=many", "max_steps", "'many'"),
+    (S, "training.model_seed=1.5", "training.model_seed", "'1.5'"),
+    (S, "training=3", "training", "3"),
+    (S, "model=null", "model", "not Optional"),
+    (S, "data.params=3", "data.params", "int"),
+    (S, "data.inputs_params=3", "data.inputs_params", "int"),
+    (S, "data.whiten=perhaps", "data.whiten", "'perhaps'"),
+    (S, "data.d_active=few", "data.d_active", "'few'"),
+    (S, "callbacks=switch_batch_size", "callbacks", "list"),
+    (S, "extensions=my_lab", "extensions", "list"),
+    # lines that are no overrides
+    (S, "training.lr=0.1,0.2", "training.lr", "--multirun"),
+    (S, "training.lr", "training.lr", "override"),
+    (S, "=3", "=3", "override"),
+]
+"""Keys, and what Hydra itself refuses: each is composed, as by a door."""
+
+VALUES = [
     # keys inside free mappings: a callback's, metric's, teacher's, optimizer's, criterion's parameters
     (S, SWITCH.format("stp: 1, batch_size: 2"), "callbacks[0].params.stp", "'step'"),
     (S, SWITCH.format("step: 1"), "callbacks[0].params.batch_size", "step, batch_size"),
@@ -54,28 +85,13 @@ ON_THE_COMMAND_LINE = [
     (S, "training.criterion_params={redction: sum}", "training.criterion_params.redction", "'reduction'"),
     (S, "model.init_params.scael=3 model.init=orthogonal", "model.init_params.scael", "'scale'"),
     (C, "model_b={init: balanced, init_params: {nrm: 1}}", "model_b.init_params.nrm", "'norm'"),
-    # wrong type
-    (S, "training.lr=fast", "training.lr", "'fast'"),
-    (S, "model.init_params=[]", "model.init_params", "a mapping"),
-    (S, "training.lr=null", "training.lr", "not Optional"),
-    (S, "model.in_dim=2.5", "model.in_dim", "'2.5'"),
-    (S, "model.in_dim=wide", "model.in_dim", "'wide'"),
+    # wrong type where any key or value may stand
     (S, "model.hidden_dim=wide", "model.hidden_dim", "'wide'"),
     (S, "model.hidden_dim=5.5", "model.hidden_dim", "5.5"),
-    (S, "model.bias=perhaps", "model.bias", "'perhaps'"),
-    (S, "data.online=perhaps", "data.online", "'perhaps'"),
-    (S, "max_steps=many", "max_steps", "'many'"),
-    (S, "training.model_seed=1.5", "training.model_seed", "'1.5'"),
-    (S, "training=3", "training", "3"),
-    (S, "model=null", "model", "not Optional"),
-    (S, "data.params=3", "data.params", "int"),
     (S, "data.params.scale=big", "data.params.scale", "'big'"),
     (S, "data.params={matrix: low_rank, rank: 2.5}", "data.params.rank", "2.5"),
     (S, "data.params={matrix: diagonal, spectrum: [1, a]}", "spectrum", "a"),
     (S, "data.inputs=power_law data.inputs_params.alpha=steep", "data.inputs_params.alpha", "'steep'"),
-    (S, "data.inputs_params=3", "data.inputs_params", "int"),
-    (S, "data.whiten=perhaps", "data.whiten", "'perhaps'"),
-    (S, "data.d_active=few", "data.d_active", "'few'"),
     (S, "model.init_params=3", "model.init_params", "mapping"),
     (S, "model={init: target_norm, init_params: {norm: big}}", "model.init_params.norm", "'big'"),
     (S, "training.optimizer_params=3", "training.optimizer_params", "mapping"),
@@ -85,10 +101,8 @@ ON_THE_COMMAND_LINE = [
     (S, "metrics=[{name: singular_values, params: 3}]", "metrics[0].params", "3"),
     (S, "metrics=[{name: singular_values, params: {top: two}}]", "metrics[0].params.top", "'two'"),
     (S, "metrics=[{name: weight_norm, label: 3}]", "metrics[0].label", "3"),
-    (S, "callbacks=switch_batch_size", "callbacks", "list"),
     (S, "callbacks=[switch_batch_size]", "callbacks[0]", "switch_batch_size"),
     (S, SWITCH.format("step: one, batch_size: 2"), "callbacks[0].params", "'one'"),
-    (S, "extensions=my_lab", "extensions", "list"),
     # names that nobody registered
     (S, "metrics=[weight_nrom]", "metrics[0]", "'weight_norm'"),
     (C, "model_metrics=[weight_nrom]", "model_metrics[0]", "'weight_norm'"),
@@ -208,11 +222,8 @@ ON_THE_COMMAND_LINE = [
     (S, "model.weights=nowhere.npz model.init=identity", "model.weights", "model.init=identity"),
     (S, "model.weights=nowhere.npz", "model.weights", "'nowhere.npz'"),
     (C, "model_a.weights=nowhere.npz", "model_a.weights", "'nowhere.npz'"),
-    # lines that are no overrides
-    (S, "training.lr=0.1,0.2", "training.lr", "--multirun"),
-    (S, "training.lr", "training.lr", "override"),
-    (S, "=3", "=3", "override"),
 ]
+"""Overrides that can be composed: what they come to is refused, by whatever way they came into the config."""
 
 IN_YAML = [
     (S, "training: {lrr: 0.1}", "'training.lrr'", "'training.lr'"),
@@ -252,12 +263,46 @@ def assert_helpful(message: str, *fragments: str) -> None:
         assert fragment in message
 
 
+def split(overrides: str) -> list[str]:
+    return overrides.split(" ") if "[{" not in overrides and "={" not in overrides else [overrides]
+
+
+@functools.cache
+def composed(schema: type) -> DictConfig:
+    """The default config as Hydra composes it; composing is slow."""
+    loader = loader_class(schema)(create_config_search_path(str(CONFIGS / folder(schema))))
+    return loader.load_configuration("default", [], RunMode.RUN)
+
+
 @pytest.mark.parametrize(("schema", "overrides", "key", "remedy"), ON_THE_COMMAND_LINE, ids=names(ON_THE_COMMAND_LINE))
 def test_on_the_command_line(schema, overrides, key, remedy):
-    lines = overrides.split(" ") if "[{" not in overrides and "={" not in overrides else [overrides]
     with pytest.raises(ConfigError) as caught:
-        check_names(load_config(lines, schema))
+        check_names(load_config(split(overrides), schema))
     assert_helpful(str(caught.value), key, remedy)
+
+
+@pytest.mark.parametrize(("schema", "overrides", "key", "remedy"), VALUES, ids=names(VALUES))
+def test_of_a_value(schema, overrides, key, remedy):
+    config = copy.deepcopy(composed(schema))
+    for override in split(overrides):
+        apply_override(config, override, schema)
+    with pytest.raises(ConfigError) as caught:
+        check_names(resolve(config, schema))
+    assert_helpful(str(caught.value), key, remedy)
+
+
+@pytest.mark.parametrize(
+    ("schema", "overrides"), [(S, VALUES[0][1]), (S, "model.init=orthogonl"), (C, "model_b.in_dim=3")]
+)
+def test_a_value_is_told_in_the_same_words_however_it_came(schema, overrides):
+    config = copy.deepcopy(composed(schema))
+    apply_override(config, overrides, schema)
+    told = []
+    for come in (lambda: resolve(config, schema), lambda: load_config([overrides], schema)):
+        with pytest.raises(ConfigError) as caught:
+            check_names(come())
+        told.append(str(caught.value))
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize(("schema", "text", "key", "remedy"), IN_YAML, ids=names(IN_YAML))
