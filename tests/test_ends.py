@@ -17,7 +17,7 @@ from dln.errors import ExtensionError, StorageError
 from dln.output import Patient, speak_patiently
 from dln.registry import import_extensions
 from dln.store import HISTORY, RunWriter, claim_named, load_run, release
-from tests.test_sweep import children, sweep_argv
+from tests.test_sweep import children, started_at_once, sweep_argv
 
 LONG = ["max_steps=400000", "evaluate_every=1000", "training.batch_size=5"]
 
@@ -87,7 +87,8 @@ def test_a_terminated_run_stores_its_records_and_its_summary(door, waiting, tmp_
 def test_a_terminated_sweep_ends_its_processes_and_says_how_to_go_on(how, door, waiting, tmp_path):
     if how == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    more = {"autograd": ["engine=autograd"], "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *LONG]}[how]
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *LONG]
+    more = {"autograd": ["engine=autograd", started_at_once(tmp_path)], "joblib": joblib}[how]
     named = {"autograd": b"spawn_main", "joblib": b"loky"}[how]
     argv = sweep_argv("training.model_seed=0..40", "max_steps=10000", "evaluate_every=1000", *more)
     process = door.start(tmp_path, *argv, DLN_THREADS="2")

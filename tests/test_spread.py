@@ -1,5 +1,6 @@
 """Runs of the autograd engine in several processes: the same results, whatever becomes of a process."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ from polars.testing import assert_frame_equal
 from dln import spread
 from dln.frames import load_sweep
 from dln.sweep import run_sweep
-from tests.test_sweep import children, plan_of, sweep_argv
+from tests.test_sweep import children, plan_of, started_at_once, sweep_argv
 
 DEADLY = """
 import os, signal
@@ -30,6 +31,14 @@ def at_once(monkeypatch):
     monkeypatch.setattr(spread, "WORTH", 0.0)
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes that die are not worth importing torch for each time: a server forks those of this test."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch", "numba", "omegaconf"])
+    monkeypatch.setattr(spread.multiprocessing, "get_context", lambda method: server)
+
+
 @pytest.mark.usefixtures("at_once")
 def test_processes_change_nothing(tmp_path):
     plan = plan_of("engine=autograd", "training.lr=0.001,50", "training.model_seed=0..3")
@@ -39,7 +48,7 @@ def test_processes_change_nothing(tmp_path):
     assert_frame_equal(load_sweep(tmp_path / "two"), load_sweep(tmp_path / "one"))
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("at_once", "forked")
 def test_a_run_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch):
     (tmp_path / "deadly_lab.py").write_text(DEADLY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -54,7 +63,8 @@ def test_a_run_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_its_driver(number, door, waiting, tmp_path):
-    argv = sweep_argv("engine=autograd", "training.model_seed=0..40", "max_steps=10000", "evaluate_every=1000")
+    argv = ["engine=autograd", "training.model_seed=0..40", "max_steps=10000", "evaluate_every=1000"]
+    argv = sweep_argv(*argv, started_at_once(tmp_path))
     process = door.start(tmp_path, *argv, DLN_THREADS="2")
     workers = []
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -469,22 +468,59 @@ def sweep_argv(*more):
     return ["-m", *SMALL, "hydra.sweep.dir=here", *more]
 
 
-def test_a_killed_sweep_goes_on_where_it_was(door, waiting, tmp_path):
-    grid = ["training.model_seed=0..599", "max_steps=20000", "evaluate_every=1000"]
-    argv = sweep_argv(*grid, "hydra.sweeper.members=100")
-    here = tmp_path / "here"
-    for parts in (1, 2):
-        process = door.start(tmp_path, *argv)
-        waiting(lambda n=parts: len(list((here / "parts").glob("*.parquet"))) >= n, "parts")
-        process.send(signal.SIGKILL)
-        waiting(lambda p=process: p.ended, "the process")
-        done = SweepStore(here).finished()
-        assert 0 < len(done) < 600
-    result = door.run(tmp_path, *argv)
+MORTAL = """
+import os, signal, time
+from pathlib import Path
+from dln import model_metric
+
+def parts():
+    return len([*Path("here/parts").glob("*.parquet")])
+
+def first(what):
+    try:
+        Path(what).mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+@model_metric("mortal")
+def mortal(model):
+    '''Kills its process in the midst of its second ensemble, and in the next process of the one after that.'''
+    if 0 < parts() < 3 and first(f"death {parts()}"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0.0
+
+@model_metric("envious")
+def envious(model):
+    '''Kills the first process that comes here, as soon as another one has finished something.'''
+    if first("death"):
+        while not parts():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0.0
+"""
+MANY = ["training.model_seed=0..65", "extensions=[mortal_lab]"]  # too many for a directory each
+
+
+@pytest.fixture
+def mortal_lab(tmp_path, monkeypatch):
+    """A working directory with MORTAL in it, for processes and for us."""
+    (tmp_path / "mortal_lab.py").write_text(MORTAL, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_killed_sweep_goes_on_where_it_was(door, mortal_lab):
+    grid = [*MANY, "metrics=[mortal]"]
+    here = mortal_lab / "here"
+    for done in (22, 44):
+        assert door.run(mortal_lab, *sweep_argv(*grid, "hydra.sweeper.members=22")).status == -signal.SIGKILL
+        assert len(SweepStore(here).finished()) == done
+    result = door.run(mortal_lab, *sweep_argv(*grid, "hydra.sweeper.members=22"))
     assert result.status == 0, result.err
-    assert f"{len(done)} finished earlier" in result.out
-    run_sweep(plan_of(*grid), tmp_path / "there")
-    assert_frame_equal(load_sweep(here), load_sweep(tmp_path / "there"))
+    assert "22 finished, 44 finished earlier" in result.out
+    run_sweep(plan_of(*grid), mortal_lab / "there")
+    assert_frame_equal(load_sweep(here), load_sweep(mortal_lab / "there"))
 
 
 def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
@@ -609,31 +645,28 @@ def children(pid):
     return below
 
 
-def a_worker_at_work(driver, launcher):
-    """A process of the launcher that has more to do: joblib's go on to the next job, submitit's have one each."""
-    named = b"loky" if launcher == "joblib" else b"submitit.core._submit"
-    used = {}
-    for pid in [pid for pid, command in children(driver).items() if named in command]:
-        with contextlib.suppress(OSError):
-            used[pid] = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[13])
-    return (max if launcher == "joblib" else min)(used, key=used.__getitem__)
+def started_at_once(directory):
+    """Return an override by which a command in `directory` starts its own processes for the first run already."""
+    (directory / "hasty_lab.py").write_text("from dln import spread\n\nspread.WORTH = 0.0\n", encoding="utf-8")
+    return "extensions=[hasty_lab]"
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher, door, waiting, tmp_path):
+def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher, door, mortal_lab):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    grid = ["training.model_seed=0..299", "max_steps=20000", "evaluate_every=1000"]
-    jobs = [f"hydra/launcher={launcher}", "hydra.sweeper.members=100", "hydra.sweeper.patience=5"]
+    grid = [*MANY, "metrics=[envious]"]
+    jobs = [f"hydra/launcher={launcher}", "hydra.sweeper.members=33", "hydra.sweeper.patience=5"]
     if launcher == "joblib":
         jobs.append("hydra.launcher.n_jobs=2")
-    process = door.start(tmp_path, *sweep_argv(*grid, *jobs))
-    waiting(lambda: list((tmp_path / "here" / "parts").glob("*.parquet")), "a part")
-    os.kill(a_worker_at_work(process.pid, launcher), signal.SIGKILL)
-    result = process.wait()
+    result = door.run(mortal_lab, *sweep_argv(*grid, *jobs))
     assert result.status == 0, result.err + result.out
     assert "launched again" in result.out + result.err
-    run_sweep(plan_of(*grid), tmp_path / "there")
-    assert_frame_equal(load_sweep(tmp_path / "here"), load_sweep(tmp_path / "there"))
+    assert [line for line in result.out.splitlines() if line.startswith("launching")] == [
+        "launching 66 runs in 2 jobs",
+        "launching 33 runs in 1 jobs",
+    ]
+    run_sweep(plan_of(*grid), mortal_lab / "there")
+    assert_frame_equal(load_sweep(mortal_lab / "here"), load_sweep(mortal_lab / "there"))
 
 
 def test_failures_in_a_launchers_worker_are_reported(door, tmp_path):
