@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from dln.cli import open_door, run_from_hydra
+from dln.cli.door import open_door, run_from_hydra
 from dln.config import ComparativeConfig
 
 

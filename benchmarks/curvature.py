@@ -19,10 +19,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from dln.chain import moments
-from dln.curvature import hessian_spectrum, hessian_trace, top_eigenvalues
-from dln.noise import hessian_noise_trace, sample_noise
-from dln.ntk import gauss_newton_spectrum, ntk_spectrum
+from dln.derivatives.gradient_noise import hessian_noise_trace, sample_noise
+from dln.derivatives.hessian import hessian_spectrum, hessian_trace, top_eigenvalues
+from dln.derivatives.products import moments
+from dln.derivatives.tangent_kernel import gauss_newton_spectrum, ntk_spectrum
 
 NETS = {  # widths, members, members that autograd is timed on
     "100 nets, 300 parameters": ([5, 10, 10, 10, 5], 100, 5),

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from dln import factory
-from dln.compose import resolve
+from dln.base.parallel import thread_count
+from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.metrics import model_metric
-from dln.threads import thread_count
 
 HERE = Path(__file__).resolve().parent
 YARDSTICK = HERE.parent.parent / "shared" / "yardstick" / "torch_loop.py"

@@ -12,7 +12,7 @@ import argparse
 import time
 
 from dln import factory
-from dln.compose import resolve
+from dln.composing.compose import resolve
 from dln.config import SingleConfig
 
 RUNS = {50: (32, 32), 10: (256, 20)}

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import dln
 from dln import factory
-from dln.compose import load_config
+from dln.composing.compose import load_config
 from dln.config import SingleConfig
 from dln.experiment import MEMBERS
-from dln.plan import with_values
+from dln.sweeps.plan import with_values
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 STUDY = ["model.hidden_dim=10", "training.batch_size=1", "max_steps=5000", "evaluate_every=20", "metrics=[weight_norm]"]

@@ -7,27 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dln.base.registry import Bounds
     from dln.callbacks import register_callback
     from dln.comparative import ComparativeTrainer
     from dln.config import ComparativeConfig, MetricConfig, SingleConfig
     from dln.data import Dataset, linear_teacher
     from dln.ensemble.engine import train_ensemble
-    from dln.events import event
     from dln.experiment import run_experiment, run_experiments
-    from dln.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
-    from dln.gap import loss_gap
     from dln.history import History
-    from dln.initial import register_init
-    from dln.inputs import register_inputs
+    from dln.ingredients.initialisations import register_init
+    from dln.ingredients.inputs import register_inputs
+    from dln.ingredients.teachers import register_matrix
+    from dln.measure.events import Column, event
+    from dln.measure.loss_gap import loss_gap
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
-    from dln.store import load_run
-    from dln.teachers import register_matrix
+    from dln.results.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
+    from dln.results.run import load_run
     from dln.train import Trainer
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Bounds": "base.registry",
+    "Column": "measure.events",
     "ComparativeConfig": "config",
     "ComparativeTrainer": "comparative",
     "Dataset": "data",
@@ -38,24 +41,26 @@ _HOME = {
     "Trainer": "train",
     "comparative_metric": "metrics",
     "linear_teacher": "data",
-    "load_run": "store",
-    "load_sweep": "frames",
-    "merge_sweeps": "frames",
-    "scan_sweep": "frames",
-    "to_xarray": "frames",
-    "event": "events",
-    "loss_gap": "gap",
+    "load_run": "results.run",
+    "load_sweep": "results.frames",
+    "merge_sweeps": "results.frames",
+    "scan_sweep": "results.frames",
+    "to_xarray": "results.frames",
+    "event": "measure.events",
+    "loss_gap": "measure.loss_gap",
     "model_metric": "metrics",
     "register_callback": "callbacks",
-    "register_inputs": "inputs",
-    "register_matrix": "teachers",
-    "register_init": "initial",
+    "register_inputs": "ingredients.inputs",
+    "register_matrix": "ingredients.teachers",
+    "register_init": "ingredients.initialisations",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
     "train_ensemble": "ensemble.engine",
 }
 
 __all__ = [
+    "Bounds",
+    "Column",
     "ComparativeConfig",
     "ComparativeTrainer",
     "Dataset",

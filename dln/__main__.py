@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from dln.base.output import speak_patiently
 from dln.errors import DamagedError, DlnError
-from dln.output import speak_patiently
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -23,12 +23,12 @@ def main(argv: list[str] | None = None) -> None:
     told = commands.add_parser("describe", help="what metrics, events, callbacks, teachers, ... mean and take")
     told.add_argument("names", nargs="*", help="which; all if none are named")
     options = parser.parse_args(argv)
-    from dln.frames import merge_sweeps
-    from dln.show import print_table
+    from dln.cli.table import print_table
+    from dln.results.frames import merge_sweeps
 
     try:
         if options.command == "describe":
-            from dln.guide import describe
+            from dln.cli.help import describe
 
             print(describe(options.names))
         elif options.command == "show":

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 import torch
 
+from dln.base.registry import Registry
+from dln.base.streams import stream
 from dln.config import CallbackConfig, whole_number
 from dln.errors import USER_FAULTS, ConfigError, ExtensionError
-from dln.registry import Registry
-from dln.streams import stream
 from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:

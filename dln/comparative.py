@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dln.arithmetic import uniform
+from dln.base.arithmetic import uniform
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History, Record, suffixed
+from dln.measure.quantities import PairSupply, Supply
 from dln.metrics import COMPARATIVE_METRICS, build_metrics, check_lanes, looks_back
-from dln.quantities import PairSupply, Supply
 from dln.train import OnRecord, Trainer, columns_of
 
 

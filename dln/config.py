@@ -1,8 +1,8 @@
 """The schema: every key an experiment's configuration may have, with its type, default, bounds and meaning.
 
-Plain dataclasses, light to import. `dln.compose` merges YAML files, overrides and dictionaries into them; `--help` and
-the README's table are generated from them. A field is *structural* (shapes, counts, names: runs that differ in it
-cannot be trained together) or *batchable* (seeds, rates, scales).
+Plain dataclasses, light to import. `dln.composing.compose` merges YAML files, overrides and dictionaries into them;
+`--help` and the README's table are generated from them. A field is *structural* (shapes, counts, names: runs that
+differ in it cannot be trained together) or *batchable* (seeds, rates, scales).
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ class DataConfig:
         """
         if self.path is None:
             return None if self.online else self.train_samples
-        from dln.arrays import count_samples  # imports numpy
+        from dln.base.arrays import count_samples  # imports numpy
 
         try:
             return count_samples(self.path)

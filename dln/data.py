@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dln.arithmetic import uniform
-from dln.arrays import load_arrays
+from dln.base.arithmetic import uniform
+from dln.base.arrays import load_arrays
+from dln.base.streams import stream
 from dln.config import check_batch_size
 from dln.errors import ConfigError
-from dln.inputs import Inputs, make_inputs
-from dln.linalg import transform, whitened
-from dln.streams import stream
-from dln.teachers import make_teacher
-from dln.teachers import register_matrix as register_matrix  # teachers may be written in this file too
+from dln.ingredients.inputs import Inputs, make_inputs
+from dln.ingredients.random_matrices import transform, whitened
+from dln.ingredients.teachers import make_teacher
+from dln.ingredients.teachers import register_matrix as register_matrix  # teachers may be written in this file too
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dln import factory, store
-from dln.compose import is_only_comparative, load_config, resolve
+from dln import factory
+from dln.base.registry import import_extensions
+from dln.composing.compose import is_only_comparative, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.footprint import members_that_fit
 from dln.history import History
-from dln.registry import import_extensions
+from dln.results.run import CHECKPOINTS, RunWriter, run_summary
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -112,7 +113,7 @@ def run_resolved(
 
     See `run_experiment`; `claimed` says that `store.claim_named` has made the directory this process's own.
     """
-    checkpoints = None if directory is None else Path(directory) / store.CHECKPOINTS
+    checkpoints = None if directory is None else Path(directory) / CHECKPOINTS
     if config.saves_weights and directory is None:
         key = "checkpoint_every" if config.checkpoint_at is None else "checkpoint_at"
         raise ConfigError(f"{key} needs a directory to save weights in; pass directory=...")
@@ -120,11 +121,11 @@ def run_resolved(
         trainer = factory.build(config, dataset, checkpoints)
     except KeyboardInterrupt:
         if directory is not None:
-            with contextlib.suppress(StorageError), store.RunWriter(directory, claimed) as writer:
-                writer.finish(store.run_summary("interrupted", config.engine, 0, config.max_steps, 0.0, {}))
+            with contextlib.suppress(StorageError), RunWriter(directory, claimed) as writer:
+                writer.finish(run_summary("interrupted", config.engine, 0, config.max_steps, 0.0, {}))
         raise
     if progress:
-        from dln.progress import progress_bar
+        from dln.terminal import progress_bar
 
         with progress_bar(config.max_steps) as tick:
             trainer.add_callback(tick)
@@ -149,9 +150,9 @@ def _run(
         events = trainer.events | trainer.history.events
         # Records may be ahead of a stretch that was interrupted.
         steps = max(trainer.step, trainer.history.final.get("step", 0))
-        return store.run_summary(status, trainer.engine, steps, trainer.max_steps, seconds, events)
+        return run_summary(status, trainer.engine, steps, trainer.max_steps, seconds, events)
 
-    with store.RunWriter(directory, claimed) as writer:
+    with RunWriter(directory, claimed) as writer:
         try:
             history = run(writer.append)
         except BaseException as error:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from dln.arithmetic import uniform
-from dln.burden import parameters
+from dln.base.arithmetic import uniform
+from dln.base.registry import import_extensions
 from dln.callbacks import Callback, build_callbacks
-from dln.columns import lane_columns
 from dln.comparative import ComparativeTrainer
+from dln.composing.burden import parameters
 from dln.config import (
     CallbackConfig,
     ComparativeConfig,
@@ -30,17 +30,17 @@ from dln.config import (
     fields,
 )
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
-from dln.edge import Optimizer
 from dln.errors import ConfigError, StorageError
-from dln.events import check_events, find_events
 from dln.history import Record
-from dln.initial import asks_for_teacher, draw_initial
-from dln.inputs import make_inputs
+from dln.ingredients.edge import Optimizer
+from dln.ingredients.initialisations import asks_for_teacher, draw_initial
+from dln.ingredients.inputs import make_inputs
+from dln.ingredients.optimizers import build_criterion, check_optimizer
+from dln.ingredients.teachers import make_teacher
+from dln.measure.columns import lane_columns
+from dln.measure.events import check_events, find_events
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights, save_weights
-from dln.optim import build_criterion, check_optimizer
-from dln.registry import import_extensions
-from dln.teachers import make_teacher
 from dln.timeline import acting_at, chosen_steps
 from dln.train import Trainer
 from dln.utils import select_device

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dln import factory
+from dln.base.machine import free
 from dln.config import ExperimentConfig, ModelConfig, hidden_widths
-from dln.machine import free
 from dln.metrics import MODEL_METRICS, build_metrics, looks_back
 
 SHARE = 0.5

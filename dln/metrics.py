@@ -1,6 +1,6 @@
 """The metrics of everyday: norms, the end-to-end map, balance; and distances of two models.
 
-More are in `dln.instruments`. All accumulate in float64 whatever the weights' own precision.
+More are in `dln.measure.instruments`. All accumulate in float64 whatever the weights' own precision.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-import dln.instruments  # noqa: F401  registers what is there
-from dln.metric import (
+import dln.measure.instruments  # noqa: F401  registers what is there
+from dln.base.stacked import cosine, frobenius, matmul, total
+from dln.measure.metric import (
     COMPARATIVE_METRICS,
     MODEL_METRICS,
     Metric,
@@ -27,7 +28,6 @@ from dln.metric import (
     model_metric,
     two_layers,
 )
-from dln.sums import cosine, frobenius, matmul, total
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

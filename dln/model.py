@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dln.arrays import load_arrays
+from dln.base.arrays import load_arrays
+from dln.base.files import placing
 from dln.errors import ConfigError
-from dln.files import placing
-from dln.initial import draw_initial
+from dln.ingredients.initialisations import draw_initial
 
 if TYPE_CHECKING:
     from jaxtyping import Float

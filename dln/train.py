@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from dln.arithmetic import uniform
+from dln.base.arithmetic import uniform
 from dln.callbacks import Callback, callback_name
 from dln.config import MetricConfig, real_number
-from dln.constants import Later, constants
 from dln.data import Dataset, make_batches
-from dln.edge import Optimizer
 from dln.errors import USER_FAULTS, ConfigError, DlnError, ExtensionError
 from dln.history import History, Record
+from dln.ingredients.edge import Optimizer
+from dln.ingredients.optimizers import build_criterion, build_optimizer
+from dln.measure.data_quantities import Later, constants
+from dln.measure.quantities import PairSupply, Supply
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
 from dln.model import DeepLinearNetwork
-from dln.optim import build_criterion, build_optimizer
-from dln.quantities import PairSupply, Supply
 from dln.timeline import Steps, acts_at, chosen_steps
 
 if TYPE_CHECKING:

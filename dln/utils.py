@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dln.base.sealed import content
 from dln.errors import ConfigError, DamagedError
-from dln.sealed import content
 
 if TYPE_CHECKING:
     import torch

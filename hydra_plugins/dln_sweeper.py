@@ -1,4 +1,4 @@
-"""Hydra's door to our sweeps: thin, since Hydra imports it at every start. `dln.multirun` does the work."""
+"""Hydra's door to our sweeps: thin, since Hydra imports it at every start. `dln.cli.multirun` does the work."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +54,7 @@ class DlnSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that these overrides describe."""
-        from dln.multirun import sweep_from_hydra
+        from dln.cli.multirun import sweep_from_hydra
 
         assert self.config is not None  # Hydra calls `setup` first
         launch = None if self.launcher is None else self.launch

@@ -27,7 +27,7 @@ PATIENCE = 120
 """Seconds after which a process counts as hanging."""
 WHOLE = 1000
 """Tests from which on the suite counts as whole."""
-LONG = ("test_sweep", "test_docs", "test_spread", "test_kernels", "test_experiment_examples", "test_bad_input")
+LONG = ("test_driver", "test_docs", "test_processes", "test_training", "test_experiment_examples", "test_bad_input")
 """Test files that take longest: they are begun first, so that no worker is left with one at the end."""
 
 
@@ -169,8 +169,8 @@ def compose_file() -> Callable:
     from hydra._internal.utils import create_config_search_path
     from hydra.types import RunMode
 
-    from dln.compose import loader_class, resolve
-    from dln.faults import translated
+    from dln.composing.compose import loader_class, resolve
+    from dln.composing.hydra_errors import translated
 
     def compose(path: Path, schema: type, overrides: Sequence[str] = ()) -> Any:
         with translated(schema):

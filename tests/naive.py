@@ -5,7 +5,7 @@ Nothing here imports the code under test except the streams of random numbers, w
 
 import numpy as np
 
-from dln.streams import stream
+from dln.base.streams import stream
 
 
 def initial_weights(widths, gamma, seed):

@@ -82,6 +82,9 @@ def _become(request: dict) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and loky._executor is not None:  # what joblib does when Python ends, its workers with it
+        loky._executor.shutdown(kill_workers=True)
     os._exit(status)
 
 

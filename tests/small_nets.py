@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from dln.chain import moments, with_biases, with_constant
+from dln.derivatives.products import moments, with_biases, with_constant
 from dln.model import DeepLinearNetwork
 
 SHAPES = [(3, 2), (2, 4, 3), (4, 7, 6, 2), (2, 6, 3, 5, 3), (5, 1, 4)]

@@ -10,7 +10,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dln.compose import apply_override, load_config, loader_class, resolve
+from dln.composing.compose import apply_override, load_config, loader_class, resolve
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError
 from dln.factory import check_names

@@ -10,19 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from dln import machine, run_experiment
+from dln import run_experiment
+from dln.base import machine
 from dln.callbacks import CALLBACKS
-from dln.compose import resolve
+from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, fields
 from dln.ensemble.coverage import COVERED
 from dln.errors import ConfigError
-from dln.events import EVENTS
 from dln.factory import check_names
-from dln.initial import INITS
-from dln.inputs import INPUTS
+from dln.ingredients.initialisations import INITS
+from dln.ingredients.inputs import INPUTS
+from dln.ingredients.optimizers import build_criterion, check_optimizer, criteria, optimizers
+from dln.ingredients.teachers import MATRICES
+from dln.measure.events import EVENTS
 from dln.metrics import MODEL_METRICS
-from dln.optim import build_criterion, check_optimizer, criteria, optimizers
-from dln.teachers import MATRICES
 
 NAN, INF = math.nan, math.inf
 BAD = [

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dln import DeepLinearNetwork, Trainer, linear_teacher, register_callback, run_experiment
+from dln.base.streams import stream
 from dln.callbacks import CALLBACKS, build_callbacks
 from dln.config import CallbackConfig
 from dln.errors import ConfigError, DlnError, ExtensionError
-from dln.streams import stream
 from dln.timeline import acting_at
 from tests import naive
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
-from dln.frames import load_sweep
-from dln.launch import JOBS
-from tests.test_sweep import SMALL, children
+from dln.results.frames import load_sweep
+from dln.sweeps.jobs import JOBS
+from tests.sweeps.test_driver import SMALL, children
 
 pytestmark = pytest.mark.cluster
 

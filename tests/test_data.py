@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dln.data import Dataset, OfflineBatches, OnlineBatches, linear_teacher
 from dln.errors import ConfigError
 from tests import naive
-from tests.test_inputs import INPUTS_OF_FOUR
+from tests.ingredients.test_inputs import INPUTS_OF_FOUR
 
 
 def dataset(**kwargs):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import dln
-from dln.compose import resolve
+from dln.composing.compose import resolve
 from dln.config import SingleConfig
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")

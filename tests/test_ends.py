@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import dln
-from dln.driver import is_gone, this_process
-from dln.ending import Terminated, answer_signals, status_of
+from dln.base.output import Patient, speak_patiently
+from dln.base.registry import import_extensions
 from dln.errors import ExtensionError, StorageError
-from dln.output import Patient, speak_patiently
-from dln.registry import import_extensions
-from dln.store import HISTORY, RunWriter, claim_named, load_run, release
-from tests.test_sweep import children, started_at_once, sweep_argv
+from dln.results.run import HISTORY, RunWriter, claim_named, load_run, release
+from dln.sweeps.lifeline import is_gone, this_process
+from dln.terminal import Terminated, answer_signals, status_of
+from tests.sweeps.test_driver import children, started_at_once, sweep_argv
 
 LONG = ["max_steps=400000", "evaluate_every=1000", "training.batch_size=5"]
 

@@ -16,9 +16,9 @@ from torch.nn import Module
 
 from dln.callbacks import register_callback
 from dln.data import register_matrix
-from dln.inputs import register_inputs
-from dln.events import event
-from dln.initial import register_init
+from dln.ingredients.inputs import register_inputs
+from dln.measure.events import event
+from dln.ingredients.initialisations import register_init
 from dln.metrics import comparative_metric, model_metric
 from dln.train import Trainer
 

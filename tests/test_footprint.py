@@ -5,13 +5,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dln import experiment, footprint, sweep
+from dln import experiment, footprint
 from dln.config import SingleConfig
 from dln.factory import build_ensemble
 from dln.footprint import ensemble_bytes, members_that_fit
-from dln.frames import load_sweep
-from dln.sweep import run_sweep
-from tests.test_plan import planner
+from dln.results.frames import load_sweep
+from dln.sweeps import driver
+from dln.sweeps.driver import run_sweep
+from tests.sweeps.test_plan import planner
 
 WIDE = ["model.hidden_dim=300", "max_steps=3", "training.model_seed=0..7", "training.batch_size=5"]
 
@@ -46,9 +47,9 @@ def test_only_so_many_are_trained_together_as_fit(monkeypatch, tmp_path):
     configs = configs_of(*WIDE)
     monkeypatch.setattr(footprint, "free", lambda: ensemble_bytes(configs[:3]) / footprint.SHARE)
     assert members_that_fit(configs) == 2
-    sizes, build = [], sweep.factory.build_ensemble
+    sizes, build = [], driver.factory.build_ensemble
     monkeypatch.setattr(
-        sweep.factory, "build_ensemble", lambda c, *a, **k: (sizes.append(len(c)), build(c, *a, **k))[1]
+        driver.factory, "build_ensemble", lambda c, *a, **k: (sizes.append(len(c)), build(c, *a, **k))[1]
     )
     run_sweep(planner(SingleConfig)[0](WIDE), tmp_path, own_directories=False)
     assert sizes == [2, 3, 3]
@@ -60,7 +61,7 @@ def test_only_so_many_are_trained_together_as_fit(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("shortage", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_where_memory_gives_out_half_are_tried(shortage, monkeypatch, tmp_path):
-    build = sweep.factory.build_ensemble
+    build = driver.factory.build_ensemble
 
     def short(configs, *args, **kwargs):
         if len(configs) > 2 or (len(configs) == 1 and configs[0].training.model_seed == 7):
@@ -69,7 +70,7 @@ def test_where_memory_gives_out_half_are_tried(shortage, monkeypatch, tmp_path):
             raise shortage
         return build(configs, *args, **kwargs)
 
-    monkeypatch.setattr(sweep.factory, "build_ensemble", short)
+    monkeypatch.setattr(driver.factory, "build_ensemble", short)
     report = run_sweep(planner(SingleConfig)[0](["model.hidden_dim=3", *WIDE[1:]]), tmp_path, own_directories=False)
     assert report.finished == 7
     ((overrides, fault),) = report.failed

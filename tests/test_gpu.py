@@ -12,13 +12,13 @@ import torch
 import dln
 from dln import model_metric
 from dln.errors import ConfigError
-from dln.frames import load_sweep
 from dln.metrics import MODEL_METRICS
 from dln.model import load_weights
-from dln.sweep import run_sweep
+from dln.results.frames import load_sweep
+from dln.sweeps.driver import run_sweep
 from tests import second_device
+from tests.sweeps.test_driver import plan_of
 from tests.test_metrics import BUILT_IN_PAIRS
-from tests.test_sweep import plan_of
 
 EXACT = {"dtype": "float64", "engine": "autograd"}
 SMALL = {**EXACT, "model": {"hidden_dim": 6, "num_hidden": 2}}

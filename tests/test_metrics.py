@@ -10,9 +10,10 @@ import torch
 import dln
 from dln import MetricConfig, linear_teacher, run_experiment
 from dln.config import COSTS
-from dln.constants import Later, constants
-from dln.edge import Optimizer
 from dln.errors import ConfigError, ExtensionError
+from dln.ingredients.edge import Optimizer
+from dln.measure.data_quantities import Later, constants
+from dln.measure.quantities import PairSupply, Supply, needs
 from dln.metrics import (
     COMPARATIVE_METRICS,
     MODEL_METRICS,
@@ -23,8 +24,7 @@ from dln.metrics import (
     model_metric,
 )
 from dln.model import DeepLinearNetwork
-from dln.quantities import PairSupply, Supply, needs
-from dln.store import load_run
+from dln.results.run import load_run
 
 BUILT_IN = [e.name for e in MODEL_METRICS if e.function.__module__.startswith("dln.")]
 BUILT_IN_PAIRS = [e.name for e in COMPARATIVE_METRICS if e.function.__module__.startswith("dln.")]

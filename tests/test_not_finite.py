@@ -15,11 +15,11 @@ import torch
 
 import dln
 from dln import ComparativeTrainer, Dataset, DeepLinearNetwork, Trainer, train_ensemble
+from dln.base.stacked import decomposed, singular_values_of
 from dln.ensemble.engine import Ensemble
 from dln.ensemble.lane import Lane
 from dln.errors import ConfigError
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics
-from dln.sums import decomposed, singular_values_of
 
 pytestmark = pytest.mark.linalg
 
@@ -272,10 +272,13 @@ def test_draws_whose_product_is_too_large_are_refused(init):
 # --- silence, wherever numbers of a run are computed
 
 COMPUTING = [
-    *("chain", "sums", "curvature", "ntk", "noise", "krylov", "subspace", "quantities", "constants", "linalg"),
-    *("instruments/curvature", "instruments/gradient", "instruments/layers", "instruments/modes"),
-    *("instruments/noise", "instruments/pairs", "metrics", "teachers", "inputs", "initial"),
-    *("ensemble/sight", "ensemble/measure", "ensemble/state", "ensemble/summary", "ensemble/supply", "ensemble/lane"),
+    *("derivatives/products", "derivatives/hessian", "derivatives/hessian_range", "derivatives/lanczos"),
+    *("derivatives/gradient_noise", "derivatives/tangent_kernel", "base/stacked", "ingredients/random_matrices"),
+    *("ingredients/teachers", "ingredients/inputs", "ingredients/initialisations"),
+    *("measure/quantities", "measure/data_quantities", "metrics", "measure/instruments/curvature"),
+    *("measure/instruments/gradient", "measure/instruments/layers", "measure/instruments/modes"),
+    *("measure/instruments/noise", "measure/instruments/pairs", "kernels/batches", "kernels/state"),
+    *("kernels/summary", "ensemble/views", "ensemble/probe", "ensemble/batches", "ensemble/lane"),
 ]
 
 
@@ -302,7 +305,7 @@ def loud(function):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_all_numbers_of_a_run_are_computed_in_silence(engine, monkeypatch):
-    monkeypatch.setenv("DLN_THREADS", "1")  # profiles are of a thread; tests/test_threads.py looks at the others
+    monkeypatch.setenv("DLN_THREADS", "1")  # profiles are of a thread; tests/base/test_parallel.py looks at the others
     callbacks = [{"name": "kick", "params": {"step": 1, "size": 0.1, "direction": "gradient"}}]
     stops = [{"name": f"stop_at_{what}", "params": {key: -1 + (what == "gradient")}} for what, key in WATCHED]
     run = {"metrics": ["heavy"], "callbacks": [*callbacks, *stops], "max_steps": 3, "engine": engine}

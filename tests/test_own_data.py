@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from dln import Dataset, run_experiment
-from dln.arrays import count_samples, load_arrays
-from dln.compose import load_config
+from dln.base.arrays import count_samples, load_arrays
+from dln.base.streams import stream
+from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.data import load_dataset
 from dln.errors import ConfigError
 from dln.factory import check_names
-from dln.frames import load_sweep
-from dln.streams import stream
-from dln.sweep import run_sweep
+from dln.results.frames import load_sweep
+from dln.sweeps.driver import run_sweep
 from tests import naive
-from tests.test_plan import planner
+from tests.sweeps.test_plan import planner
 
 MODEL = ["model.in_dim=6", "model.out_dim=2", "model.hidden_dim=8", "model.num_hidden=1", "training.lr=0.02"]
 FEW = ["max_steps=30", "dtype=float64"]

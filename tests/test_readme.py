@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dln.compose import resolve
+from dln.composing.compose import resolve
+from dln.composing.grid import parse_grid, spelled_out
 from dln.config import ComparativeConfig, SingleConfig
 from dln.factory import check_names
-from dln.frames import load_sweep
-from dln.grid import parse_grid, spelled_out
-from dln.store import load_run
-from dln.sweep import OWN_DIRECTORY_UP_TO
+from dln.results.frames import load_sweep
+from dln.results.run import load_run
+from dln.sweeps.driver import OWN_DIRECTORY_UP_TO
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dln.callbacks import Callback, callback_name
-from dln.ensemble.state import Rule
+from dln.kernels.state import Rule
 
 COVERED = {
     "SGD": {"momentum", "dampening", "nesterov", "weight_decay"},

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import MSELoss
 
-from dln.ensemble.state import Data, State
-from dln.ensemble.supply import Draw
+from dln.kernels.batches import Data, Draw
+from dln.kernels.state import State
 from dln.model import DeepLinearNetwork
 
 if TYPE_CHECKING:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dln.arithmetic import uniform
-from dln.blame import as_runs
+from dln.base.arithmetic import uniform
+from dln.base.blame import as_runs
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.ensemble.coverage import make_rule, why_not
 from dln.ensemble.lane import Kept, Lane
-from dln.ensemble.measure import Probe
 from dln.ensemble.member import NEVER
+from dln.ensemble.probe import Probe
 from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
+from dln.ingredients.optimizers import check_optimizer
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import check_chain
-from dln.optim import check_optimizer
 from dln.timeline import Steps, chosen_steps
 from dln.train import OnRecord
 

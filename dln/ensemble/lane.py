@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dln.blame import for_each
+from dln.base.blame import for_each
 from dln.callbacks import Callback
 from dln.data import Dataset
-from dln.edge import Optimizer
+from dln.ensemble.batches import LARGE, Supply, make_supply, split_data
 from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
-from dln.ensemble.layout import Layout
 from dln.ensemble.member import NEVER, UNCHANGED, Member
-from dln.ensemble.state import Rule, State
-from dln.ensemble.summary import quantities
-from dln.ensemble.supply import LARGE, Draw, Supply, make_supply, split_data
 from dln.errors import ConfigError
+from dln.ingredients.edge import Optimizer
+from dln.kernels.batches import Draw
+from dln.kernels.layout import Layout
+from dln.kernels.state import Rule, State
+from dln.kernels.summary import quantities
 from dln.timeline import next_step
 from dln.train import fire
 

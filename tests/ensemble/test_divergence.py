@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dln import factory, register_callback
-from dln.compose import resolve
+from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.metrics import model_metric
 from dln.timeline import acting_at

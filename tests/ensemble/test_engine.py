@@ -19,10 +19,10 @@ from dln import (
     train_ensemble,
 )
 from dln.callbacks import CALLBACKS as REGISTERED
-from dln.compose import resolve
+from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
-from dln.inputs import INPUTS
+from dln.ingredients.inputs import INPUTS
 from dln.metrics import comparative_metric, model_metric
 from dln.timeline import acting_at
 

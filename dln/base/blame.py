@@ -1,0 +1,58 @@
+"""Which runs an error is of, where somebody's code is called run by run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from dln.base.machine import is_shortage
+from dln.errors import DlnError, StorageError
+
+T = TypeVar("T")
+
+
+def for_each(runs: Iterable[int], call: Callable[[int], T]) -> dict[int, T]:
+    """Call a function with every run and return what it returns.
+
+    Raises:
+        DlnError: The first that a call raises, after all others were made; its `runs` tell what each of them raised.
+            A full disk, or too little memory, is no run's fault and is raised at once.
+    """
+    found: dict[int, T] = {}
+    told: dict[int, str] = {}
+    first: DlnError | None = None
+    try:
+        for run in runs:
+            try:
+                found[run] = call(run)
+            except DlnError as error:
+                if isinstance(error, StorageError) or is_shortage(error.__cause__):
+                    raise
+                told[run] = str(error)
+                first = first or error  # the only one that is kept: each holds all that its trace can see
+        if first is not None:
+            first.runs = told
+            raise first
+    finally:
+        del first  # or it would hold this frame, which holds it
+    return found
+
+
+@contextlib.contextmanager
+def as_runs(members: Iterable[int], counted: Sequence[bool] | None = None) -> Iterator[None]:
+    """Have an error that the block raises name runs instead of members of a lane, of which some may share one.
+
+    Args:
+        members: Every run's member.
+        counted: Which runs its fault is one of; None: all.
+    """
+    try:
+        yield
+    except DlnError as error:
+        error.runs = {
+            run: error.runs[member]
+            for run, member in enumerate(members)
+            if member in error.runs and (counted is None or counted[run])
+        }
+        raise

@@ -1,0 +1,1 @@
+"""The command line: the doors, sweeps with -m, help, tables."""

@@ -1,0 +1,226 @@
+"""What stands between a door (`run.py`, `run_comparative.py`) and an experiment: Hydra, errors, the closing line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra._internal.hydra as hydra_internal
+from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from dln.base.output import speak_patiently
+from dln.composing.compose import as_overrides, loader_class, resolve
+from dln.composing.grid import parse_grid, quoted, spelled_out
+from dln.composing.hydra_errors import translated
+from dln.config import ComparativeConfig, Schema, SingleConfig
+from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
+from dln.terminal import FAILURE, USAGE_ERROR, answer_signals, closing_line, interrupted_line, status_of
+
+SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
+CHECKED_IN_FULL = 64
+"""Runs of a sweep that are all checked before the first starts, at some 0.1 s each."""
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
+    """Run a `@hydra.main` function on the schema's configs and leave the process with a fitting exit status.
+
+    Exit status: 0 done (a run that diverged is done), 1 a user's code or the disk failed, 2 the configuration cannot be
+    run, 130 interrupted, 143 terminated. Errors are one short message; HYDRA_FULL_ERROR=1 adds the stack trace.
+    """
+    speak_patiently()
+    answer_signals()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        from dln.cli.help import help_text
+
+        with reported(schema):
+            print(help_text(schema, sys.argv))
+        sys.exit(0)
+    with reported(schema):
+        sys.argv[1:] = map(spelled_out, sys.argv[1:])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message is ours
+    install(schema)
+    try:
+        with reported(schema):
+            main()
+    finally:
+        release_claims()
+    sys.exit(0)
+
+
+def run_from_hydra(config: DictConfig, schema: Schema) -> None:
+    """Run the experiment of a composed config in the directory Hydra made for it, and print how it ended.
+
+    Inside a launcher's worker this is part of a sweep.
+    """
+    job = HydraConfig.get().sweeper.get("job")
+    if job is not None:
+        from dln.sweeps.jobs import run_job
+
+        run_job(job, GlobalHydra.instance().config_loader())
+        return
+    from dln.experiment import run_resolved
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    shown = os.path.relpath(directory)
+    resolved = resolve(config, schema)
+    if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place
+        OmegaConf.save(OmegaConf.create(dataclasses.asdict(resolved)), directory / ".hydra" / "config.yaml")
+    started = time.perf_counter()
+    try:
+        history = run_resolved(resolved, directory=directory, progress=True, claimed=directory in _claims)
+    except KeyboardInterrupt:
+        print(interrupted_line(_last_step(directory), resolved.max_steps, shown), file=sys.stderr)
+        raise
+    print(closing_line(history, resolved.max_steps, time.perf_counter() - started, shown), flush=True)
+
+
+def _last_step(directory: Path) -> int | None:
+    """Return the step of the last record that a run has stored, or None."""
+    from dln.results.run import load_run
+
+    try:
+        return load_run(directory).final["step"]
+    except (StorageError, KeyError):
+        return None
+
+
+@contextlib.contextmanager
+def reported(schema: Schema) -> Iterator[None]:
+    """Print an error of the block as a user wants to see it, and exit; Hydra's errors are translated first."""
+    try:
+        with translated(schema):
+            yield
+    except KeyboardInterrupt as stop:
+        sys.exit(status_of(stop))
+    except DlnError as error:
+        if FULL_ERROR:
+            traceback.print_exception(error)
+        elif isinstance(error, ExtensionError) and error.__cause__ is not None:
+            print("".join(user_trace(error.__cause__)), end="", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR if isinstance(error, ConfigError) else FAILURE)
+    except OSError as error:  # Hydra's own files
+        if FULL_ERROR:
+            traceback.print_exc()
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot read or write{where}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(FAILURE)
+    except Exception:  # a fault of ours: inside the gate Hydra would turn it into a warning and go on
+        traceback.print_exc()
+        sys.exit(FAILURE)
+
+
+def user_trace(error: BaseException) -> Iterator[str]:
+    """Return the lines of a stack trace from where the user's code was entered."""
+    entries = {("registry.py", "__call__"), ("registry.py", "import_extensions"), ("train.py", "fire")}
+    trace = traceback.TracebackException.from_exception(error)
+    starts = [i for i, f in enumerate(trace.stack, start=1) if (Path(f.filename).name, f.name) in entries]
+    frames = [f for f in trace.stack[max(starts, default=0) :] if "importlib" not in f.filename]
+    trace.stack = traceback.StackSummary.from_list(frames)
+    return trace.format(chain=False)
+
+
+class Gate(Callback):
+    """Runs before Hydra writes anything: checks the config, then claims the output directory.
+
+    Hydra swallows exceptions of its callbacks, but not SystemExit: errors are reported here.
+    """
+
+    def __init__(self, comparative: bool) -> None:
+        """Guard the door of comparative experiments, or of single ones."""
+        self.schema: Schema = ComparativeConfig if comparative else SingleConfig
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check the config of a single run."""
+        with reported(self.schema):
+            self._check(config)
+            claim_output(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Check every run of a small sweep; of a large one every value, each beside the first value of the others.
+
+        Our own sweeper checks for itself; this is for Hydra's.
+        """
+        if config.hydra.sweeper._target_ == SWEEPER:
+            return
+        with reported(self.schema):
+            loader = GlobalHydra.instance().config_loader()
+            grid = parse_grid(
+                [*as_overrides(config.hydra.sweeper.get("params")), *config.hydra.overrides.task], (), loader
+            )
+            if len(grid) <= CHECKED_IN_FULL:
+                jobs = [grid.overrides(cell) for cell in range(len(grid))]
+            else:
+                firsts = [axis.overrides(0) for axis in grid.axes]
+                values = [(i, axis.overrides(at)) for i, axis in enumerate(grid.axes) for at in range(len(axis))]
+                jobs = [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
+            for job in jobs:
+                lines = [*config.hydra.overrides.hydra, *job]
+                self._check(loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN))
+            claim_output(config, "sweep")
+
+    def _check(self, config: DictConfig) -> None:
+        resolved = resolve(config, self.schema)
+        from dln.factory import check_names  # imports torch: only once the schema is satisfied
+
+        check_names(resolved)
+
+
+def claim_output(config: DictConfig, mode: str) -> None:
+    """Make an output directory that no other process has; one that the user named must not hold results.
+
+    Args:
+        config: The composed config; its `hydra.run.dir` or `hydra.sweep.dir` is changed if it was taken.
+        mode: `run` or `sweep`.
+    """
+    from dln.results.run import HISTORY, MULTIRUN, claim_directory, claim_named
+
+    key = f"hydra.{mode}.dir"
+    wanted = Path(str(config.hydra[mode].dir))
+    if mode == "run" and "${" in str(wanted.absolute()):
+        raise ConfigError(f"{key}: Hydra takes the ${{ in {str(wanted.absolute())!r} for its own; choose another")
+    if any(line.lstrip("+").startswith(f"{key}=") for line in config.hydra.overrides.hydra):
+        marker = HISTORY if mode == "run" else MULTIRUN
+        claim_named(wanted, marker)
+        _claims[wanted.absolute()] = marker
+        return
+    claimed = str(claim_directory(wanted))
+    with read_write(config), open_dict(config):
+        config.hydra[mode].dir = claimed
+        config.hydra.overrides.hydra.append(f"{key}={quoted(claimed)}")  # jobs of a sweep are composed anew from these
+
+
+_claims: dict[Path, str] = {}
+"""Directories that the user has named and this process has claimed, and the file that says so."""
+
+
+def release_claims() -> None:
+    """Give up directories in which nothing came to be: the same command may be given again."""
+    from dln.results.run import release
+
+    while _claims:
+        release(*_claims.popitem())
+
+
+def install(schema: Schema) -> None:
+    """Give Hydra our loader, which knows the schema, and our defaults: the gate, and no empty log file in every run."""
+    hydra_internal.ConfigLoaderImpl = loader_class(schema)  # type: ignore[attr-defined]
+    node = HydraConf()
+    ours = {"job_logging": "stdout", "sweeper": "dln"}
+    node.defaults = [{k: ours.get(k, v) for k, v in d.items()} if isinstance(d, dict) else d for d in node.defaults]
+    node.callbacks = {"gate": {"_target_": "dln.cli.door.Gate", "comparative": schema is ComparativeConfig}}
+    ConfigStore.instance().store(group="hydra", name="config", node=node, provider="dln")

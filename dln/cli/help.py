@@ -1,0 +1,167 @@
+"""The text of `--help`: every key of the schema and every registered name, read from where they are defined."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING
+
+from dln.base.registry import Entry, Registry, import_extensions
+from dln.config import CONFIGS, ComparativeConfig, Schema, SingleConfig, fields, folder
+from dln.errors import ConfigError, suggestion
+
+
+def help_text(schema: Schema, argv: Sequence[str]) -> str:
+    """Return what `--help` prints for a door; extensions named on the command line are listed too."""
+    import_extensions(_extensions(argv[1:]))
+    width = min(shutil.get_terminal_size((120, 50)).columns, 140)
+    door = Path(argv[0]).name
+    names = ", ".join(sorted(p.stem for p in (CONFIGS / folder(schema)).glob("*.yaml")))
+    lines = [
+        f"{(inspect.getdoc(schema) or '').splitlines()[0]}",
+        "",
+        f"  python {door} [-cn=NAME] [KEY=VALUE ...]          one experiment; NAME: {names}",
+        f"  python {door} -m KEY=VALUE,VALUE ...              one for each combination of values",
+        f"  python {door} --cfg job                           print the config instead; --hydra-help: more options",
+        "",
+        *_keys(schema, width),
+        *_registered(schema, width),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _keys(schema: Schema, width: int) -> Iterator[str]:
+    comparative = schema is ComparativeConfig
+    if comparative:
+        yield "Change shared.KEY for both models; model_a.KEY or training_b.KEY ... for one (they refer to shared)."
+        yield ""
+    lanes = ("model_a.", "model_b.", "training_a.", "training_b.")
+    for key, item in fields(schema):
+        if comparative and key.startswith(lanes):
+            continue
+        meta = item.metadata
+        choices = f" [{' | '.join(meta['choices'])}]" if meta["choices"] and len(meta["choices"]) > 1 else ""
+        yield _cut(f"  {f'{key}={_default(item)}':<44} {meta['help']}{choices}", width)
+
+
+def _registered(schema: Schema, width: int) -> Iterator[str]:
+    """Yield what is registered: the names of ours, which `python -m dln describe` explains, and all of a user's."""
+    yield ""
+    yield "Names, explained by: python -m dln describe [NAME ...]"
+    for title, registry in registries(schema):
+        ours = [entry.name for entry in registry if entry.function.__module__.startswith("dln.")]
+        yield from textwrap.wrap(f"{title}: {', '.join(ours)}", width, subsequent_indent="  ", break_on_hyphens=False)
+        for entry in registry:
+            if entry.name not in ours:
+                yield _cut(_explained(entry), width)
+
+
+def describe(words: Sequence[str]) -> str:
+    """Return what there is to say of registered names, or of all: parameters, and the first line of the docstring.
+
+    Raises:
+        ConfigError: Nothing is registered under a name.
+    """
+    found = {title: registry for schema in (SingleConfig, ComparativeConfig) for title, registry in registries(schema)}
+    known = [entry.name for registry in found.values() for entry in registry]
+    for word in words:
+        if word not in known:
+            raise ConfigError(f"nothing is called {word!r}; {suggestion(word, known)}")
+    lines, told = [], []
+    for title, registry in found.items():
+        entries = [entry for entry in registry if not words or entry.name in words]
+        if entries and registry not in told:
+            lines += [title, *map(_explained, entries), ""]
+            told.append(registry)
+    return "\n".join(lines).rstrip()
+
+
+def _explained(entry: Entry) -> str:
+    told = [f" [{entry.marks[mark]}]" for mark in ("cost", "source") if mark in entry.marks]
+    return f"  {f'{entry.name}({entry.usage})':<44} {entry.description}{''.join(told)}"
+
+
+def registries(schema: Schema) -> list[tuple[str, Registry]]:
+    """Return every registry a config of this schema names entries of, with a heading that says where."""
+    from dln.callbacks import CALLBACKS
+    from dln.ingredients.initialisations import INITS
+    from dln.ingredients.inputs import INPUTS
+    from dln.ingredients.teachers import MATRICES
+    from dln.measure.events import EVENTS
+    from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
+
+    if schema is ComparativeConfig:
+        return [
+            ("Metrics of each model: model_metrics=[NAME, ...]", MODEL_METRICS),
+            ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
+            ("Events: events=[NAME, {name: NAME, params: {...}, label: WORD}]", EVENTS),
+            ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
+            ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+            ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
+            ("Initialisations: shared.model.init=NAME, shared.model.init_params.PARAMETER=VALUE", INITS),
+        ]
+    return [
+        ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
+        ("Events: events=[NAME, {name: NAME, params: {...}, label: WORD}]", EVENTS),
+        ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
+        ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
+        ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
+        ("Initialisations: model.init=NAME, model.init_params.PARAMETER=VALUE", INITS),
+    ]
+
+
+def markdown_table(registry: Registry) -> str:
+    """Return a registry as the table that stands in README.md.
+
+    Metrics come with the shape of a value and what it costs; what has a source in any entry, with the sources.
+    """
+    measured, sourced = (any(mark in entry.marks for entry in registry) for mark in ("cost", "source"))
+    head = ["name", "parameters", *(["shape", "cost"] if measured else []), "meaning", *(["source"] if sourced else [])]
+    rows = []
+    for entry in registry:
+        cost = [_shape(entry), entry.marks.get("cost", "")] if measured else []
+        source = [entry.marks.get("source", "")] if sourced else []
+        meaning = entry.description.replace("|", "\\|")
+        rows.append(" | ".join([f"| `{entry.name}`", _code(entry.usage), *cost, meaning, *source]) + " |")
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
+
+
+def _shape(entry: Entry) -> str:
+    """Return the shape of a metric's value, without leading dimensions, as its return annotation says.
+
+    Several annotations, or those of a dict's values, are separated by "or"; a number is written "1".
+    """
+    annotation = str(inspect.signature(entry.function).return_annotation)
+    shapes = [shape.replace("*R", "").strip() for shape in re.findall(r"[\"']([^\"']*)[\"']", annotation)]
+    told = " or ".join("1" if not shape else f"[{shape.replace(' ', ', ')}]" for shape in shapes)
+    return f"{told} each" if annotation.startswith("dict") else told
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _default(item: dataclasses.Field) -> str:
+    value: Any = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
+    if value is None or value is MISSING:
+        return "null"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {v}" for k, v in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _extensions(overrides: Sequence[str]) -> list[str]:
+    given = [o for o in overrides if o.lstrip("+").startswith("extensions=")]
+    return list(OverridesParser.create().parse_override(given[-1]).value()) if given else []  # type: ignore[arg-type]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"

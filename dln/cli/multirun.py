@@ -1,0 +1,220 @@
+"""What stands between `-m` and a sweep: its directory, what it says while it runs, and at the end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from dln.base.machine import as_bytes
+from dln.base.parallel import thread_count
+from dln.composing.compose import as_overrides
+from dln.config import ExperimentConfig
+from dln.errors import ConfigError, suggestion
+from dln.experiment import MEMBERS
+from dln.results.sweep import SweepStore
+from dln.sweeps.driver import run_sweep
+from dln.sweeps.estimate import estimate
+from dln.sweeps.jobs import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
+from dln.sweeps.plan import Plan
+from dln.sweeps.report import Report, sweep_bar
+from dln.terminal import FAILURE, duration, status_of, tell
+
+
+def sweep_from_hydra(
+    config: DictConfig,
+    loader: Any,
+    arguments: Sequence[str],
+    launch: Callable[[list[list[str]]], Any] | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    zip: Sequence[Any] = (),
+    grids: Sequence[Sequence[str]] = (),
+    dry_run: bool = False,
+    rerun: Sequence[str] = (),
+    members: int | None = None,
+    patience: float = PATIENCE,
+    job: None = None,
+) -> None:
+    """Run the sweep of a composed config and print how it ended; leaves the process with an error if a run failed.
+
+    Args:
+        config: The config that Hydra composed for the sweep.
+        loader: Its config loader.
+        arguments: Overrides from the command line.
+        launch: Runs jobs, given by their overrides, on another launcher than Hydra's basic one; None: all runs here.
+        params: Overrides that the YAML lists.
+        zip: Groups of keys that move together.
+        grids: Overrides of several grids, one after the other.
+        dry_run: Only say what would run.
+        rerun: Compute matching runs anew.
+        members: Runs trained together, and of a launcher's job, at most.
+        patience: Seconds without a sign of life after which a submitit job counts as dead.
+        job: For workers only.
+    """
+    if not patience >= 1:
+        raise ConfigError(f"hydra.sweeper.patience must be at least 1 second, got {patience}")
+    if members is not None and members < 1:
+        raise ConfigError(f"hydra.sweeper.members must be at least 1, or null for what suits, got {members}")
+    groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
+    settings = list(config.hydra.overrides.hydra)
+    shared = [*as_overrides(params), *arguments]
+    recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
+    plan = recipe.plan(loader)
+    again = matching(plan, rerun)
+    if dry_run:
+        print(preview(plan))
+        return
+    directory = sweep_directory(config)
+    shown = os.path.relpath(directory)
+    workers, threads = workers_of(config.hydra.launcher)
+
+    def launched(stretches: list[np.ndarray], named: bool) -> None:
+        assert launch is not None
+        print(f"launching {sum(map(len, stretches))} runs in {len(stretches)} jobs", flush=True)
+        jobs = write_jobs(directory, recipe, stretches, named, threads, patience)
+        try:
+            if "submitit" in config.hydra.launcher._target_:
+                if "Slurm" in config.hydra.launcher._target_:
+                    spare_accounting()
+                watched(launch, jobs, patience)
+            else:
+                launch(jobs)
+        finally:
+            SweepStore(directory).sign(*made_with(directory))
+
+    at_most = members or (MEMBERS if launch is None else min(MEMBERS, max(1, -(-len(plan) // (4 * workers)))))
+    try:
+        with sweep_bar(len(plan)) as on_progress:
+            report = run_sweep(
+                plan,
+                directory,
+                on_run=tell,
+                on_progress=on_progress,
+                rerun=again,
+                launch=None if launch is None else launched,
+                members=at_most,
+                processes=thread_count(),
+            )
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; what was finished is in {shown}; {resume_line(shown)}", file=sys.stderr)
+        sys.exit(status_of(stop))
+    print(closing(report, shown), flush=True)
+    if report.failed:
+        for overrides, error in report.failed[:5]:
+            print(f"failed: {' '.join(overrides)}\n  {error}", file=sys.stderr)
+        rest = f" (all in {shown}/failed.jsonl)" if len(report.failed) > 5 else ""
+        print(f"error: {len(report.failed)} of {report.runs} runs failed{rest}; {resume_line(shown)}", file=sys.stderr)
+        sys.exit(FAILURE)
+
+
+def workers_of(launcher: DictConfig) -> tuple[int, int | None]:
+    """Return how many jobs a launcher runs at once, about, and the threads each may use; None: the cores it finds.
+
+    Threads are what a job has been given: a joblib worker its share of the machine, a Ray task its `num_cpus`, a
+    submitit job its `cpus_per_task`; on Slurm a job sees no other cores anyway.
+    """
+    cores, kind = thread_count(), launcher._target_
+    if "joblib" in kind:
+        asked = int(launcher.get("n_jobs") or 1)
+        workers = asked if asked > 0 else max(1, cores + 1 + asked)
+        return workers, max(1, cores // workers)
+    if "ray" in kind:
+        given = int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1)
+        return max(1, cores // given), given
+    given = launcher.get("cpus_per_task")
+    return cores, int(given) if given else 1 if "Local" in kind else None
+
+
+def sweep_directory(config: DictConfig) -> Path:
+    """Return where a sweep goes: a directory of its own, or one that was named, where a sweep may be to go on with."""
+    from dln.results.run import claim_directory, refuse_occupied
+    from dln.results.sweep import SWEEP
+
+    wanted = Path(str(config.hydra.sweep.dir))
+    if "${now:" in str(config.hydra.sweep._get_node("dir")._value()):
+        return claim_directory(wanted)
+    if not os.path.exists(wanted / SWEEP):
+        refuse_occupied(wanted)
+    return wanted
+
+
+def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
+    """Return the cells whose config has all of some values, `key=value` each; none if there are no conditions."""
+    if not conditions:
+        return []
+    wanted = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(conditions))}
+    known = plan.values(0)
+    for key in wanted:
+        if key not in known:
+            raise ConfigError(f"hydra.sweeper.rerun: unknown key {key!r}; {suggestion(key, known)}")
+    rows = ((cell, plan.values(cell)) for cell in range(len(plan)))
+    cells = [cell for cell, values in rows if all(values.get(key) == value for key, value in wanted.items())]
+    if not cells:
+        raise ConfigError(f"hydra.sweeper.rerun: no run of this sweep has {', '.join(conditions)}")
+    return cells
+
+
+def preview(plan: Plan) -> str:
+    """Say how many runs a plan has, how they are grouped, and about what they take; a few are tried to know."""
+    rows, seconds, size, memory = [], 0.0, 0.0, 0.0
+    for cells in plan.together():
+        config = plan.config(int(cells[0]))
+        guess = estimate(plan, cells)
+        seconds, size, memory = seconds + guess.seconds, size + guess.bytes, max(memory, guess.memory)
+        told = ", ".join(f"{key}={value}" for key, value in shape_of(config).items())
+        rows.append(f"  {len(cells)} runs on the {guess.engine} engine, about {duration(guess.seconds)}: {told}")
+    shown = rows if len(rows) <= 20 else [*rows[:20], f"  ... and {len(rows) - 20} more"]
+    total = f"together about {duration(seconds)}, {as_bytes(size)} on disk and, at a time, {as_bytes(memory)} of memory"
+    kinds = "one kind, trained together" if len(rows) == 1 else f"{len(rows)} kinds, each trained together"
+    return "\n".join([f"{len(plan)} runs of {kinds}:", *shown, f"{total}; nothing was run or written"])
+
+
+def shape_of(config: ExperimentConfig) -> dict[str, Any]:
+    """Return what is worth telling of runs that are trained together."""
+    lane = "_a" if hasattr(config, "model_a") else ""
+    model, training = getattr(config, f"model{lane}"), getattr(config, f"training{lane}")
+    sizes = {"num_hidden": model.num_hidden, "hidden_dim": model.hidden_dim, "batch_size": training.batch_size}
+    return {**sizes, "max_steps": config.max_steps}
+
+
+def closing(report: Report, shown: str) -> str:
+    """Say what a sweep did and where its results are.
+
+    >>> print(closing(Report(4, found=1, finished=2, diverged=1, lanes=3, trajectories=2, seconds=2.0), "multirun/x"))
+    4 runs in 2.0 s: 2 finished, 1 diverged, 1 finished earlier
+    2 trajectories were computed for 3: runs that are bound to go the same way share one
+    results in multirun/x: dln.load_sweep("multirun/x"), or python -m dln show multirun/x
+    """
+    counts = {
+        "finished": report.finished,
+        "diverged": report.diverged,
+        "failed": len(report.failed),
+        "finished earlier": report.found,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to do"
+    lines = [f"{report.runs} runs in {duration(report.seconds)}: {told}"]
+    if report.trajectories < report.lanes:
+        shared = f"{report.trajectories} trajectories were computed for {report.lanes}"
+        lines.append(f"{shared}: runs that are bound to go the same way share one")
+    if report.incomplete:
+        lines.append(
+            f"of {report.incomplete} finished runs the directory or the weights were gone or damaged: computed again"
+        )
+    if report.damaged:
+        lines.append(f"could not be read, set aside in {shown}/damaged and computed again: {', '.join(report.damaged)}")
+    lines.append(f'results in {shown}: dln.load_sweep("{shown}"), or python -m dln show {shown}')
+    return "\n".join(lines)
+
+
+def resume_line(shown: str) -> str:
+    """Return what to do to compute the rest."""
+    command = [*sys.argv, *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"])]
+    return f"go on with: python {shlex.join(command)}"

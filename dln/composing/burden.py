@@ -1,0 +1,67 @@
+"""What a run asks of the machine, told from its config before anything is made.
+
+All sizes are bounds from below: what is refused could not have run.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from dln.base.machine import check_fits
+from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, ModelConfig, TrainingConfig, hidden_widths
+
+RECORD = 100
+"""Bytes of a record in memory, at least."""
+
+
+def check_burden(config: ExperimentConfig) -> None:
+    """Raise ConfigError, naming the key, where a resolved config needs more memory than there is."""
+    size = 8 if config.dtype == "float64" else 4
+    needed = 0.0
+    for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
+        model: ModelConfig = getattr(config, f"model{suffix}")
+        training: TrainingConfig = getattr(config, f"training{suffix}")
+        needed += parameters(model) * _bytes_each(size, training)
+        check_fits(needed, f"model{suffix}.{_largest(model)}", "weights and what the optimizer keeps of them")
+        if config.data.online:
+            batch = (training.batch_size or 0) * _sample(model, size)
+            check_fits(batch, f"training{suffix}.batch_size", "the samples of a batch")
+        if config.data.path is None:
+            _check_data(config.data, model, f"model{suffix}", size)
+    if config.evaluate_at is None:
+        count = config.max_steps // config.evaluate_every
+        check_fits(RECORD * count, "evaluate_every", f"{count:,} records until max_steps")
+
+
+def parameters(model: ModelConfig) -> int:
+    """Return how many weights a model has, biases aside."""
+    widths = [model.in_dim, *hidden_widths(model.hidden_dim, model.num_hidden), model.out_dim]
+    return sum(n_in * n_out for n_in, n_out in pairwise(widths))
+
+
+def _bytes_each(size: int, training: TrainingConfig) -> int:
+    """Return what a parameter takes: its draw in float64 and two copies, or it, its gradient and two states of it."""
+    plain = training.optimizer == "SGD" and not training.optimizer_params.get("momentum")
+    return max(8 + 2 * size, (3 if plain else 4) * size)
+
+
+def _largest(model: ModelConfig) -> str:
+    widths = hidden_widths(model.hidden_dim, model.num_hidden)
+    dims = {"in_dim": model.in_dim, "out_dim": model.out_dim, "hidden_dim": max(widths, default=0)}
+    return max(dims, key=lambda key: dims[key])
+
+
+def _sample(model: ModelConfig, size: int) -> int:
+    """Return the bytes of a sample, input and target, as drawn and in the run's precision."""
+    return (model.in_dim + model.out_dim) * (8 if size == 8 else 8 + size)
+
+
+def _check_data(data: DataConfig, model: ModelConfig, key: str, size: int) -> None:
+    dim = max(model.in_dim, model.out_dim)
+    name = f"{key}.in_dim" if model.in_dim == dim else f"{key}.out_dim"
+    check_fits(16 * model.in_dim * model.out_dim, name, "the teacher")
+    if data.rotate:
+        check_fits(16 * dim**2, "data.rotate", f"rotations of a teacher of {name}={dim}")
+    train = 0 if data.online else data.train_samples
+    most = "data.train_samples" if train >= data.test_samples else "data.test_samples"
+    check_fits((train + data.test_samples) * _sample(model, size), most, "the samples")

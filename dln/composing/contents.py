@@ -1,0 +1,93 @@
+"""Files that a config names, and what they hold: a run is what it learns from, wherever that lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dln.base.arrays import content
+from dln.config import ExperimentConfig
+from dln.errors import ConfigError
+
+LANES = ("", "_a", "_b")
+
+FILE_KEYS = (
+    "data.path",
+    "data.params.path",
+    "data.inputs_params.path",
+    *(f"model{lane}.{key}" for lane in LANES for key in ("weights", "init_params.path")),
+)
+"""Keys whose value, if it is the path of a file, stands for what the file holds; a parameter called `path` makes
+teachers, inputs and initialisations of one's own take part in it."""
+
+
+def named_files(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
+    """Yield the files that a config reads: the key, and the path as it stands there."""
+    for key in FILE_KEYS:
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if isinstance(value, str) and Path(value).is_file():
+            yield key, value
+
+
+def by_content(key: str, value: Any, contents: Mapping[str, str]) -> Any:
+    """Return the value of a leaf of the schema with a digest in place of the path of each file.
+
+    >>> by_content("data.path", "own.npz", {"own.npz": "3f"})
+    {'content': '3f'}
+    >>> by_content("data.params", {"matrix": "file", "path": "own.npz"}, {"own.npz": "3f"})
+    {'matrix': 'file', 'path': {'content': '3f'}}
+    """
+    if key in FILE_KEYS and isinstance(value, str) and value in contents:
+        return {"content": contents[value]}
+    if f"{key}.path" in FILE_KEYS and isinstance(value, Mapping) and "path" in value:
+        return {**value, "path": by_content(f"{key}.path", value["path"], contents)}
+    return value
+
+
+def digests(values: Mapping[str, Any], contents: Mapping[str, str]) -> dict[str, str]:
+    """Return what stands beside the values of a run's keys: `KEY.digest` for each that names a file."""
+    named = ((key, values.get(key)) for key in (FILE_KEYS if contents else ()))
+    return {f"{key}.digest": contents[path] for key, path in named if isinstance(path, str) and path in contents}
+
+
+def check_unchanged(contents: Mapping[str, str]) -> None:
+    """Raise ConfigError where a file does not hold any more what it held."""
+    for path, before in contents.items():
+        if content(path) != before:
+            raise ConfigError(
+                f"{path!r} has changed since this sweep began; runs of another content belong to another sweep: "
+                "restore the file, or choose another directory"
+            )
+
+
+def check_same(contents: Mapping[str, str], noted: Mapping[str, str] | None, directory: Path) -> None:
+    """Refuse files that held something else when a sweep was begun: one table would mix what came of both.
+
+    Args:
+        contents: What files hold.
+        noted: What the sweep's description says that they held, by `located`; None if it says nothing.
+        directory: The sweep's, for messages.
+    """
+    if contents and noted is None:
+        raise ConfigError(
+            f"the sweep in {directory} is of an earlier version, which did not note what files hold; it stays "
+            f"readable, but runs on {', '.join(contents)} need another directory"
+        )
+    for path, digest in located(contents).items():
+        if noted is not None and noted.get(path, digest) != digest:
+            raise ConfigError(
+                f"{path} has changed since the sweep in {directory} was begun; restore it, or choose another directory"
+            )
+
+
+def located(contents: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests by paths that do not depend on where we are.
+
+    >>> list(located({"/a/../b.npz": "3f"}))
+    ['/b.npz']
+    """
+    return {os.path.realpath(path): digest for path, digest in contents.items()}

@@ -1,0 +1,1 @@
+"""Derivatives of the loss of a deep linear network, in closed form."""

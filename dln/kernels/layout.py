@@ -1,0 +1,121 @@
+"""How the weights of many members lie in memory.
+
+Small nets lie side by side in the lanes of vectors ([G, P, V], V members a group), larger ones each for itself
+([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company. A bias is
+one more column of its layer's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dln.kernels.emitter import VECTOR_BYTES, vector_length
+
+LANES_UP_TO = 400 * 1024
+"""Bytes of a group of members that still go side by side in the lanes of vectors: more would fall out of the cache."""
+
+Arrays = list[np.ndarray]
+
+
+class Layout:
+    """Where the numbers of nets of one shape are, in arrays of one precision."""
+
+    def __init__(self, weights: Sequence[np.ndarray], bias: bool, dtype: Any) -> None:
+        """Lay out nets with weights of the shapes [R, out, in] of `weights`."""
+        self.dtype, self.bias = np.dtype(dtype), bias
+        self.units = np.array([weights[0].shape[2], *(w.shape[1] for w in weights)])
+        """Units of the inputs and of each layer [L + 1]."""
+        self.used = self.units + bias
+        """The same with the constant unit that feeds the biases of the next layer."""
+        self.used[-1] = self.units[-1]
+        vector = vector_length(dtype)
+        self.lanes = vector if self.units[1:] @ self.used[:-1] * VECTOR_BYTES <= LANES_UP_TO else 1
+        """Members side by side in one vector: 1, or a vector's length."""
+        pad = 1 if self.lanes > 1 else vector
+        self.ld = -(-self.used // pad) * pad
+        """Stride of a row of the weights that leave a layer of units, and of these units' values."""
+        self.starts = np.concatenate([[0], np.cumsum(self.units[1:] * self.ld[:-1])])
+        """Where each layer's weights start; the last entry is P."""
+
+    @property
+    def depth(self) -> int:
+        """Number of layers of weights."""
+        return len(self.units) - 1
+
+    def groups(self, members: int) -> int:
+        """Return how many groups so many members fill."""
+        return -(-members // self.lanes)
+
+    def zeros(self, *shape: int, dtype: Any = None) -> np.ndarray:
+        """Return zeros of so many units on a 64-byte boundary: a vector across two cache lines is loaded twice."""
+        shape = (*shape, self.lanes) if self.lanes > 1 else shape
+        dtype = np.dtype(dtype or self.dtype)
+        length = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        raw = np.zeros(length + VECTOR_BYTES, np.uint8)
+        start = -raw.ctypes.data % VECTOR_BYTES
+        return raw[start : start + length].view(dtype).reshape(shape)
+
+    def padded(self, values: Any, members: int, dtype: Any) -> np.ndarray:
+        """Values of each member [..., R], or one for all, as [..., G, V], zeros for unused lanes of the last group."""
+        groups, leading = self.groups(members), np.shape(values)[:-1]
+        padded = np.zeros((*leading, groups * self.lanes), dtype)
+        padded[..., :members] = values
+        return padded.reshape(*leading, groups, self.lanes)
+
+    def layer(self, array: np.ndarray, layer: int) -> np.ndarray:
+        """View of one layer of an array of weights, [G, out, ld, lanes]."""
+        start, stop = self.starts[layer : layer + 2]
+        return array[:, start:stop].reshape(len(array), self.units[layer + 1], self.ld[layer], self.lanes)
+
+    def put(self, array: np.ndarray, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None) -> None:
+        """Write weights [R, out, in] and biases [R, out] of all members into an array of zeros."""
+        for layer, w in enumerate(weights):
+            n_in, place = self.units[layer], self.layer(array, layer)
+            for lane in range(self.lanes):
+                count = len(w[lane :: self.lanes])
+                place[:count, :, :n_in, lane] = w[lane :: self.lanes]
+                if biases is not None:
+                    place[:count, :, n_in, lane] = biases[layer][lane :: self.lanes]
+
+    def take(self, array: np.ndarray, members: int) -> tuple[Arrays, Arrays | None]:
+        """Return copies of the weights, one [R, out, in] a layer, and of the biases, one [R, out] a layer, or None."""
+        weights, biases = [], []
+        for layer in range(self.depth):
+            n_in, place = self.units[layer], self.layer(array, layer)
+            whole = np.moveaxis(place, 3, 1)  # [G, lanes, out, ld]
+            whole = whole.reshape(-1, *place.shape[1:3])[:members, :, : self.used[layer]]
+            weights.append(np.ascontiguousarray(whole[:, :, :n_in]))
+            biases.append(np.ascontiguousarray(whole[:, :, n_in]) if self.bias else None)
+        return weights, biases if self.bias else None
+
+    def take_all(self, kept: np.ndarray, members: int) -> Arrays:
+        """Return copies of the weights at T records [T, G, P(, V)], and then of the biases, each [T, R, ...]."""
+        records, groups = kept.shape[:2]
+        flat = kept.reshape(records * groups, *kept.shape[2:])
+        weights, biases = self.take(flat, len(flat) * self.lanes)
+        return [a.reshape(records, -1, *a.shape[1:])[:, :members] for a in (*weights, *(biases or ()))]
+
+    def replace(
+        self, array: np.ndarray, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None
+    ) -> None:
+        """Overwrite one member's weights [out, in] and biases [out]."""
+        group, lane = divmod(member, self.lanes)
+        for layer, w in enumerate(weights):
+            place = self.layer(array, layer)[group, :, :, lane]
+            place[:, : self.units[layer]] = w
+            if biases is not None:
+                place[:, self.units[layer]] = biases[layer]
+
+    def select(self, array: np.ndarray, members: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return an array of some members, in the order given."""
+        new = self.zeros(self.groups(len(members)), self.starts[-1])
+        if self.lanes == 1:
+            new[...] = array[members]
+            return new
+        for place, member in enumerate(np.asarray(members).tolist()):
+            (to, to_lane), (group, lane) = divmod(place, self.lanes), divmod(member, self.lanes)
+            new[to, :, to_lane] = array[group, :, lane]
+        return new

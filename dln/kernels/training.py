@@ -1,0 +1,436 @@
+"""The training loop of the compiled engine: members trained for many steps, their losses measured on the way.
+
+With more samples in a batch than there are inputs, the columns of the identity are propagated instead of the batch: the
+gradient of the end-to-end map A is G = (2 / d_out) (A X'X - Y'X) / B, and layer l gets (W_L ... W_{l+1})' G
+(W_{l-1} ... W_1)', so any batch costs what one of d_in samples does. Losses are not computed this way: they would
+cancel to nothing when they are small.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import overload
+
+from dln.kernels import emitter
+from dln.kernels.cache import KernelCache
+from dln.kernels.emitter import (
+    COLUMNS,
+    EPS,
+    LR,
+    RATE,
+    SHRINK,
+    Emitter,
+    adam,
+    forward,
+    intrinsic,
+    outer,
+    pull,
+    sgd,
+    shared,
+    squares,
+    update,
+    vector_length,
+)
+from dln.kernels.layout import Layout
+
+PLAIN, SGD, NESTEROV, ADAM, ADAMW = range(5)
+"""Update rules. PLAIN has no momentum and no weight decay, and is fused into the backward pass."""
+
+LD, USED, UNITS, AT_W, AT_H, AT_A = range(6)
+"""Rows of `shape` [6, L + 1], with a column for each layer of units: stride of a sample (USED, padded in the rows
+layout); units with the constant one; units without; offset of the weights that leave them; of their samples in
+scratch; and, in float64 scratch, of the map from them to the outputs."""
+
+HEAD = 16
+"""Units of scratch kept for single coefficients: a whole vector in the rows layout."""
+
+GRADIENT_ROWS = 8
+"""Rows of a layer whose gradient is kept before the rule is applied to them: it stays in the first-level cache."""
+
+
+def compiled(function: Callable) -> Any:
+    """Compile without the GIL and keep the machine code on disk.
+
+    It is kept beside the source or, where that cannot be written, in the user's cache directory; the environment
+    variable NUMBA_CACHE_DIR names another. Where nothing can be written, every process compiles anew.
+    """
+    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = KernelCache(function, _SOURCES)
+    return dispatcher
+
+
+_SOURCES = "".join(map(inspect.getsource, (emitter, sys.modules[__name__])))
+"""What machine code comes from, beside the file of the function itself."""
+
+
+def shape_of(layout: Layout, keep: bool = False) -> np.ndarray:
+    """Return what the kernels know of a layout; columns for samples are as many as there are inputs.
+
+    With `keep`, `compose` leaves the maps from all layers to the outputs behind; else each but the last two is written
+    over.
+    """
+    d_out = layout.units[-1]
+    at_h = np.cumsum([0, *layout.used[0] * layout.ld[:-1]])
+    at_a = np.cumsum([0, *d_out * layout.ld[:-1]])
+    if not keep:
+        at_a = (layout.depth - 1 - np.arange(layout.depth + 1)) % 2 * d_out * layout.ld.max()
+    return np.stack([layout.ld, layout.used, layout.units, layout.starts, at_h, at_a]).astype(np.int64)
+
+
+def lanes_of(w):
+    """Members in one array: 1 (rows) or a vector's worth (lanes), known at compile time."""
+    return vector_length(w.dtype) if w.ndim == 2 else 1
+
+
+@overload(lanes_of)
+def _lanes_overload(w):
+    count = vector_length(w.dtype.name) if w.ndim == 2 else 1
+    return lambda w: count
+
+
+# Moving numbers about. These are emitted too, as each would otherwise take numba as long as all the products together.
+
+
+def _convert(e: Emitter, x: Any, to: Any) -> Any:
+    if x.type == to:
+        return x
+    return e.b.fptrunc(x, to) if to == ir.FloatType() else e.b.fpext(x, to)
+
+
+def _emit_fill(e: Emitter, target: Any, count: Any, value: Any) -> None:
+    value = _convert(e, value, e.scalar)
+    with e.range(e.int(0), count) as (j, _):
+        e.b.store(value, e.b.gep(target, [j]))
+
+
+def _emit_widen(e: Emitter, target: Any, source: Any, count: Any) -> None:
+    with e.range(e.int(0), count) as (j, _):
+        e.b.store(_convert(e, e.b.load(e.b.gep(source, [j])), e.scalar), e.b.gep(target, [j]))
+
+
+def _emit_add(e: Emitter, target: Any, source: Any, count: Any) -> None:
+    with e.range(e.int(0), count) as (j, _):
+        where = e.b.gep(target, [j])
+        e.b.store(e.b.fadd(e.b.load(where), e.b.load(e.b.gep(source, [j]))), where)
+
+
+def _emit_subtract(e: Emitter, target: Any, source: Any, count: Any, scale: Any) -> None:
+    scale = _convert(e, scale, e.scalar)
+    with e.range(e.int(0), count) as (j, _):
+        where = e.b.gep(target, [j])
+        difference = e.b.fsub(e.b.load(where), e.b.load(e.b.gep(source, [j])))
+        e.b.store(e.b.fmul(scale, difference), where)
+
+
+def _emit_reach(e: Emitter, total: Any, x: Any, count: Any) -> None:
+    """Emit total += x^2 element by element, over whole vectors of x; total is one vector."""
+    zero = e.int(0)
+    sums = e.variable(e.load(total))
+    with e.units(zero, count) as (k, _):
+        value = e.load(e.at(x, zero, zero, k))
+        e.b.store(e.muladd(value, value, e.b.load(sums)), sums)
+    e.store(e.b.load(sums), total)
+
+
+def _emit_rows(
+    e: Emitter, target: Any, ld: Any, v: Any, source: Any, width: Any, first: Any, n: Any, count: Any, locate: Any
+) -> None:
+    """Emit target[j, k, lane] = source[locate(lane, j), first + k]."""
+    b = e.b
+    with e.range(e.int(0), v) as (lane, _), e.range(e.int(0), count) as (j, _):
+        start = b.add(b.mul(locate(lane, j), width), first)
+        with e.range(e.int(0), n) as (k, _):
+            x = _convert(e, b.load(b.gep(source, [b.add(start, k)])), e.scalar)
+            b.store(x, b.gep(target, [b.add(b.mul(b.add(b.mul(j, ld), k), v), lane)]))
+
+
+def _emit_take(
+    e: Emitter, target: Any, ld: Any, v: Any, source: Any, _: Any, rows: Any, width: Any, dataset: Any, __: Any,
+    first: Any, n: Any,
+) -> None:  # fmt: skip
+    def locate(lane: Any, j: Any) -> Any:
+        return e.b.add(e.b.mul(e.b.load(e.b.gep(dataset, [lane])), rows), j)
+
+    _emit_rows(e, target, ld, v, source, width, first, n, rows, locate)
+
+
+def _emit_gather(
+    e: Emitter, target: Any, ld: Any, v: Any, source: Any, _: Any, rows: Any, n: Any, dataset: Any, __: Any,
+    stream: Any, ___: Any, order: Any, ____: Any, drawn: Any, capacity: Any, step: Any, count: Any,
+) -> None:  # fmt: skip
+    b = e.b
+
+    def locate(lane: Any, j: Any) -> Any:
+        batch = b.add(b.mul(b.load(b.gep(stream, [lane])), drawn), step)
+        sample = b.sext(b.load(b.gep(order, [b.add(b.mul(batch, capacity), j)])), ir.IntType(64))
+        return b.add(b.mul(b.load(b.gep(dataset, [lane])), rows), sample)
+
+    _emit_rows(e, target, ld, v, source, n, e.int(0), n, count, locate)
+
+
+@intrinsic
+def peek(typingctx, array, at):
+    """Return number `at` of an array of any shape."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def fill(typingctx, target, at, count, value):
+    """target[at : at + count] = value. Here and below, offsets and counts are of numbers."""
+    return types.void(target, at, count, types.float64), shared(_emit_fill, flat=True)
+
+
+@intrinsic
+def widen(typingctx, target, at, source, at_source, count):
+    """target[...] = source[...] in the precision of target."""
+    return types.void(target, at, source, at_source, count), shared(_emit_widen, stored=2, flat=True)
+
+
+@intrinsic
+def _add(typingctx, target, at, source, at_source, count):
+    """target[...] += source[...]."""
+    return types.void(target, at, source, at_source, count), shared(_emit_add, flat=True)
+
+
+@intrinsic
+def _subtract(typingctx, target, at, source, at_source, count, scale):
+    """target[...] = scale * (target[...] - source[...])."""
+    return types.void(target, at, source, at_source, count, types.float64), shared(_emit_subtract, flat=True)
+
+
+@intrinsic
+def _reach(typingctx, total, at, x, at_x, count):
+    """Add the squares of x[...], whole vectors of it, to one vector total[at : ...]."""
+    return types.void(total, at, x, at_x, count), shared(_emit_reach, flat=True)
+
+
+@intrinsic
+def take(typingctx, target, at, ld, v, source, dataset, first, n):
+    """target[j, k, lane] = source[dataset[lane], j, first + k] for k < n."""
+    kinds = (target, at, ld, v, source, dataset, first, n)
+    return types.void(*kinds), shared(_emit_take, stored=4, flat=True, whole=(4, 5))
+
+
+@intrinsic
+def gather(typingctx, target, at, ld, v, source, dataset, stream, order, step, count):
+    """target[j, k, lane] = source[dataset[lane], order[stream[lane], step, j], k]: the batch of every lane."""
+    kinds = (target, at, ld, v, source, dataset, stream, order, step, count)
+    return types.void(*kinds), shared(_emit_gather, stored=4, flat=True, whole=(4, 5, 6, 7))
+
+
+@njit(error_model="numpy")
+def layer_of(shape, i):
+    """Outputs, inputs, stride of inputs, stride of outputs and offset of the weights of layer i."""
+    return shape[UNITS, i + 1], shape[USED, i], shape[LD, i], shape[LD, i + 1], shape[AT_W, i]
+
+
+@njit(error_model="numpy")
+def compose(f, w, shape):
+    """Write the maps W_L ... W_{i+1} [d_out, units] from layers of units to the outputs, in float64, to f.
+
+    The product is taken from the top layer down, so that vectors run along rows of W; the last is the end-to-end map.
+    """
+    depth = shape.shape[1] - 1
+    v, d_out, bias = lanes_of(w), shape[UNITS, depth], shape[USED, 0] - shape[UNITS, 0]
+    widen(f, shape[AT_A, depth - 1] * v, w, shape[AT_W, depth - 1] * v, d_out * shape[LD, depth - 1] * v)
+    for i in range(depth - 2, -1, -1):
+        a, b = shape[AT_A, i], shape[AT_A, i + 1]
+        ld, ldo = shape[LD, i], shape[LD, i + 1]
+        pull(f, a, w, shape[AT_W, i], f, b, shape[UNITS, i + 1], ld, shape[USED, i], ldo, d_out)
+        if bias:  # the constant unit feeds the next constant unit
+            for j in range(d_out):
+                _add(f, (a + j * ld + shape[UNITS, i]) * v, f, (b + j * ldo + shape[UNITS, i + 1]) * v, v)
+
+
+@compiled
+def train(
+    rule, done, weights, momenta, second, hyper, lr, decay, correction, shape, inputs, targets, moments, samples, tests,
+    dataset, stream, test_of, order, size, updates, records, losses, kept, reach, d, z, h, g, f,
+    first, last,
+):  # fmt: skip
+    """Train members (rows) or groups of members (lanes) first..last, in place, after `done` earlier updates.
+
+    Args:
+        rule: PLAIN, ..., ADAMW.
+        done: Updates made before.
+        weights: [G, P] or [G, P, V].
+        momenta: State of the rule, like weights, or None; which it is, as for `second`, is decided at compile time.
+        second: Running squares of Adam, like weights, or None.
+        hyper: [G, HYPER, V]; see emit. Rows LR, RATE and SHRINK are written here.
+        lr: Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1.
+        decay: Weight decay in float64.
+        correction: Float64 [updates, 2], 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); Adam only.
+        shape: [6, L + 1]; see LD.
+        inputs: [D, N, n], with the constant one if there are biases.
+        targets: [D, N, d_out].
+        moments: [D, n, n + d_out], X'X / N and X'Y / N, for batches of size 0 (full batch).
+        samples: Float64 [D, k, n + d_out], whose squared residuals sum to the loss on the training set.
+        tests: The same of the test sets; none if empty.
+        dataset: [G, V], the row of inputs, targets, moments and samples that is a member's.
+        stream: [G, V], the row of order.
+        test_of: [G, V], the row of tests.
+        order: Sample numbers [K, drawn, B].
+        size: Samples in each batch [drawn]; 0 is the full batch.
+        updates: How many to make.
+        records: Sorted offsets at which losses are measured, before the update.
+        losses: Float64 [2, T, G, V]: written with batch and test losses.
+        kept: [T, G, P] or [T, G, P, V]: written with the weights at each record; nothing is if T is 0.
+        reach: Zeros [S, G, VECTOR]: the squares of what the members' outputs are made of are added, step by step or, if
+            S is 1, of all steps; also of the step after the last update, if its batch is drawn. A lane has its element,
+            a member in the rows layout the whole vector. Nothing is if S is 0.
+        d: Scratch for the gradient of GRADIENT_ROWS rows of a layer, or None.
+        z: Scratch for the batch and its moments.
+        h: Scratch for the units' values.
+        g: Scratch for gradients with respect to them.
+        f: Float64 scratch for losses.
+        first: First member or group.
+        last: One past the last.
+    """
+    depth, a = shape.shape[1] - 1, shape[AT_A, 0]
+    n, d_out, ld0, ld_top, top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth], shape[AT_H, depth]
+    bias = n - shape[UNITS, 0]
+    capacity, pseudo, tested = order.shape[2], samples.shape[1], tests.shape[1]
+    v = lanes_of(weights[0])
+    # Offsets in z: 1 / B; step length and root of Adam; X'X / B; X'Y / B; inputs and targets of the batch.
+    share, step, sigma = 0, 1, HEAD
+    cross = sigma + n * ld0
+    x = cross + n * ld_top
+    y = x + capacity * ld0
+    # Offsets in f: the end-to-end map, twice; a sum; inputs and targets of the batch, the training set, the test set.
+    total = 2 * d_out * shape[LD].max()
+    batch_x = total + HEAD
+    batch_y = batch_x + capacity * ld0
+    train_x = batch_y + capacity * ld_top
+    train_y = train_x + pseudo * ld0
+    test_x = train_y + pseudo * ld_top
+    test_y = test_x + tested * ld0
+    for m in range(first, last):
+        w, own, data, draws = weights[m], hyper[m], dataset[m], stream[m]
+        # A diverged member may have left NaN in the padding.
+        fill(z, 0, z.size, 0.0)
+        fill(h, 0, h.size, 0.0)
+        fill(g, 0, g.size, 0.0)
+        if len(records) > 0:
+            fill(f, 0, f.size, 0.0)
+        if len(samples) > 0:
+            take(f, train_x * v, ld0, v, samples, data, 0, n)
+            take(f, train_y * v, ld_top, v, samples, data, n, d_out)
+        if len(tests) > 0:
+            take(f, test_x * v, ld0, v, tests, test_of[m], 0, n)
+            take(f, test_y * v, ld_top, v, tests, test_of[m], n, d_out)
+        record = 0
+        for s in range(updates + 1):
+            # Losses
+            while record < len(records) and records[record] == s:
+                if len(kept) > 0:
+                    widen(kept[record, m], 0, w, 0, w.size)
+                compose(f, w, shape)
+                count = np.int64(size[s])
+                if count > 0:
+                    gather(f, batch_x * v, ld0, v, inputs, data, draws, order, s, count)
+                    gather(f, batch_y * v, ld_top, v, targets, data, draws, order, s, count)
+                    squares(f, total, f, a, f, batch_x, f, batch_y, d_out, ld0, n, ld_top, count, w)
+                else:
+                    squares(f, total, f, a, f, train_x, f, train_y, d_out, ld0, n, ld_top, pseudo, w)
+                for lane in range(v):
+                    losses[0, record, m, lane] = peek(f, total * v + lane) / (max(count * d_out, 1))
+                if len(tests) > 0:
+                    squares(f, total, f, a, f, test_x, f, test_y, d_out, ld0, n, ld_top, tested, w)
+                    for lane in range(v):
+                        losses[1, record, m, lane] = peek(f, total * v + lane)
+                record += 1
+            if s == updates and (len(reach) == 0 or s == len(size)):
+                break
+            # Learning rate, rounded last
+            at_rate = min(s, len(lr) - 1)
+            if s == 0 or at_rate > 0:
+                for lane in range(v):
+                    rate = lr[at_rate, m, lane]
+                    fill(own, LR * v + lane, 1, rate)
+                    fill(own, RATE * v + lane, 1, -rate if rule == PLAIN else 1.0)
+                    fill(own, SHRINK * v + lane, 1, 1 - rate * decay)
+            # Inputs: the batch, or the columns of the identity
+            count = np.int64(size[s])
+            changed = s == 0 or size[s - 1] != count
+            identity = count == 0 or count > n
+            columns = n if identity else count
+            if not identity:
+                gather(h, 0, ld0, v, inputs, data, draws, order, s, count)
+                gather(z, y * v, ld_top, v, targets, data, draws, order, s, count)
+            elif changed:
+                fill(h, 0, n * ld0 * v, 0.0)
+                for j in range(n):
+                    fill(h, (j * ld0 + j) * v, v, 1.0)
+            if identity and count > 0:
+                gather(z, x * v, ld0, v, inputs, data, draws, order, s, count)
+                gather(z, y * v, ld_top, v, targets, data, draws, order, s, count)
+                fill(z, share * v, v, 1 / count)
+                fill(z, sigma * v, (x - sigma) * v, 0.0)
+                outer(z, sigma, z, x, z, x, z, share, n, ld0, n, ld0, count)
+                outer(z, cross, z, x, z, y, z, share, n, ld_top, d_out, ld0, count)
+            elif identity and changed:
+                take(z, sigma * v, ld0, v, moments, data, 0, n)
+                take(z, cross * v, ld_top, v, moments, data, n, d_out)
+            if bias and changed:  # of the identity's columns only the last, the constant's own, carries the constant
+                for i in range(1, depth):
+                    for j in range(columns):
+                        at = shape[AT_H, i] + j * shape[LD, i] + shape[UNITS, i]
+                        fill(h, at * v, v, 0.0 if identity and j < n - 1 else 1.0)
+            # Outputs, and the gradient of the loss with respect to them
+            for i in range(depth):
+                n_out, used, ld, ldo, at = layer_of(shape, i)
+                forward(h, shape[AT_H, i + 1], w, at, h, shape[AT_H, i], n_out, ld, used, ldo, columns)
+            if len(reach) > 0:
+                row = min(s, len(reach) - 1) * len(weights) + m
+                _reach(reach, row * reach.shape[2], h, top * v, columns * ld_top * v)
+            if s == updates:
+                break
+            if identity:
+                pull(g, top, h, top, z, sigma, n, ld_top, d_out, ld0, n)
+                _subtract(g, top * v, z, cross * v, n * ld_top * v, 2 / d_out)
+            else:
+                widen(g, top * v, h, top * v, count * ld_top * v)
+                _subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
+            if second is not None:
+                for lane in range(v):
+                    fill(z, step * v + lane, 1, lr[at_rate, m, lane] * correction[s, 0])
+                    fill(z, (step + 1) * v + lane, 1, correction[s, 1])
+            # Gradients and updates, from the top layer down
+            for i in range(depth - 1, -1, -1):
+                n_out, used, ld, ldo, at = layer_of(shape, i)
+                below, above = shape[AT_H, i], shape[AT_H, i + 1]
+                if momenta is None and i > 0 and columns <= COLUMNS:
+                    update(g, below, w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
+                    continue
+                if i > 0:
+                    pull(g, below, w, at, g, above, n_out, ld, used, ldo, columns)
+                if momenta is None:
+                    outer(w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
+                    continue
+                for row in range(0, n_out, GRADIENT_ROWS):
+                    rows, at_row = min(GRADIENT_ROWS, n_out - row), at + row * ld
+                    fill(d, 0, rows * ld * v, 0.0)
+                    outer(d, 0, g, above + row, h, below, own, RATE, rows, ld, used, ldo, columns)
+                    if second is None:
+                        start, nesterov = np.int64(done + s == 0), np.int64(rule == NESTEROV)
+                        sgd(w, at_row, d, 0, momenta[m], at_row, own, 0, rows * ld, start, nesterov)
+                        continue
+                    decoupled = np.int64(rule == ADAMW)
+                    adam(
+                        w, at_row, d, 0, momenta[m], at_row, second[m], at_row, own, 0, z, step, rows * ld, decoupled
+                    )  # fmt: skip
+                    if v == 1 and own[EPS, 0] == 0:  # the padding divided 0 by 0
+                        for j in range(rows):
+                            fill(w, at_row + j * ld + used, ld - used, 0.0)

@@ -1,0 +1,150 @@
+"""What quantities and metrics may name of a run's data: the same at all records, and for all runs on the same data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dln.base.stacked import decomposed
+from dln.derivatives.products import with_constant
+from dln.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
+
+    from dln.data import Dataset
+
+
+def train_inputs(dataset: Dataset) -> Float64[np.ndarray, "N in"]:
+    """Inputs of the training set."""
+    return _samples(dataset.train_inputs, "training")
+
+
+def train_targets(dataset: Dataset) -> Float64[np.ndarray, "N out"]:
+    """Targets of the training set."""
+    return _samples(dataset.train_targets, "training")
+
+
+def test_inputs(dataset: Dataset) -> Float64[np.ndarray, "M in"]:
+    """Inputs of the test set."""
+    return _samples(dataset.test_inputs, "test")
+
+
+def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
+    """Means of x x' over the training set, x ending with a constant one; of online data, over the population."""
+    if not dataset.online:
+        x = with_constant(train_inputs(dataset))
+        return x.T @ x / len(x)
+    moments = np.eye(dataset.dims[0] + 1)
+    moments[:-1, :-1] = covariance(dataset)
+    return moments
+
+
+def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
+    """Means of y x', as `input_moments`."""
+    if not dataset.online:
+        x, y = with_constant(train_inputs(dataset)), train_targets(dataset)
+        return y.T @ x / len(x)
+    return np.pad(teacher(dataset) @ covariance(dataset), ((0, 0), (0, 1)))
+
+
+def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
+    """Covariance of the distribution that inputs come from."""
+    known = None if dataset.inputs is None else dataset.inputs.covariance
+    if known is None:
+        raise ConfigError("it needs inputs of known covariance (a mark of register_inputs), and these have none")
+    return known
+
+
+def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
+    """Covariance of the Gaussian that inputs come from."""
+    if dataset.inputs is None or not dataset.inputs.normal:
+        raise ConfigError("it needs inputs drawn from a Gaussian, and these are not")
+    return covariance(dataset)
+
+
+def label_noise(dataset: Dataset) -> Float64[np.ndarray, ""]:
+    """Standard deviation of the noise on training targets."""
+    return np.array(float(dataset.noise_std))
+
+
+def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
+    """The teacher's matrix."""
+    if dataset.teacher is None:
+        raise ConfigError("it needs a teacher, and these data come without one")
+    return dataset.teacher.cpu().numpy().astype(np.float64)
+
+
+def teacher_left(dataset: Dataset) -> Float64[np.ndarray, "out k"]:
+    """Left singular vectors of the teacher, in columns, by falling singular value."""
+    return _modes(dataset)[0]
+
+
+def teacher_values(dataset: Dataset) -> Float64[np.ndarray, " k"]:
+    """Singular values of the teacher, largest first."""
+    return _modes(dataset)[1]
+
+
+def teacher_rank(dataset: Dataset) -> Int64[np.ndarray, ""]:
+    """How many modes the teacher has to learn: singular values that are not zero, to rounding."""
+    return np.array(rank_of(teacher_values(dataset)))
+
+
+def teacher_right(dataset: Dataset) -> Float64[np.ndarray, "k in"]:
+    """Right singular vectors of the teacher, in rows."""
+    return _modes(dataset)[2]
+
+
+def _modes(dataset: Dataset) -> list[np.ndarray]:
+    return decomposed(teacher(dataset), lambda matrices: np.linalg.svd(matrices, full_matrices=False))
+
+
+def rank_of(values: Float64[np.ndarray, " k"]) -> int:
+    """Return how many singular values are not zero, to rounding.
+
+    >>> rank_of(np.array([5.0, 1e-3, 1e-16]))
+    2
+    """
+    return int(np.count_nonzero(values > ROUNDING * np.max(values, initial=0.0)))
+
+
+ROUNDING = 1e-13
+"""What a singular value may be off, in units of the largest."""
+
+
+def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
+    if samples is None:
+        raise ConfigError(f"it needs a {kind} set, and these data come without one")
+    return samples.cpu().numpy().astype(np.float64)
+
+
+CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
+    f.__name__: f
+    for f in (
+        train_inputs, train_targets, test_inputs, input_moments, target_moments, covariance, normal_covariance,
+        label_noise, teacher, teacher_left, teacher_values, teacher_rank, teacher_right,
+    )
+}  # fmt: skip
+"""Of the data: the same at every record, and for all runs on the same data."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """Something given that is found only when it is wanted."""
+
+    find: Callable[[], Any]
+
+
+def constants(datasets: Sequence[Dataset]) -> dict[str, Later]:
+    """Return, for each of `CONSTANTS`, its values for some datasets of one shape, [D, ...]; found once."""
+
+    def later(function: Callable[[Dataset], np.ndarray]) -> Later:
+        return Later(functools.cache(lambda: torch.from_numpy(np.stack([function(d) for d in datasets]))))
+
+    return {name: later(function) for name, function in CONSTANTS.items()}

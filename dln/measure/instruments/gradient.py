@@ -1,0 +1,27 @@
+"""The gradient of the batch loss: its size layer by layer, and where it points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dln.base.stacked import cosine, inner, summed
+from dln.measure.metric import model_metric
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+
+@model_metric("gradient_layer_norms", cost="cheap", batched=True)
+def gradient_layer_norms(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R L"]:
+    """Euclidean norms of the gradient of the batch loss, layer by layer."""
+    return gradient_squares.sqrt()
+
+
+@model_metric("gradient_alignment", cost="moderate", batched=True)
+def gradient_alignment(weights: list[Tensor], gradients: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Cosine between the weights and minus their gradient: positive where the step makes the weights grow."""
+    slopes = [g[..., : w.shape[-1]].contiguous() for g, w in zip(gradients, weights, strict=True)]
+    along = summed(inner(w, g, 2) for w, g in zip(weights, slopes, strict=True))
+    return -cosine(along, summed(inner(w, w, 2) for w in weights), summed(inner(g, g, 2) for g in slopes))

@@ -1,0 +1,56 @@
+"""Layers and what they make together, and how far they have gone from where they began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from dln.base.stacked import as_tensor, finite, inner, singular_values_of, summed, values_of
+from dln.measure.metric import Top, model_metric
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+
+@model_metric("layer_singular_values", cost="moderate", batched=True)
+def layer_singular_values(weights: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
+    """Singular values of every layer, a column each, largest first; only the first `top` if that is given."""
+    return {str(i): singular_values_of(w)[..., :top] for i, w in enumerate(weights, start=1)}
+
+
+@model_metric("partial_singular_values", cost="moderate", batched=True)
+def partial_singular_values(partial_products: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
+    """Singular values of W_1, W_2 W_1, ..., W_L ... W_1, a column each, largest first; the first `top` if given."""
+    return {str(i): singular_values_of(p)[..., :top] for i, p in enumerate(partial_products, start=1)}
+
+
+@model_metric("start_distance", cost="moderate", batched=True)
+def start_distance(model: Any, start: Any, relative: bool = False) -> Float64[Tensor, "*R"]:
+    """Distance ||theta - theta_0|| from the initial parameters; `relative`: divided by ||theta_0||."""
+    pairs = [(values_of(a), values_of(b), 2) for a, b in zip(model.weights, start.weights, strict=True)]
+    pairs += [(values_of(a), values_of(b), 1) for a, b in zip(model.biases, start.biases, strict=True)]
+    gone = summed(inner(a - b, a - b, dims) for a, b, dims in pairs).sqrt()
+    return gone / finite(summed(inner(b, b, dims) for _, b, dims in pairs)).sqrt() if relative else gone
+
+
+@model_metric("update_norm", cost="moderate", batched=True)
+def update_norm(last_update: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Length ||theta_s - theta_{s-1}|| of the last update, with what callbacks changed; NaN at step 0."""
+    return _length(last_update)
+
+
+@model_metric("update_angle", cost="moderate", batched=True)
+def update_angle(last_update: list[Tensor], update_before: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Angle, in radians, between the last two updates; NaN at steps 0 and 1, and where one of them is zero."""
+    a, b = (finite(_length(update))[..., None, None] for update in (last_update, update_before))
+    pairs = [(x / a, y / b) for x, y in zip(last_update, update_before, strict=True)]
+    # Half the angle of unit vectors has the tangent ||x - y|| / ||x + y||, exact for small angles too (Kahan).
+    sides = (_length([x + sign * y for x, y in pairs]).numpy() for sign in (-1, 1))
+    return as_tensor(2 * np.arctan2(*sides))  # torch's digits depend on how many there are
+
+
+def _length(layers: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Euclidean length over all layers [*R, out, n]."""
+    return summed(inner(x, x, 2) for x in layers).sqrt()

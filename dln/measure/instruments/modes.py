@@ -1,0 +1,94 @@
+"""The end-to-end map W: its rank, and how much of the teacher it has learned, mode by mode.
+
+With the teacher's singular value decomposition sum_i s_i u_i v_i', the strength of mode i is u_i' W v_i: it goes from
+about 0 to s_i as the mode is learned (Saxe, McClelland, Ganguli, arXiv 1312.6120).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dln.base.stacked import frobenius, matmul, total
+from dln.measure.metric import Tolerance, Top, model_metric
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float64
+
+
+@model_metric("effective_rank", cost="cheap", batched=True, source="Roy and Vetterli 2007")
+def effective_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
+    """Exponential of the entropy of p_i = s_i / sum_j s_j, s the singular values of W."""
+    p = end_to_end_values / total(end_to_end_values)[..., None]
+    return torch.exp(-total(torch.special.xlogy(p, p)))
+
+
+@model_metric("stable_rank", cost="cheap", batched=True, source="Rudelson and Vershynin 2007")
+def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
+    """||W||_F^2 / ||W||_2^2 of the end-to-end map."""
+    return total(end_to_end_values**2) / end_to_end_values[..., 0] ** 2
+
+
+@model_metric("relative_rank", cost="cheap", batched=True)
+def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: Tolerance = 0.01) -> Float64[Tensor, "*R"]:
+    """How many singular values of W exceed `tolerance` times the largest."""
+    largest = end_to_end_values[..., :1]
+    return (end_to_end_values > tolerance * largest).sum(-1).double().where(largest[..., 0].isfinite(), torch.nan)
+
+
+@model_metric("teacher_distance", cost="cheap", batched=True)
+def teacher_distance(
+    end_to_end: Float64[Tensor, "*R out in"], teacher: Float64[Tensor, "*R out in"]
+) -> Float64[Tensor, "*R"]:
+    """Frobenius distance ||W - T||_F of the end-to-end map to the teacher."""
+    return frobenius(end_to_end - teacher)
+
+
+@model_metric("mode_strengths", cost="cheap", batched=True, source="arXiv 1312.6120")
+def mode_strengths(
+    end_to_end: Float64[Tensor, "*R out in"],
+    teacher_left: Float64[Tensor, "*R out k"],
+    teacher_right: Float64[Tensor, "*R k in"],
+    teacher_rank: Float64[Tensor, "*R"],
+    top: Top = None,
+) -> Float64[Tensor, "*R k"]:
+    """Strengths u_i' W v_i of the teacher's modes in W, by falling singular value; only the first `top` if given.
+
+    NaN for those that the teacher lacks: singular vectors of zero point anywhere.
+    """
+    left, right = teacher_left[..., :top], teacher_right[..., :top, :]
+    strengths = matmul(matmul(left.mT, end_to_end), right.mT).diagonal(dim1=-2, dim2=-1)
+    return strengths.where(torch.arange(strengths.shape[-1]) < teacher_rank[..., None], torch.nan)
+
+
+@model_metric("mode_alignments", cost="moderate", batched=True, source="arXiv 1312.6120")
+def mode_alignments(
+    end_to_end_modes: tuple[Tensor, Tensor, Tensor],
+    teacher_left: Float64[Tensor, "*R out k"],
+    teacher_right: Float64[Tensor, "*R k in"],
+    teacher_values: Float64[Tensor, "*R k"],
+    teacher_rank: Float64[Tensor, "*R"],
+    top: Top = None,
+    tolerance: Tolerance = 1e-6,
+) -> Float64[Tensor, "*R k"]:
+    """|p_i' u_i| |q_i' v_i| for the i-th singular vectors p, q of W and u, v of the teacher: 1 where they agree.
+
+    Singular values that differ by no more than `tolerance` times the largest, in W or in the teacher, are equal: only
+    what their m vectors make together is theirs, and all have |<P Q', U V'>| / m, of which the above is the case m = 1.
+    NaN where a singular value is zero, in W or in the teacher: its vectors point anywhere.
+    """
+    left, values, right = end_to_end_modes
+    bounds = apart(values, tolerance) & apart(teacher_values, tolerance)  # [*R, k-1]
+    block = torch.nn.functional.pad(bounds.long().cumsum(-1), (1, 0))
+    together = (block[..., :, None] == block[..., None, :]).double()
+    products = matmul(left.mT, teacher_left) * matmul(right, teacher_right.mT)
+    agreement = total(together * total(products * together)[..., None, :]).abs() / total(together)
+    lacking = (torch.arange(values.shape[-1]) >= teacher_rank[..., None]) | (values <= tolerance * values[..., :1])
+    return agreement.where(total(together * lacking.double()[..., None, :]) == 0, torch.nan)[..., :top]
+
+
+def apart(values: Float64[Tensor, "*R k"], tolerance: float) -> Bool[Tensor, "*R k-1"]:
+    """Tell where neighbouring singular values differ by more than `tolerance` times the largest."""
+    return values[..., :-1] - values[..., 1:] > tolerance * values[..., :1]

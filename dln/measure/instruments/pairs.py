@@ -1,0 +1,102 @@
+"""Two models side by side: their layers, maps, modes, gradients and predictions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dln.base.stacked import cosine, frobenius, inner, matmul, singular_values_of, summed
+from dln.measure.instruments.modes import apart
+from dln.measure.metric import Count, Tolerance, comparative_metric, equal_shapes
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float64
+
+
+@comparative_metric("end_to_end_cosine", cost="cheap", batched=True)
+def end_to_end_cosine(
+    end_to_end_a: Float64[Tensor, "*R out in"], end_to_end_b: Float64[Tensor, "*R out in"]
+) -> Float64[Tensor, "*R"]:
+    """Cosine <W_a, W_b> / (||W_a|| ||W_b||) of the end-to-end maps."""
+    return _cosine([end_to_end_a], [end_to_end_b])
+
+
+@comparative_metric("layer_distances", cost="moderate", batched=True, needs=equal_shapes)
+def layer_distances(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[Tensor, "*R L"]:
+    """Frobenius distances of the weights, layer by layer."""
+    return torch.stack([frobenius(a - b) for a, b in zip(weights_a, weights_b, strict=True)], -1)
+
+
+@comparative_metric("layer_cosines", cost="moderate", batched=True, needs=equal_shapes)
+def layer_cosines(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[Tensor, "*R L"]:
+    """Cosines of the weights, layer by layer."""
+    return torch.stack([_cosine([a], [b]) for a, b in zip(weights_a, weights_b, strict=True)], -1)
+
+
+@comparative_metric("gradient_cosine", cost="moderate", batched=True, needs=equal_shapes)
+def gradient_cosine(gradients_a: list[Tensor], gradients_b: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Cosine of the two models' gradients, each of the loss on its own batch."""
+    return _cosine(gradients_a, gradients_b)
+
+
+@comparative_metric("singular_value_distance", cost="cheap", batched=True)
+def singular_value_distance(
+    end_to_end_values_a: Float64[Tensor, "*R k"], end_to_end_values_b: Float64[Tensor, "*R k"]
+) -> Float64[Tensor, "*R"]:
+    """Euclidean distance of the singular values of the end-to-end maps."""
+    gap = end_to_end_values_a - end_to_end_values_b
+    return inner(gap, gap, 1).sqrt()
+
+
+@comparative_metric("mode_angles", cost="moderate", batched=True, source="Bjorck and Golub 1973")
+def mode_angles(
+    end_to_end_modes_a: tuple[Tensor, Tensor, Tensor],
+    end_to_end_modes_b: tuple[Tensor, Tensor, Tensor],
+    top: Count = 1,
+    tolerance: Tolerance = 1e-6,
+) -> dict[str, Float64[Tensor, "*R top"]]:
+    """Principal angles, in radians, of the spans of the first `top` left and right singular vectors of the maps.
+
+    NaN where these are not determined: the last of them belongs to zero, or to the same singular value as the next, to
+    `tolerance` times the largest.
+    """
+    (left_a, values_a, right_a), (left_b, values_b, right_b) = end_to_end_modes_a, end_to_end_modes_b
+    spans = {
+        "left": (left_a[..., :top], left_b[..., :top]),
+        "right": (right_a[..., :top, :].mT, right_b[..., :top, :].mT),
+    }
+    known = (_last_gap(values_a, top, tolerance) & _last_gap(values_b, top, tolerance))[..., None]
+    return {side: _principal_angles(a, b).where(known, torch.nan) for side, (a, b) in spans.items()}
+
+
+def _last_gap(values: Float64[Tensor, "*R k"], top: int, tolerance: float) -> Bool[Tensor, "*R"]:
+    """Tell whether the first `top` singular values end before a smaller one, or before zero."""
+    padded = torch.nn.functional.pad(values, (0, 1))
+    return apart(padded, tolerance)[..., min(top, values.shape[-1]) - 1]
+
+
+@comparative_metric("prediction_distance", cost="moderate", batched=True)
+def prediction_distance(
+    test_predictions_a: Float64[Tensor, "*R M out"], test_predictions_b: Float64[Tensor, "*R M out"]
+) -> Float64[Tensor, "*R"]:
+    """Root mean square difference of the two models' outputs on the test inputs."""
+    gap = test_predictions_a - test_predictions_b
+    return (inner(gap, gap, 2) / (gap.shape[-1] * gap.shape[-2])).sqrt()
+
+
+def _cosine(a: list[Tensor], b: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Cosine of the angle between all numbers of a and all of b; exactly 1 for a = b."""
+    ab, aa, bb = (summed(inner(x, y, 2) for x, y in zip(s, t, strict=True)) for s, t in ((a, b), (a, a), (b, b)))
+    return cosine(ab, aa, bb)
+
+
+def _principal_angles(a: Float64[Tensor, "*R n k"], b: Float64[Tensor, "*R n k"]) -> Float64[Tensor, "*R k"]:
+    """Angles between the column spaces of orthonormal a and b, in ascending order.
+
+    Small ones from their sines and large ones from their cosines, so that both keep their digits (Bjorck, Golub 1973).
+    """
+    cosines = singular_values_of(matmul(a.mT, b)).clamp(max=1.0)
+    sines = singular_values_of(b - matmul(a, matmul(a.mT, b))).flip(-1).clamp(max=1.0)
+    return torch.where(cosines**2 < 0.5, cosines.arccos(), sines.arcsin())

@@ -1,0 +1,209 @@
+"""Sweeps as frames: loaded whole, in part or lazily, as an xarray, and several merged into one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from dln.config import leaf_of
+from dln.errors import DlnError, StorageError
+from dln.results.sweep import SWEEP, SweepStore
+from dln.results.tables import KINDS, RUN, check, columns_of, read
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    import polars
+    import xarray
+
+
+def load_sweep(
+    directory: str | Path, columns: Sequence[str] | None = None, constants: bool = False
+) -> polars.DataFrame:
+    """Return a sweep's results, finished or not, as a polars frame: one row a run, curves as lists over the records.
+
+    Args:
+        directory: Where the sweep is.
+        columns: Which curves and events to load; None is all.
+        constants: Keep the keys of the config that are the same in all runs.
+
+    Raises:
+        StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
+        DamagedError: A file is not what was written; the message names it.
+    """
+    return _settled(directory, lambda files: _load(directory, files, columns, constants))
+
+
+def _load(
+    directory: str | Path, files: Sequence[Path], columns: Sequence[str] | None, constants: bool
+) -> polars.DataFrame:
+    import polars as pl
+
+    wanted = None
+    if columns is not None:
+        about = _named(files)
+        known = [*about["curves"], *about["events"]]
+        for name in columns:
+            if name not in known:
+                raise StorageError(f"the sweep in {directory} has no column {name!r}; it has: {', '.join(known)}")
+        wanted = [RUN, *about["config"], *dict.fromkeys(columns)]
+    table = read(files, wanted)
+    keys = json.loads(table.schema.metadata[b"dln"])["config"]
+    frame = pl.DataFrame(pl.from_arrow(table))
+    same = [key for key in keys if key in frame.columns and frame[key].n_unique() == 1] if not constants else []
+    return frame.drop(same)
+
+
+def scan_sweep(directory: str | Path) -> polars.LazyFrame:
+    """Return a sweep's results as a lazy polars frame, all keys of the config included: only what is used is read.
+
+    That the files are what was written is checked now, not when the frame is used.
+
+    Raises:
+        StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
+        DamagedError: A file is not what was written; the message names it.
+    """
+    import polars as pl
+
+    files = _settled(directory, list)
+    frames = [pl.scan_parquet(path, glob=False, hive_partitioning=False) for path in files]
+    if len(frames) == 1:
+        return frames[0]
+    return pl.concat(frames, how="diagonal_relaxed").unique(RUN, keep="first", maintain_order=True)
+
+
+def swept_keys(frame: polars.DataFrame) -> list[str]:
+    """Return the keys of the config among the columns of a loaded sweep."""
+    return [name for name in frame.columns if leaf_of(name) is not None]
+
+
+def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
+    """Return a loaded sweep as an xarray dataset with the swept keys as dimensions, and `record` for the curves.
+
+    Cells of the product that were not run are NaN. Needs xarray to be installed.
+    """
+    try:
+        import xarray as xr
+    except ModuleNotFoundError:
+        raise DlnError("to_xarray() needs xarray: pip install xarray") from None
+    import polars as pl
+
+    keys = swept_keys(frame)
+    axes = {key: frame[key].unique(maintain_order=True).sort(nulls_last=True).to_list() for key in keys}
+    places = tuple(np.array([values.index(v) for v in frame[key].to_list()]) for key, values in axes.items())
+    sizes = [len(values) for values in axes.values()]
+    lists = [name for name in frame.columns if name not in (RUN, *keys) and frame[name].dtype.is_nested()]
+    longest = max(
+        (frame[name].list.len().fill_null(0).to_numpy() for name in lists), key=lambda n: n.sum(), default=None
+    )
+    curves = {name for name in lists if (frame[name].list.len() == pl.Series(longest)).all()}  # others are of events
+    variables = {}
+    for name in frame.columns:
+        if name == RUN or name in keys:
+            continue
+        nested = frame[name].dtype.is_nested()
+        cells = frame[name].to_list() if nested else frame[name].cast(float)
+        rows = [np.asarray([] if cell is None and nested else cell, float) for cell in cells]
+        inner = tuple(np.max([row.shape for row in rows if row.size] or [(0,) * nested], 0).astype(int))
+        values = np.full((*sizes, *inner), np.nan)
+        for place, row in zip(zip(*places, strict=True), rows, strict=True):
+            if row.size:
+                values[(*place, *map(slice, row.shape))] = row
+        more = [f"{name}_{i}" for i in range(len(inner) - 1)]
+        first = "record" if name in curves else f"{name}_list"
+        variables[name] = ([*keys, *([first, *more] if inner else [])], values)
+    coordinates = {key: [None if v is None else v for v in values] for key, values in axes.items()}
+    return xr.Dataset(variables, coordinates)
+
+
+def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str = "first") -> int:
+    """Put the results of several sweeps into a new directory and return how many runs it has.
+
+    Runs are told apart by their whole config, so keys that are fixed in each sweep but differ between them just vary.
+
+    Args:
+        directories: Where the sweeps are.
+        out: A directory that holds nothing yet.
+        keep: Of a run that several have, the "first" or the "last" counts.
+
+    Raises:
+        StorageError: They hold different curves, or are of different kinds, or `out` is taken.
+        DamagedError: A file is not what was written; the message names it.
+    """
+    files = [_settled(directory, list) for directory in directories]
+    told = [_description(directory) for directory in directories]
+    kinds = {description["kind"] for description in told}
+    if len(kinds) > 1:
+        raise StorageError(f"sweeps of different kinds cannot be merged: {', '.join(sorted(kinds))}")
+    names = [set(_named(paths)["curves"]) for paths in files]
+    for directory, own in zip(directories, names, strict=True):
+        odd = sorted(own ^ names[0])
+        if odd:
+            raise StorageError(f"{directory} and {directories[0]} differ in the curves {', '.join(odd)}")
+    target = SweepStore(out)
+    if target.description() is not None or target.files():
+        raise StorageError(f"{out} holds a sweep already; choose another directory")
+    fixed: dict[str, Any] = told[0]["fixed"]
+    for description in told:
+        other = description["fixed"]
+        fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
+    with target.locked():
+        target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
+        target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told)})
+        target.sign(*(each for description in told for each in description.get("provenance", [])))
+    return len(target.finished())
+
+
+def _contents(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what files held that the runs of several sweeps learned from, where that is known and the same."""
+    known = [description["files"] for description in told if "files" in description]
+    if len(known) < len(told):
+        return {}
+    held = {path: {files[path] for files in known if path in files} for path in sorted({p for f in known for p in f})}
+    return {"files": {path: digests.pop() for path, digests in held.items() if len(digests) == 1}}
+
+
+def stored_columns(directory: str | Path) -> dict[str, list[str]]:
+    """Return the names of what a sweep's files hold: keys of the "config", "events" and "curves".
+
+    Raises:
+        StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
+    """
+    return _settled(directory, _named, checked=False)
+
+
+def _named(files: Sequence[Path]) -> dict[str, list[str]]:
+    told = [columns_of(path) for path in files]
+    return {kind: list(dict.fromkeys(n for t in told for n in t[kind])) for kind in KINDS}
+
+
+def _description(directory: str | Path) -> dict[str, Any]:
+    told = SweepStore(directory).description()
+    if told is None:
+        raise StorageError(f"there is no {SWEEP} in {directory}; give its command again, which writes it anew")
+    return told
+
+
+def _settled(directory: str | Path, use: Callable[[list[Path]], T], checked: bool = True) -> T:
+    """Return what is made of a sweep's files, each checked before; again if meanwhile a driver has compacted them."""
+    store = SweepStore(directory)
+    for _ in range(ATTEMPTS):
+        files = store.files()
+        if not files:
+            what = "no run of it is finished" if (store.directory / SWEEP).exists() else f"there is no {SWEEP}"
+            raise StorageError(f"no results of a sweep in {directory}: {what}")
+        try:
+            for path in files if checked else ():
+                check(path)
+            return use(files)
+        except FileNotFoundError:
+            continue
+    raise StorageError(f"the sweep in {directory} changes while it is read; try again once its driver has ended")
+
+
+ATTEMPTS = 10
+"""How often files are listed anew that were gone when they were to be read."""

@@ -1,0 +1,325 @@
+"""A sweep's results on disk: part files, one row a run, compacted into one; what is on disk is the truth.
+
+sweep.json         the values that are the same in all runs; all that runs were computed with (see dln.base.provenance)
+parts/*.parquet    finished ensembles, each written beside and renamed into place
+results.parquet    all of them in one file, once nothing is missing
+failed.jsonl       runs that raised, and what they raised; a rerun tries them again
+damaged/           files that could not be read; their runs are computed again
+
+A row has the run's identity (a hash of its resolved config), every key of its config, the steps of events such as
+`diverged_at`, and the curves: lists over its own records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dln.base.files import BESIDE, beside_of, placing
+from dln.base.sealed import content, read_document, reading, write_document
+from dln.errors import DamagedError, StorageError
+from dln.results import tables
+from dln.results.tables import IDENTITY
+
+SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
+LOCK, WORKERS = ".lock", ".workers"
+"""Files that a driver locks, and that a launcher's workers share."""
+
+
+@contextlib.contextmanager
+def locking(path: Path, shared: bool = False, wait: bool = False) -> Iterator[bool | None]:
+    """Lock a file, made if need be, while the block runs, and tell it whether that was possible.
+
+    Args:
+        path: The file; a process that dies, however it dies, gives up its lock.
+        shared: Others may have it too, shared as well.
+        wait: Until it is free, instead of telling that it is not.
+
+    Yields:
+        True: it is locked. False: another process has it. None: this file system knows no locks.
+
+    Raises:
+        StorageError: The file cannot be made.
+    """
+    try:
+        opened = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    with opened as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        except OSError:
+            yield None
+        else:
+            yield True
+
+
+class SweepStore:
+    """The directory of one sweep."""
+
+    def __init__(self, directory: str | Path) -> None:
+        """Name a directory; nothing is read or written yet."""
+        self.directory = Path(directory)
+        self.damaged: list[str] = []
+        """Files that `finished` has set aside."""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other drivers out while the block runs.
+
+        Raises:
+            StorageError: Another process is at work here.
+        """
+        with self.writing():
+            self.directory.mkdir(parents=True, exist_ok=True)
+        with locking(self.directory / LOCK) as ours:
+            if ours is False:
+                raise StorageError(
+                    f"another process is at work on the sweep in {self.directory}; wait for it, or choose another "
+                    "directory and merge the two later"
+                )
+            parts = self.directory / PARTS
+            if os.path.lexists(parts) and not parts.is_dir():
+                self.set_aside(parts)
+            with self.writing():
+                parts.mkdir(exist_ok=True)
+            yield
+
+    def expect_workers(self) -> None:
+        """Prepare for `working`: a later driver then knows that there may be workers."""
+        with self.writing():
+            (self.directory / WORKERS).touch()
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Say, while the block runs, that a launcher's worker is at work here: its files are not left over."""
+        with locking(self.directory / WORKERS, shared=True, wait=True):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Tell the block, for a driver, whether no worker of an earlier one is still at work; none begins meanwhile."""
+        if not (self.directory / WORKERS).exists():
+            yield True
+            return
+        with locking(self.directory / WORKERS) as ours:
+            yield ours is True
+
+    def clear(self) -> None:
+        """Remove what processes that were killed left half written; nobody else may be at work here."""
+        for path in (beside_of(self.directory / name) for name in (SWEEP, RESULTS)):
+            path.unlink(missing_ok=True)
+        for path in (self.directory / PARTS).glob(BESIDE.format("*.parquet")):
+            path.unlink()
+
+    def description(self) -> dict[str, Any] | None:
+        """Return what sweep.json says, or None if there is none.
+
+        Raises:
+            DamagedError: It is not what was written.
+            StorageError: It cannot be read.
+        """
+        path = self.directory / SWEEP
+        told = read_document(path)
+        if told is not None and not (isinstance(told.get("kind"), str) and isinstance(told.get("fixed"), dict)):
+            raise DamagedError(path, "it is no description of a sweep")
+        return told
+
+    def describe(self, description: Mapping[str, Any]) -> None:
+        """Write sweep.json."""
+        with self.writing():
+            write_document(self.directory / SWEEP, description)
+
+    def sign(self, *made_with: Mapping[str, Any]) -> None:
+        """Add to sweep.json what runs are computed with, where it does not say so already."""
+        told = self.description() or {}
+        before = told.get("provenance", [])
+        new = [each for i, each in enumerate(made_with) if each not in (*before, *made_with[:i])]
+        if new:
+            self.describe({**told, "provenance": [*before, *new]})
+
+    def finished(self) -> np.ndarray:
+        """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""
+        done = [np.array([], IDENTITY), *map(tables.identities, self.whole_files())]
+        return np.unique(np.concatenate(done))
+
+    def whole_files(self) -> list[Path]:
+        """Return the files that hold results as they were written; others are set aside."""
+        whole = []
+        for path in self.files():
+            try:
+                tables.check(path)
+                whole.append(path)
+            except DamagedError:
+                self.set_aside(path)
+            except FileNotFoundError:  # somebody has removed it
+                continue
+        return whole
+
+    def set_aside(self, path: Path) -> None:
+        """Put a damaged file out of the way, into `damaged/`, under its name or that with a number."""
+        with self.writing():
+            place = self.directory / DAMAGED / path.name
+            place.parent.mkdir(exist_ok=True)
+            names = (place.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+            while os.path.lexists(place):
+                place = next(names)
+            path.rename(place)
+        self.damaged.append(place.name)
+
+    def files(self) -> list[Path]:
+        """Return the files that hold results: the compacted one first."""
+        compacted, parts = self.directory / RESULTS, self.directory / PARTS
+        with reading(self.directory):
+            try:
+                names = sorted(os.listdir(parts))
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            own = [parts / name for name in names if name.endswith(".parquet")]
+            return [*([compacted] if compacted.exists() else []), *own]
+
+    def constants(self) -> dict[str, Any]:
+        """Return the values of the config that are the same in all runs that lie here, as `tables.stored` has them."""
+        return tables.constants(self.files())
+
+    def write(self, table: pa.Table) -> None:
+        """Write the results of an ensemble as a part of its own."""
+        self._place([table], self._fresh_part())
+
+    def fail(self, run: str, overrides: Sequence[str], error: str) -> None:
+        """Note that a run raised."""
+        with self.writing(), open(self.directory / FAILED, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"run": run, "overrides": list(overrides), "error": error}) + "\n")
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """Return what `fail` has noted, by identity."""
+        try:
+            lines = content(self.directory / FAILED).split(b"\n")[:-1]  # one may be half written
+        except FileNotFoundError:
+            return {}
+        noted = [told for told in map(_failure, lines) if told is not None]
+        return {told["run"]: told for told in noted}
+
+    def forget_failures(self) -> None:
+        """Forget what failed: it is tried again."""
+        path = self.directory / FAILED
+        if path.is_dir():
+            self.set_aside(path)
+        with self.writing():
+            path.unlink(missing_ok=True)
+
+    def drop(self, runs: np.ndarray) -> None:
+        """Remove the results of some runs."""
+        for path in self.files():
+            mine = tables.identities(path)
+            keep = np.setdiff1d(mine, runs)
+            if len(keep) < len(mine):
+                if len(keep):
+                    self._place(tables.gather([path], keep), self._fresh_part())
+                path.unlink()
+
+    def compact(self, order: np.ndarray) -> None:
+        """Put all parts into results.parquet, runs in the order of these identities and then others.
+
+        What was damaged since it was written is set aside.
+        """
+        if self.files() in ([], [self.directory / RESULTS]):
+            return
+        files = self.whole_files()
+        if not files:
+            return
+        self._place(tables.gather(files, order, others=True), self.directory / RESULTS)
+        for path in files:
+            if path.parent.name == PARTS:
+                path.unlink()
+
+    def gather(self, files: Sequence[Path]) -> None:
+        """Put files of other sweeps together as this one's; of runs that several have, the first counts."""
+        self._place(tables.gather(files, np.array([], IDENTITY), others=True), self.directory / RESULTS)
+
+    def _fresh_part(self) -> Path:
+        return self.directory / PARTS / f"{time.time_ns():x}-{os.getpid():x}.parquet"
+
+    def _place(self, parts: Iterable[pa.Table], path: Path) -> None:
+        """Write tables to a file and put it into place."""
+        with self.writing(), placing(path) as beside:
+            tables.write(parts, beside)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say, of what fails in the block because of the disk, what is safe and how to go on.
+
+        Raises:
+            StorageError: It failed.
+        """
+        try:
+            yield
+        except DamagedError:  # of a file that is read meanwhile
+            raise
+        except OSError as raised:
+            error = raised.__cause__ if isinstance(raised, StorageError) else raised
+            where = getattr(error, "filename", None) or self.directory
+            reason = getattr(error, "strerror", None) or str(raised)
+            if isinstance(error, FileNotFoundError):
+                raise StorageError(
+                    f"cannot write to {where}: something has removed it, or what it is in; the same command computes "
+                    "what is missing"
+                ) from raised
+            raise StorageError(
+                f"cannot write to {where}: {reason}; what was finished is safe, and the same command computes the rest"
+            ) from raised
+
+
+def _failure(line: bytes) -> dict[str, Any] | None:
+    """Return what a line of failed.jsonl says, None if it is damaged: its run is tried again as all are."""
+    try:
+        told = json.loads(line)
+        return {"run": str(told["run"]), "overrides": [*map(str, told["overrides"])], "error": str(told["error"])}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+@dataclass
+class Tally:
+    """What has come to lie in a sweep's directory since the tally was made."""
+
+    store: SweepStore
+    runs: int = 0
+    diverged: int = 0
+    trajectories: int = 0
+    lanes: int = 0
+    _seen: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Overlook what is there already."""
+        self._seen.update(self.store.files())
+
+    def update(self) -> None:
+        """Count the parts that are new."""
+        for path in self.store.files():
+            if path in self._seen:
+                continue
+            self._seen.add(path)
+            try:
+                about = tables.columns_of(path)
+                lost = [name for name in about["events"] if name.startswith("diverged_at")]
+                table = tables.read([path], [tables.RUN, *lost])
+            except OSError:  # `finished` will set it aside
+                continue
+            self.runs += len(table)
+            self.diverged += int(np.any([table[name].is_valid() for name in lost], 0).sum()) if lost else 0
+            self.trajectories += about["trajectories"]
+            self.lanes += about["lanes"]

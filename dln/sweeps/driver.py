@@ -1,0 +1,393 @@
+"""Many runs from one plan: trained together where they can be, stored as they finish, and never computed twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dln import factory
+from dln.base.blame import for_each
+from dln.base.machine import as_bytes, is_shortage
+from dln.base.provenance import provenance
+from dln.base.registry import import_extensions
+from dln.composing.contents import FILE_KEYS, check_same, check_unchanged, located
+from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
+from dln.data import Dataset
+from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
+from dln.experiment import MEMBERS
+from dln.footprint import ensemble_bytes, members_that_fit
+from dln.history import History
+from dln.results.directories import RunDirectories
+from dln.results.run import CHECKPOINTS
+from dln.results.sweep import SWEEP, SweepStore
+from dln.results.tables import IDENTITY, stored
+from dln.sweeps.plan import Plan
+from dln.sweeps.processes import Spread, spread
+from dln.sweeps.report import Report, following
+from dln.sweeps.storing import OnRun, Outcome, store_outcome
+
+log = logging.getLogger("dln")
+
+OWN_DIRECTORY_UP_TO = 64
+"""Runs of a sweep that also get a directory each, as a single run has."""
+
+ONE_BY_ONE = 8
+"""Runs of the autograd engine that are stored together; more where there are more processes."""
+
+
+def run_sweep(
+    plan: Plan,
+    directory: str | Path,
+    *,
+    own_directories: bool | None = None,
+    on_run: OnRun | None = None,
+    on_progress: Callable[[Report], Any] | None = None,
+    rerun: Sequence[int] = (),
+    launch: Callable[[list[np.ndarray], bool], Any] | None = None,
+    members: int = MEMBERS,
+    processes: int = 1,
+) -> Report:
+    """Run every cell of a plan that `directory` has no results of.
+
+    Args:
+        plan: The runs.
+        directory: Where results go, and may be already.
+        own_directories: Give each run a directory too; None: where the sweep is small.
+        on_run: Called with config, history, seconds and directory of every run that has a directory.
+        on_progress: Called whenever there is more to report.
+        rerun: Cells to compute anew even if there are results.
+        launch: Has stretches of cells computed elsewhere, by `compute`, and returns when that has ended, well or not;
+            told whether runs have directories. None: they are computed here.
+        members: Runs trained together at most.
+        processes: How many may train runs of the autograd engine; they know only what modules register.
+
+    Raises:
+        ConfigError: The directory holds runs whose fixed values differ.
+        StorageError: Another process is at work there, or the disk fails.
+    """
+    results = SweepStore(directory)
+    with results.locked():
+        started = time.perf_counter()
+        report = Report(len(plan))
+        identities = plan.identities
+        if own_directories is None:
+            own_directories = len(plan) <= OWN_DIRECTORY_UP_TO
+        _clear(results)
+        done = results.finished()
+        owed = _describe(plan, results, own_directories)
+        saving = any(plan.config(int(cells[0])).saves_weights for cells in plan.together())
+        directories = RunDirectories(results.directory) if own_directories or saving else None
+        gone = _incomplete(plan, results, done, owed)
+        report.incomplete = len(gone)
+        gone = np.union1d(gone, identities[list(rerun)])
+        if len(gone):
+            results.drop(gone)
+            done = np.setdiff1d(done, gone)
+        results.forget_failures()
+        report.damaged = results.damaged
+        report.found = len(np.intersect1d(identities, done))
+        if launch is None:
+            if report.found < len(np.unique(identities)):
+                results.sign(provenance())
+            with spread(processes) as on_cores:
+                stretches = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
+                for _ in compute(plan, stretches, results, report, directories, on_run, on_cores):
+                    report.seconds = time.perf_counter() - started
+                    if on_progress is not None:
+                        on_progress(report)
+        else:
+            with following(results, report, started, on_progress):
+                named = directories is not None
+                _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
+        results.compact(identities)
+        _confirm(plan, results, owed)
+        report.seconds = time.perf_counter() - started
+    return report
+
+
+def _clear(results: SweepStore) -> None:
+    """Remove what killed processes left half written, unless workers of an earlier driver are still at work."""
+    with results.alone() as alone:
+        if alone:
+            results.clear()
+            RunDirectories(results.directory).clear()
+
+
+def _incomplete(plan: Plan, results: SweepStore, done: np.ndarray, owed: bool) -> np.ndarray:
+    """Return the identities of those runs of a plan that are done, but whose directories are not whole.
+
+    Args:
+        plan: The runs.
+        results: Where they are stored.
+        done: Identities of runs that are done.
+        owed: Whether every run owes a directory; one that saves weights does so anyway.
+    """
+    directories = RunDirectories(results.directory)
+    incomplete = [np.array([], IDENTITY)]
+    for cells in plan.together():
+        weights = plan.config(int(cells[0])).saves_weights
+        if owed or weights:
+            there = np.intersect1d(plan.identities[cells], done)
+            incomplete.append(there[[not directories.whole(run.decode(), weights) for run in there]])
+    return np.unique(np.concatenate(incomplete))
+
+
+def _confirm(plan: Plan, results: SweepStore, owed: bool) -> None:
+    """Raise StorageError unless everything that the runs of a finished sweep owe is on the disk."""
+    done = results.finished()
+    failed = np.array(list(results.failures()), IDENTITY)
+    lost = np.setdiff1d(plan.identities, np.union1d(done, failed))
+    lost = np.union1d(lost, _incomplete(plan, results, done, owed))
+    if len(lost):
+        raise StorageError(
+            f"{len(lost)} of {len(plan)} runs were finished, but something has removed or changed what was stored of "
+            f"them in {results.directory}; the same command computes them again"
+        )
+
+
+def compute(
+    plan: Plan,
+    stretches: Iterable[np.ndarray],
+    results: SweepStore,
+    report: Report,
+    directories: RunDirectories | None = None,
+    on_run: OnRun | None = None,
+    on_cores: Spread | None = None,
+) -> Iterator[Outcome]:
+    """Train stretches of cells, store what comes of them, and then yield it."""
+    for cells in stretches:
+        try:
+            for outcome in _attempt(plan, cells, results, report, on_cores or Spread(1), directories):
+                check_unchanged(plan.contents)  # what was learned from other content is no run of this plan
+                store_outcome(plan, outcome, results, directories, on_run)
+                report.add(outcome)
+                yield outcome
+        finally:
+            if directories is not None:
+                directories.discard(plan.identity(int(cell)) for cell in cells)
+
+
+def _missing(
+    plan: Plan,
+    identities: np.ndarray,
+    done: np.ndarray,
+    members: int,
+    one_by_one: int = ONE_BY_ONE,
+    share: float = 1.0,
+) -> Iterator[np.ndarray]:
+    """Yield the cells without results, those together that are trained together; of equal runs only the first."""
+    wanted = np.zeros(len(plan), bool)
+    wanted[np.unique(identities, return_index=True)[1]] = True
+    wanted &= ~np.isin(identities, done)
+    for cells in plan.together():
+        yield from cut(plan, cells[wanted[cells]], members, one_by_one, share)
+
+
+ATTEMPTS = 10
+"""How often jobs are launched anew while each time at least one run more is finished."""
+
+
+def _have_computed(
+    plan: Plan,
+    identities: np.ndarray,
+    done: np.ndarray,
+    results: SweepStore,
+    launch: Callable[[list[np.ndarray]], Any],
+    members: int,
+) -> None:
+    """Launch what is missing until nothing is. What is on disk is the truth: a job that died is launched again."""
+    for _ in range(ATTEMPTS):
+        # Workers may have more memory than the driver; each cuts its job anew.
+        stretches = list(_missing(plan, identities, done, members, share=math.inf))
+        if not stretches:
+            break
+        error: Exception | None = None
+        try:
+            launch(stretches)
+        except Exception as raised:  # whatever a launcher raises when one of its workers dies
+            error = raised
+            log.warning("a job ended badly (%s); what is missing is launched again", str(raised).partition("\n")[0])
+        before, done = done, np.union1d(results.finished(), np.array(list(results.failures()), IDENTITY))
+        if len(done) == len(before):
+            raise LaunchError(f"the launcher's jobs finished no run: {error!r}") from error
+
+
+def cut(
+    plan: Plan, cells: np.ndarray, members: int, one_by_one: int = ONE_BY_ONE, share: float = 1.0
+) -> Iterator[np.ndarray]:
+    """Cut cells that share tensor shapes into ensembles.
+
+    Args:
+        plan: Theirs.
+        cells: Cells.
+        members: Runs of an ensemble at most; fewer where memory is short.
+        one_by_one: Runs of the autograd engine that are stored together.
+        share: Of the machine, what is for them.
+    """
+    if len(cells) == 0:
+        return
+    config = plan.config(int(cells[0]))
+    import_extensions(config.extensions)
+    if factory.autograd_reason(config) is not None:
+        for start in range(0, len(cells), one_by_one):
+            yield cells[start : start + one_by_one]
+        return
+    while len(cells):
+        fitting = members_that_fit([plan.config(int(cell)) for cell in cells[:members]], share)
+        yield cells[:fitting]
+        cells = cells[fitting:]
+
+
+ROUNDS = 3
+"""How often runs are trained together anew, but for those that failed, before they are parted too."""
+
+
+def _attempt(
+    plan: Plan,
+    cells: np.ndarray,
+    results: SweepStore,
+    report: Report,
+    on_cores: Spread,
+    directories: RunDirectories | None,
+    rounds: int = ROUNDS,
+) -> Iterator[Outcome]:
+    """Train cells together; where that raises, without those that failed; where it is not known which, half by half."""
+    faults: dict[int, str] = {}
+    try:
+        yield _train(plan, cells, on_cores, directories)
+        return
+    except StorageError:  # the disk's fault, not the run's
+        raise
+    except DlnError as error:
+        faults = error.runs or ({0: str(error)} if len(cells) == 1 else {})
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        need = as_bytes(ensemble_bytes([plan.config(int(cell)) for cell in cells]))
+        if len(cells) == 1:
+            faults = {0: f"there is not enough memory; about {need} are needed"}
+    # Only now: an error holds on to all that its trace can see, which is the memory that the rest needs.
+    for run, fault in faults.items():
+        cell = int(cells[run])
+        report.failed.append((plan.overrides(cell), fault))
+        results.fail(plan.identity(cell), plan.overrides(cell), fault)
+    rest = np.delete(cells, [*faults])
+    together = bool(faults) and rounds > 0
+    for some in [rest] if together else np.array_split(rest, 2):
+        if len(some):
+            yield from _attempt(plan, some, results, report, on_cores, directories, rounds - together)
+
+
+def _train(plan: Plan, cells: np.ndarray, on_cores: Spread, directories: RunDirectories | None) -> Outcome:
+    configs = [plan.config(int(cell)) for cell in cells]
+    checkpoints = None
+    if configs[0].saves_weights and directories is not None:
+        runs = [plan.identity(int(cell)) for cell in cells]
+        directories.discard(runs)  # of an attempt that failed
+        checkpoints = [directories.beside(run) / CHECKPOINTS for run in runs]
+    started = time.perf_counter()
+    lanes = len(configs) * len(factory.suffixes(configs[0]))
+    if factory.autograd_reason(configs[0]) is None:
+        ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
+        curves, present = ensemble.curves(), ensemble.present(slice(None))
+        events = [ensemble.events(run) for run in range(len(configs))]
+        trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
+    else:
+        histories = on_cores.run(configs, checkpoints or [None] * len(configs))
+        (curves, present), events = _stacked(histories), [history.events for history in histories]
+        trajectories, history, engine = lanes, histories.__getitem__, "autograd"
+    if configs[0].events:
+        found = _find_events(configs, curves, present, events)
+        events = [own | more for own, more in zip(events, found, strict=True)]
+    return Outcome(cells, curves, present, events, history, trajectories, lanes, engine, time.perf_counter() - started)
+
+
+def _find_events(
+    configs: Sequence[ExperimentConfig],
+    curves: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    ends: Sequence[Mapping[str, int]],
+) -> list[dict[str, Any]]:
+    """Return what the configs' events come to, run by run, each of its own records."""
+    datasets: dict[str, Dataset] = {}
+
+    def find(run: int) -> dict[str, Any]:
+        config = configs[run]
+        key = repr(config.data)
+        datasets[key] = datasets.get(key) or factory.dataset_of(config)
+        own = {name: (c if name == "step" else c[run])[present[run]] for name, c in curves.items()}
+        return factory.find_events_of(config, own, ends[run], datasets[key])
+
+    return [*for_each(range(len(configs)), find).values()]
+
+
+def _stacked(histories: Sequence[History]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the columns of several histories as arrays [R, T, ...], and which records are whose own [R, T]."""
+    steps = np.array(sorted({step for history in histories for step in history["step"].tolist()}))
+    curves: dict[str, np.ndarray] = {"step": steps}
+    for history in histories:
+        for name in history.names:
+            if name != "step" and name not in curves:
+                curves[name] = np.full((len(histories), len(steps), *history[name].shape[1:]), np.nan)
+    present = np.zeros((len(histories), len(steps)), bool)
+    for r, history in enumerate(histories):
+        at = np.searchsorted(steps, history["step"])
+        present[r, at] = True
+        for name in history.names:
+            if name != "step":
+                curves[name][r, at] = history[name]
+    return curves, present
+
+
+def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
+    """Refuse a directory whose runs have other fixed values; then say what is fixed in all runs.
+
+    Returns:
+        Whether every run owes a directory of its own: every sweep that was run here was to give one to each run.
+    """
+    varying = plan.varying()
+    fixed = {key: value for key, value in plan.values(0).items() if key not in varying}
+    fixed = json.loads(json.dumps(fixed, default=dataclasses.asdict))
+    before = _described(results, fixed)
+    if before is not None:
+        if before["kind"] != type(plan.config(0)).__name__:
+            raise ConfigError(f"{results.directory} holds a sweep of another kind, {before['kind']}")
+        check_same(plan.contents, before.get("files"), results.directory)
+        free = {key for key in FILE_KEYS if f"{key}.digest" in fixed}  # a path may change, what lies there may not
+        changed = {k: (v, fixed[k]) for k, v in before["fixed"].items() if k in fixed.keys() - free and fixed[k] != v}
+        if changed:
+            lines = [f"  {key}: {json.dumps(old)} -> {json.dumps(new)}" for key, (old, new) in changed.items()]
+            raise ConfigError(
+                f"the sweep in {results.directory} was made with other fixed values; sweep over the key, or choose "
+                "another directory:\n" + "\n".join(lines)
+            )
+        fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
+        own_directories = own_directories and before.get("directories", False)
+    kind, files = type(plan.config(0)).__name__, {**(before or {}).get("files", {}), **located(plan.contents)}
+    told = {"kind": kind, "fixed": fixed, "files": files, "directories": own_directories}
+    results.describe({**(before or {}), **told})
+    return own_directories
+
+
+def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what sweep.json says; where it is lost, what the runs that are there say of what is fixed now."""
+    told = None
+    try:
+        told = results.description()
+    except DamagedError:
+        results.set_aside(results.directory / SWEEP)
+    rows = results.constants() if told is None else {}
+    if rows:
+        pairs = any(key.startswith("model_a.") for key in rows)
+        same = {key: value if stored(value) == rows[key] else rows[key] for key, value in fixed.items() if key in rows}
+        told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same, "files": {}}
+        told["directories"] = RunDirectories(results.directory).exist
+    return told

@@ -1,0 +1,126 @@
+"""What comes of an ensemble, put on disk: first all else that a run owes, and last the row that says it is finished."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from omegaconf import OmegaConf
+
+from dln import factory
+from dln.config import ExperimentConfig
+from dln.history import History
+from dln.results.directories import RunDirectories
+from dln.results.run import RunWriter, run_summary
+from dln.results.sweep import SweepStore
+from dln.results.tables import make_table
+from dln.sweeps.plan import Plan
+
+OnRun = Callable[[ExperimentConfig, History, float, Path], Any]
+"""Called with a run's config, its history, the seconds it took and its directory."""
+
+
+@dataclass
+class Outcome:
+    """Runs that were trained together."""
+
+    cells: np.ndarray
+    curves: dict[str, np.ndarray]
+    present: np.ndarray
+    """Which records [R, T] are a run's own."""
+    events: list[dict[str, Any]]
+    histories: Callable[[int], History]
+    trajectories: int
+    lanes: int
+    """How many trajectories there would be if none were shared."""
+    engine: str
+    seconds: float
+
+    @property
+    def diverged(self) -> int:
+        """How many of the runs diverged."""
+        return sum(any(name.startswith("diverged_at") for name in events) for events in self.events)
+
+
+def store_outcome(
+    plan: Plan, outcome: Outcome, results: SweepStore, directories: RunDirectories | None, on_run: OnRun | None = None
+) -> None:
+    """Store runs that were trained together.
+
+    A run whose row is on disk counts as finished, so the rows are written when everything else is in its place.
+
+    Args:
+        plan: Theirs.
+        outcome: What came of them.
+        results: Where their rows go.
+        directories: Where each gets a directory of its own; None: none does.
+        on_run: Called with config, history, seconds and directory of every run that got one, once all is stored.
+
+    Raises:
+        StorageError: The disk fails; none of these runs counts as finished then.
+    """
+    told = []
+    with results.writing():
+        for run, cell in enumerate(outcome.cells.tolist() if directories is not None else ()):
+            history = outcome.histories(run)
+            history.events |= outcome.events[run]
+            seconds = outcome.seconds / len(outcome.cells)
+            assert directories is not None
+            _write_run(plan, cell, history, outcome.engine, seconds, directories.beside(plan.identity(cell)))
+            place = directories.put(cell, plan.identity(cell))
+            if on_run is not None:
+                told.append((plan.config(cell), history, seconds, place))
+    results.write(_table(plan, outcome))
+    for one in told:
+        on_run(*one)  # type: ignore[misc]
+
+
+def _write_run(plan: Plan, cell: int, history: History, engine: str, seconds: float, directory: Path) -> None:
+    """Write a run's records, summary and config as `python run.py` does."""
+    config = plan.config(cell)
+    with RunWriter(directory) as writer:
+        for record in history:
+            writer.append(record)
+        status = "finished" if history.diverged_at is None else "diverged"
+        steps = _last_step(config, history)
+        told = run_summary(status, engine, steps, config.max_steps, seconds, history.events)
+        writer.finish({**told, "run": plan.identity(cell)})
+    (directory / ".hydra").mkdir()
+    OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), directory / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.create(plan.overrides(cell)), directory / ".hydra" / "overrides.yaml")
+
+
+def _last_step(config: ExperimentConfig, history: History) -> int:
+    """Return the step at which the last lane of a run ended."""
+    lanes = [
+        [step for name, step in history.ends.items() if name.endswith(suffix)] for suffix in factory.suffixes(config)
+    ]
+    return max(min(steps, default=config.max_steps) for steps in lanes)
+
+
+def _table(plan: Plan, outcome: Outcome) -> pa.Table:
+    """Return the rows of runs that were trained together."""
+    config, count = plan.config(int(outcome.cells[0])), len(outcome.cells)
+    rows = [plan.values(int(cell)) for cell in outcome.cells]
+    columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    ends = [f"diverged_at{suffix}" for suffix in factory.suffixes(config)]
+    names = dict.fromkeys([*ends, *(name for events in outcome.events for name in events)])
+    events = {name: [e.get(name) for e in outcome.events] for name in names}
+    kind = np.dtype(config.dtype)
+    steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (count, len(outcome.curves["step"])))
+    with np.errstate(over="ignore"):
+        curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
+    return make_table(
+        [plan.identity(int(cell)) for cell in outcome.cells],
+        columns,
+        events,
+        {"step": steps, **curves},
+        outcome.present,
+        outcome.trajectories,
+        outcome.lanes,
+    )
