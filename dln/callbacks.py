@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,11 +19,88 @@ from dln.errors import USER_FAULTS, ConfigError, ExtensionError
 from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:
-    from dln.model import DeepLinearNetwork
-    from dln.train import Trainer
+    from torch import Tensor
 
-Callback = Callable[[int, "Trainer"], None]
-"""Called with (step, trainer); may carry the steps it acts on (`dln.timeline.acting_at`)."""
+    from dln.data import Dataset
+    from dln.model import DeepLinearNetwork
+
+
+class Subject(Protocol):
+    """What callbacks see of a run and may change of it: a `Trainer`, or a member of an ensemble."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        ...
+
+    @lr.setter
+    def lr(self, value: float) -> None: ...
+
+    @property
+    def lr_scale(self) -> float:
+        """What the learning rate is multiplied by at this step alone."""
+        ...
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None: ...
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a step; None is the full batch. Setting it starts a new epoch, even at the same size."""
+        ...
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None: ...
+
+    @property
+    def step(self) -> int:
+        """The present step."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """The last step."""
+        ...
+
+    @property
+    def dataset(self) -> Dataset:
+        """What the model learns from."""
+        ...
+
+    @property
+    def model(self) -> DeepLinearNetwork:
+        """The network; what a callback changes of its weights counts."""
+        ...
+
+    @property
+    def train_loss(self) -> float:
+        """The batch loss when last recorded."""
+        ...
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The step at which `stop` was called, or None."""
+        ...
+
+    def stop(self) -> None:
+        """Make this step the last: it is recorded, and no update follows."""
+        ...
+
+    def evaluate(self, split: Literal["train", "test"]) -> float:
+        """Return the loss of the present weights on the whole training or test set."""
+        ...
+
+    def gradient(self) -> list[Tensor]:
+        """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
+        ...
+
+    def gradient_norm(self) -> float:
+        """Return the Euclidean norm of `gradient`."""
+        ...
+
+
+Callback = Callable[[int, Subject], None]
+"""Called with (step, subject); may carry the steps it acts on (`dln.timeline.acting_at`)."""
 
 CALLBACKS = Registry("callback")
 
@@ -56,7 +133,7 @@ def lr_schedule(factor: Callable[[np.ndarray], np.ndarray], start: int = 0, inte
     def at(step: int) -> float:
         return float(lr_scale(np.array([step]))[0])
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         trainer.lr_scale *= at(step)
 
     callback.lr_scale = lr_scale  # type: ignore[attr-defined]
@@ -121,7 +198,7 @@ def multi_switch_batch_size(schedule: dict[int, int | None]) -> Callback:
         if size is not None:
             whole_number(size, "batch_size")
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         trainer.batch_size = sizes[step]
 
     return acting_at(sizes.keys(), _with_sizes(sizes.values(), callback))
@@ -133,7 +210,7 @@ def batch_growth(factor: float, interval: int, largest: int) -> Callback:
     _at_least(factor, "factor", above=1)
     length, limit = whole_number(interval, "interval"), whole_number(largest, "largest")
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         size = trainer.batch_size
         if size is not None and size < limit:
             trainer.batch_size = min(limit, max(size + 1, round(size * factor)))
@@ -147,7 +224,7 @@ def weight_noise(std: float, interval: int = 1, start: int = 0, seed: int = 0) -
     _at_least(std, "std", above=0)
     whole_number(seed, "seed", least=0)
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         rng = stream(seed, "weight noise", step)
         _move(trainer.model, [std * rng.standard_normal(tuple(p.shape)) for p in trainer.model.parameters()])
 
@@ -162,7 +239,7 @@ def kick(step: int, size: float, direction: Literal["random", "gradient"] = "ran
         raise ConfigError("size must not be 0")
     whole_number(seed, "seed", least=0)
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         if direction == "random":
             rng = stream(seed, "kick")
             way = [rng.standard_normal(tuple(p.shape)) for p in trainer.model.parameters()]
@@ -180,7 +257,7 @@ def kick(step: int, size: float, direction: Literal["random", "gradient"] = "ran
 def stop_at_loss(target: float, loss: Literal["train", "test"] = "train", interval: int = 1) -> Callback:
     """End the run at the first step, a multiple of `interval`, whose loss on the whole set is at most `target`."""
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         if trainer.evaluate(loss) <= target:
             trainer.stop()
 
@@ -192,7 +269,7 @@ def stop_at_gradient(norm: float, interval: int = 1) -> Callback:
     """End the run at the first step, a multiple of `interval`, whose full-batch gradient has at most this `norm`."""
     _at_least(norm, "norm")
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         if trainer.gradient_norm() <= norm:
             trainer.stop()
 
@@ -208,7 +285,7 @@ def stop_at_plateau(patience: int, tolerance: float, interval: int = 1) -> Callb
         raise ConfigError(f"patience must be a multiple of interval, {apart}, not {patience}")
     losses: deque[float] = deque(maxlen=int(patience) // apart + 1)
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         if step == 0:  # of another run
             losses.clear()
         losses.append(trainer.evaluate("train"))
@@ -224,7 +301,7 @@ def stop_after(seconds: float, interval: int = 100) -> Callback:
     _at_least(seconds, "seconds", above=0)
     started = time.monotonic()
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         nonlocal started
         if step == 0:
             started = time.monotonic()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from dln.base.arithmetic import uniform
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
-from dln.history import History, Record, suffixed
-from dln.measure.quantities import PairSupply, Supply
+from dln.history import History
+from dln.lockstep import Lockstep, OnRecord, ends_of
 from dln.metrics import COMPARATIVE_METRICS, build_metrics, check_lanes, looks_back
-from dln.train import OnRecord, Trainer, columns_of
+from dln.train import Trainer
 
 
 class ComparativeTrainer:
@@ -50,27 +48,18 @@ class ComparativeTrainer:
         for lane in self.lanes.values():
             lane.looks_back |= looks_back(self.metrics)
         self.history = History()
-        self.step = 0
+        self._lockstep = Lockstep(self.lanes, self.max_steps, self.recorded, self.history, self.metrics)
 
-    @uniform()
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train to the end and return the records; each is also passed to `on_record` as it is taken."""
-        for step in range(self.max_steps + 1):
-            self.step = step
-            for lane in self._alive():
-                lane.begin(step)
-            if not self._alive():
-                break
-            ended = not self._moving() and any(lane.stopped_at == step for lane in self._alive())
-            last = step if ended else self.max_steps
-            if step in self.recorded or step == last:
-                self._record(on_record)
-            if step == last or not self._moving():
-                break
-            for lane in self._alive():
-                lane.update()
+        self._lockstep.run(on_record)
         self.history.events = self.events
         return self.history
+
+    @property
+    def step(self) -> int:
+        """The present step."""
+        return self._lockstep.step
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind those of the first lane."""
@@ -79,28 +68,4 @@ class ComparativeTrainer:
     @property
     def events(self) -> dict[str, int]:
         """Steps of what happened once: `diverged_at_a`, `stopped_at_b`, ..."""
-        return {name: step for key, lane in self.lanes.items() for name, step in suffixed(lane.events, key).items()}
-
-    def _alive(self) -> list[Trainer]:
-        """Lanes that have not diverged."""
-        return [lane for lane in self.lanes.values() if lane.diverged_at is None]
-
-    def _moving(self) -> list[Trainer]:
-        """Lanes that are still to be updated."""
-        return [lane for lane in self._alive() if lane.stopped_at is None]
-
-    def _record(self, on_record: OnRecord | None) -> None:
-        record: Record = {"step": self.step}
-        supplies = {suffix: lane.supply() for suffix, lane in self.lanes.items() if lane.diverged_at is None}
-        for suffix, supply in supplies.items():
-            record |= self.lanes[suffix].measure(suffix, supply)
-        record |= self._compare(supplies)
-        self.history.records.append(record)
-        if on_record is not None:
-            on_record(record)
-
-    def _compare(self, supplies: Mapping[str, Supply]) -> dict[str, Any]:
-        """Values of the comparative metrics; none once a lane has diverged."""
-        if len(supplies) == len(self.lanes):
-            return columns_of(self.metrics, PairSupply(supplies["_a"], supplies["_b"]), self.step)
-        return {}
+        return ends_of(self.lanes)

@@ -15,7 +15,7 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
-from dln.callbacks import Callback, build_callbacks
+from dln.callbacks import Callback, Subject, build_callbacks
 from dln.comparative import ComparativeTrainer
 from dln.composing.burden import parameters
 from dln.config import (
@@ -279,7 +279,7 @@ def _check_events(config: ExperimentConfig, dataset: Dataset) -> None:
         for lane in lanes:
             lane.metrics = [metric for metric in lane.metrics if metric.label in labels]
             lane.begin(0)
-        return [lane.measure() for lane in lanes]
+        return [lane.measure(lane.supply()) for lane in lanes]
 
     check_events(config.events, labels, data, first)
 
@@ -467,7 +467,7 @@ def save_checkpoints(directory: Path, steps: Collection[int], suffix: str = "") 
     It belongs behind the callbacks that may stop the run: the step that ends a run early is saved too.
     """
 
-    def callback(step: int, trainer: Trainer) -> None:
+    def callback(step: int, trainer: Subject) -> None:
         path = directory / f"step_{step:08d}{suffix}.npz"
         try:
             save_weights(trainer.model, path)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:
-    from dln.callbacks import Callback
+    from dln.callbacks import Callback, Subject
     from dln.config import ExperimentConfig
     from dln.history import History
-    from dln.train import Trainer
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 """Exit status where a user's code or the disk failed, where a config cannot be run, and after Ctrl-C."""
@@ -123,7 +122,7 @@ def progress_bar(max_steps: int) -> Iterator[Callback]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("training", total=max_steps, loss=float("nan"))
 
-        def tick(step: int, trainer: Trainer) -> None:
-            bar.update(task, completed=step, loss=getattr(trainer, "train_loss", float("nan")))
+        def tick(step: int, trainer: Subject) -> None:
+            bar.update(task, completed=step, loss=trainer.train_loss)
 
         yield acting_at(interval, tick)

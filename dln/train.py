@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from dln.base.arithmetic import uniform
-from dln.callbacks import Callback, callback_name
+from dln.callbacks import Callback
 from dln.config import MetricConfig, real_number
 from dln.data import Dataset, make_batches
-from dln.errors import USER_FAULTS, ConfigError, DlnError, ExtensionError
-from dln.history import History, Record
+from dln.errors import ConfigError
+from dln.history import History
 from dln.ingredients.edge import Optimizer
 from dln.ingredients.optimizers import build_criterion, build_optimizer
+from dln.lockstep import Lockstep, OnRecord, columns_of, ends_of, fire
 from dln.measure.data_quantities import Later, constants
-from dln.measure.quantities import PairSupply, Supply
-from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
+from dln.measure.quantities import Supply
+from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics, looks_back
 from dln.model import DeepLinearNetwork
-from dln.timeline import Steps, acts_at, chosen_steps
+from dln.timeline import Steps, chosen_steps
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-OnRecord = Callable[[Record], Any]
 
 
 class Trainer:
@@ -108,22 +106,13 @@ class Trainer:
         self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
         self.history = History()
         self.step = 0
+        self.train_loss = math.nan
         self.diverged_at: int | None = None
         self.stopped_at: int | None = None
 
-    @uniform()
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
-        for step in range(self.max_steps + 1):
-            self.begin(step)
-            if self.diverged_at is not None:
-                break
-            last = self.max_steps if self.stopped_at is None else self.stopped_at
-            if step in self.recorded or step == last:
-                self.record({"step": step, **self.measure()}, on_record)
-            if step == last:
-                break
-            self.update()
+        Lockstep({"": self}, self.max_steps, self.recorded, self.history).run(on_record)
         self.history.events = self.events
         return self.history
 
@@ -160,12 +149,11 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.step()
 
-    def measure(self, suffix: str = "", supply: Supply | None = None) -> dict[str, Value]:
-        """Return what a record says of theta_s, each name followed by `suffix`; `supply` may be at hand already."""
+    def measure(self, supply: Supply, suffix: str = "") -> dict[str, Value]:
+        """Return what a record says of theta_s, each name followed by `suffix`; `supply` is what metrics may name."""
         values: dict[str, Value] = {f"train_loss{suffix}": self.train_loss}
         if self.dataset.test_inputs is not None:
             values[f"test_loss{suffix}"] = self.evaluate("test")
-        supply = supply or self.supply()
         return values | columns_of(self.metrics, supply, self.step, suffix)
 
     def supply(self) -> Supply:
@@ -180,17 +168,10 @@ class Trainer:
         """Add a callback behind the others."""
         self.callbacks.append(callback)
 
-    def record(self, record: Record, on_record: OnRecord | None) -> None:
-        """Keep a record and pass it on."""
-        self.history.records.append(record)
-        if on_record is not None:
-            on_record(record)
-
     @property
     def events(self) -> dict[str, int]:
         """Steps of what happened once: `diverged_at`, `stopped_at`."""
-        events = {"diverged_at": self.diverged_at, "stopped_at": self.stopped_at}
-        return {name: step for name, step in events.items() if step is not None}
+        return ends_of({"": self})
 
     # What callbacks may use, beside `model`:
 
@@ -244,41 +225,12 @@ class Trainer:
         return math.sqrt(sum(g.double().square().sum().item() for g in self.gradient()))
 
 
-@uniform()
-def columns_of(metrics: Sequence[Metric], supply: Supply | PairSupply, step: int, suffix: str = "") -> dict[str, Value]:
-    """Return the columns that metrics fill at a step, from what there is of a model or a pair."""
-    values: dict[str, Value] = {}
-    for metric in metrics:
-        with naming(metric.called, step):
-            values |= metric.columns(metric(supply), suffix)
-    return values
-
-
 def full_gradient(model: DeepLinearNetwork, dataset: Dataset, criterion: Callable[..., Tensor]) -> list[Tensor]:
     """Return the gradient of the loss on the whole training set, one tensor a parameter."""
     if dataset.train_inputs is None:
         raise ConfigError("there is no train set to take a gradient on")
     loss = criterion(model(dataset.train_inputs), dataset.train_targets)
     return list(torch.autograd.grad(loss, list(model.parameters())))
-
-
-def fire(callbacks: Sequence[Callback], step: int, trainer: Any) -> None:
-    """Call, in their order, the callbacks that act at `step`; `trainer` is a Trainer, or has what they use of one."""
-    for callback in callbacks:
-        if acts_at(callback, step, ending=trainer.stopped_at == step):
-            with naming(f"callback {callback_name(callback)!r}", step):
-                callback(step, trainer)
-
-
-@contextlib.contextmanager
-def naming(what: str, step: int) -> Iterator[None]:
-    """Say, in any error that the block raises, whose code it was and at which step."""
-    try:
-        yield
-    except DlnError as error:
-        raise type(error)(f"{what} at step {step}: {error}") from error.__cause__
-    except USER_FAULTS as error:
-        raise ExtensionError(f"{what} failed at step {step}: {error!r}") from error
 
 
 def _copied(model: DeepLinearNetwork) -> DeepLinearNetwork:

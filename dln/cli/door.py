@@ -126,7 +126,7 @@ def reported(schema: Schema) -> Iterator[None]:
 
 def user_trace(error: BaseException) -> Iterator[str]:
     """Return the lines of a stack trace from where the user's code was entered."""
-    entries = {("registry.py", "__call__"), ("registry.py", "import_extensions"), ("train.py", "fire")}
+    entries = {("registry.py", "__call__"), ("registry.py", "import_extensions"), ("lockstep.py", "fire")}
     trace = traceback.TracebackException.from_exception(error)
     starts = [i for i, f in enumerate(trace.stack, start=1) if (Path(f.filename).name, f.name) in entries]
     frames = [f for f in trace.stack[max(starts, default=0) :] if "importlib" not in f.filename]

@@ -21,10 +21,10 @@ from dln.ensemble.probe import Probe
 from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
 from dln.ingredients.optimizers import check_optimizer
+from dln.lockstep import OnRecord
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import check_chain
 from dln.timeline import Steps, chosen_steps
-from dln.train import OnRecord
 
 if TYPE_CHECKING:
     from jaxtyping import Int

@@ -21,8 +21,8 @@ from dln.kernels.batches import Draw
 from dln.kernels.layout import Layout
 from dln.kernels.state import Rule, State
 from dln.kernels.summary import quantities
+from dln.lockstep import fire
 from dln.timeline import next_step
-from dln.train import fire
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int

@@ -17,10 +17,10 @@ from dln.base.parallel import run_blocks, thread_count
 from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.views import Sight
 from dln.kernels.summary import pair_quantities
+from dln.lockstep import naming
 from dln.measure.data_quantities import Later, constants
 from dln.measure.quantities import IN_KERNELS, PAIR_QUANTITIES, PairSupply, Supply, needs
 from dln.metrics import Metric, Value, looks_back
-from dln.train import naming
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

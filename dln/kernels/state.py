@@ -12,7 +12,7 @@ import numpy as np
 from dln.base.parallel import run_blocks
 from dln.errors import ConfigError
 from dln.kernels import training
-from dln.kernels.batches import plain
+from dln.kernels.batches import Data, plain
 from dln.kernels.emitter import DECAY, EPS, HYPER, KEEP, NEW, SHARE, vector_length
 from dln.kernels.layout import Arrays, Layout
 

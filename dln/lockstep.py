@@ -1,0 +1,145 @@
+"""The one loop over steps: lanes in step, recorded, then updated. A single run is one lane, a comparison two.
+
+step s:   begin      callbacks act, the batch is drawn, its loss says whether the lane has diverged
+          record     what the lanes' weights theta_s are, where s is a step to record
+          update     theta_s to theta_{s+1}
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from dln.base.arithmetic import uniform
+from dln.callbacks import Callback, Subject, callback_name
+from dln.errors import USER_FAULTS, DlnError, ExtensionError
+from dln.history import History, Record, suffixed
+from dln.measure.quantities import PairSupply, Supply
+from dln.metrics import Metric, Value
+from dln.timeline import acts_at
+
+OnRecord = Callable[[Record], Any]
+
+
+class Lane(Protocol):
+    """One model of a run as the loop sees it."""
+
+    diverged_at: int | None
+    """The step at which it diverged: from there on there is nothing of it."""
+    stopped_at: int | None
+    """The step at which a callback stopped it: it is measured on, and never updated again."""
+
+    def begin(self, step: int) -> None:
+        """Do what comes before the record of a step; here it may stop or diverge."""
+        ...
+
+    def supply(self) -> Supply:
+        """Return what metrics may name at this step."""
+        ...
+
+    def measure(self, supply: Supply, suffix: str) -> dict[str, Value]:
+        """Return what a record says of the lane at this step, each name followed by `suffix`; changes nothing."""
+        ...
+
+    def update(self) -> None:
+        """Go on to the next step."""
+        ...
+
+
+class Lockstep:
+    """Lanes that go step by step together, and what is recorded of them."""
+
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        max_steps: int,
+        recorded: Collection[int],
+        history: History,
+        pair_metrics: Sequence[Metric] = (),
+    ) -> None:
+        """Take lanes by the suffix of their columns: {"": lane}, or {"_a": lane, "_b": lane}.
+
+        Args:
+            lanes: As above.
+            max_steps: The last step.
+            recorded: Steps to record; a step at which a run ends because its lanes are stopped is recorded too.
+            history: Where records go.
+            pair_metrics: Metrics of lanes a and b; they are missing once either has diverged.
+        """
+        self.lanes, self.max_steps, self.recorded = dict(lanes), max_steps, recorded
+        self.history, self.pair_metrics = history, pair_metrics
+        self.step = 0
+
+    @uniform()
+    def run(self, on_record: OnRecord | None = None) -> History:
+        """Go from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
+        for step in range(self.max_steps + 1):
+            self.step = step
+            for lane in self._alive().values():
+                lane.begin(step)
+            alive = self._alive()
+            if not alive:
+                break
+            over = all(lane.stopped_at is not None for lane in alive.values())
+            ends_now = over and any(lane.stopped_at == step for lane in alive.values())
+            if ends_now or step in self.recorded:
+                self._record(alive, on_record)
+            if over or step == self.max_steps:
+                break
+            for lane in alive.values():
+                lane.update()
+        return self.history
+
+    def _alive(self) -> dict[str, Lane]:
+        """Lanes that have not diverged."""
+        return {suffix: lane for suffix, lane in self.lanes.items() if lane.diverged_at is None}
+
+    def _record(self, alive: Mapping[str, Lane], on_record: OnRecord | None) -> None:
+        record: Record = {"step": self.step}
+        supplies = {suffix: lane.supply() for suffix, lane in alive.items()}
+        for suffix, lane in alive.items():
+            record |= lane.measure(supplies[suffix], suffix)
+        if len(alive) == 2:
+            record |= columns_of(self.pair_metrics, PairSupply(supplies["_a"], supplies["_b"]), self.step)
+        self.history.records.append(record)
+        if on_record is not None:
+            on_record(record)
+
+
+def ends_of(lanes: Mapping[str, Lane]) -> dict[str, int]:
+    """Return the steps at which lanes ended early: `diverged_at`, `stopped_at`, followed by the lane's suffix."""
+    ends: dict[str, int] = {}
+    for suffix, lane in lanes.items():
+        own = {"diverged_at": lane.diverged_at, "stopped_at": lane.stopped_at}
+        ends |= suffixed({name: step for name, step in own.items() if step is not None}, suffix)
+    return ends
+
+
+@uniform()
+def columns_of(metrics: Sequence[Metric], supply: Supply | PairSupply, step: int, suffix: str = "") -> dict[str, Value]:
+    """Return the columns that metrics fill at a step, from what there is of a model or a pair."""
+    values: dict[str, Value] = {}
+    for metric in metrics:
+        with naming(metric.called, step):
+            values |= metric.columns(metric(supply), suffix)
+    return values
+
+
+def fire(callbacks: Sequence[Callback], step: int, subject: Subject) -> None:
+    """Call, in their order, the callbacks that act at `step`."""
+    for callback in callbacks:
+        if acts_at(callback, step, ending=subject.stopped_at == step):
+            with naming(f"callback {callback_name(callback)!r}", step):
+                callback(step, subject)
+
+
+@contextlib.contextmanager
+def naming(what: str, step: int) -> Iterator[None]:
+    """Say, in any error that the block raises, whose code it was and at which step."""
+    try:
+        yield
+    except DlnError as error:
+        raise type(error)(f"{what} at step {step}: {error}") from error.__cause__
+    except USER_FAULTS as error:
+        raise ExtensionError(f"{what} failed at step {step}: {error!r}") from error
