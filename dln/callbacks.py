@@ -14,7 +14,8 @@ import torch
 
 from dln.base.registry import Registry
 from dln.base.streams import stream
-from dln.config import CallbackConfig, whole_number
+from dln.base.values import whole_number
+from dln.config import CallbackConfig
 from dln.errors import USER_FAULTS, ConfigError, ExtensionError
 from dln.timeline import acting_at, every
 

@@ -7,15 +7,15 @@ differ in it cannot be trained together) or *batchable* (seeds, rates, scales).
 
 import dataclasses
 import functools
-import math
-import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import MISSING
 
+from dln.base.values import hidden_widths
 from dln.errors import ConfigError, suggestion
 
 
@@ -46,9 +46,6 @@ def setting(
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
-
-LARGEST = 2**63 - 1
-"""The largest whole number: what tables hold."""
 
 MOST_STEPS = 2**31 - 1
 """The last step there can be: steps in tables have 32 bits."""
@@ -153,8 +150,29 @@ class EventConfig:
     label: str | None = setting(None, "what it is called in results, if not by its own name")
 
 
+class LaneConfig(NamedTuple):
+    """What a config says of one of its models."""
+
+    suffix: str
+    """What the lane's sections and columns end in: nothing, `_a` or `_b`."""
+    model: ModelConfig
+    training: TrainingConfig
+    callbacks: list[CallbackConfig]
+
+    def key(self, section: str) -> str:
+        """Where a section of the lane stands in the config: `model_a`, ..."""
+        return f"{section}{self.suffix}"
+
+    @property
+    def widths(self) -> list[int]:
+        """Units of every layer, inputs and outputs included."""
+        model = self.model
+        hidden = hidden_widths(model.hidden_dim, model.num_hidden, f"{self.key('model')}.")
+        return [model.in_dim, *hidden, model.out_dim]
+
+
 @dataclass
-class ExperimentConfig:
+class ExperimentConfig(ABC):
     """What single and comparative experiments have in common."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -174,6 +192,21 @@ class ExperimentConfig:
         """Whether runs leave checkpoints."""
         return self.checkpoint_every is not None or self.checkpoint_at is not None
 
+    @property
+    @abstractmethod
+    def lanes(self) -> dict[str, LaneConfig]:
+        """What it says of each model, by the lane's suffix."""
+
+    @property
+    @abstractmethod
+    def lane_metrics(self) -> list[MetricConfig]:
+        """Metrics of each model."""
+
+    @property
+    @abstractmethod
+    def pair_metrics(self) -> list[MetricConfig]:
+        """Metrics of both models together."""
+
 
 @dataclass
 class SingleConfig(ExperimentConfig):
@@ -183,6 +216,21 @@ class SingleConfig(ExperimentConfig):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metrics: Any = setting([], "metrics to record (see below); cheap, moderate, heavy: all that cost at most so much")
     callbacks: list[Any] = setting([], "interventions (see below)")
+
+    @property
+    def lanes(self) -> dict[str, LaneConfig]:
+        """The one model there is."""
+        return {"": LaneConfig("", self.model, self.training, self.callbacks)}
+
+    @property
+    def lane_metrics(self) -> list[MetricConfig]:
+        """What stands in `metrics`."""
+        return self.metrics
+
+    @property
+    def pair_metrics(self) -> list[MetricConfig]:
+        """None: there is no pair."""
+        return []
 
 
 @dataclass
@@ -206,6 +254,24 @@ class ComparativeConfig(ExperimentConfig):
     callbacks_b: list[Any] = setting([], "interventions on model b")
     model_metrics: Any = setting([], "metrics of each model, recorded as NAME_a and NAME_b; or cheap, moderate, heavy")
     comparative_metrics: Any = setting([], "metrics of the pair; or cheap, moderate, heavy")
+
+    @property
+    def lanes(self) -> dict[str, LaneConfig]:
+        """Both models."""
+        return {
+            "_a": LaneConfig("_a", self.model_a, self.training_a, self.callbacks_a),
+            "_b": LaneConfig("_b", self.model_b, self.training_b, self.callbacks_b),
+        }
+
+    @property
+    def lane_metrics(self) -> list[MetricConfig]:
+        """What stands in `model_metrics`."""
+        return self.model_metrics
+
+    @property
+    def pair_metrics(self) -> list[MetricConfig]:
+        """What stands in `comparative_metrics`."""
+        return self.comparative_metrics
 
 
 Schema = type[SingleConfig] | type[ComparativeConfig]
@@ -259,82 +325,6 @@ def is_free_dict(item: dataclasses.Field) -> bool:
     return item.default_factory is not dataclasses.MISSING and isinstance(item.default_factory(), dict)
 
 
-def check(config: ExperimentConfig) -> None:
-    """Raise ConfigError, naming the key, where a resolved config has a value that no run can have.
-
-    Only what the schema alone can tell: names of metrics, teachers and so on are checked where they are looked up.
-    """
-    for key, item in fields(config):
-        value: Any = config
-        for part in key.split("."):
-            value = getattr(value, part)
-        if is_free_dict(item) and not isinstance(value, Mapping):
-            raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
-        if item.type == list[str] and not all(isinstance(word, str) for word in value):
-            raise ConfigError(f"{key} must be a list of words, not {value!r}")
-        check_value(key, value, item.metadata)
-    _check_own_data(config.data)
-    for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
-        _check_lane(config, suffix)
-    if isinstance(config, ComparativeConfig):
-        for dim in ("in_dim", "out_dim"):
-            a, b = getattr(config.model_a, dim), getattr(config.model_b, dim)
-            if a != b:
-                raise ConfigError(f"model_b.{dim} is {b} but model_a.{dim} is {a}; both models see the same data")
-
-
-def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
-    """Raise ConfigError where one value is not what its field's metadata allow."""
-    if value is None:
-        return
-    check_plain(key, value)
-    if bounds.get("choices") and value not in bounds["choices"]:
-        raise ConfigError(f"{key}: no such choice as {value!r}; {suggestion(value, bounds['choices'])}")
-    if bounds.get("above") is not None and not value > bounds["above"]:
-        raise ConfigError(f"{key} must be greater than {bounds['above']}, not {value}")
-    if bounds.get("least") is not None and not value >= bounds["least"]:
-        raise ConfigError(f"{key} must be at least {bounds['least']}, not {value}")
-    if bounds.get("most") is not None and not value <= bounds["most"]:
-        raise ConfigError(f"{key} must be at most {bounds['most']}, not {value}")
-
-
-def check_plain(key: str, value: Any) -> None:
-    """Raise ConfigError unless a value is made of words, truths, finite numbers, and lists and mappings of them."""
-    if isinstance(value, list | tuple):
-        for i, inner in enumerate(value):
-            check_plain(f"{key}[{i}]", inner)
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            check_plain(f"{key}.{name}", inner)
-    elif dataclasses.is_dataclass(value):  # a callback, metric or event
-        check_plain(f"{key}.params", getattr(value, "params", None))
-    elif isinstance(value, int):
-        if not -LARGEST - 1 <= value <= LARGEST:
-            said = str(value) if value.bit_length() < 128 else f"one of {value.bit_length()} bits"
-            raise ConfigError(f"{key} must be at most {LARGEST}, a number of 64 bits, not {said}")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ConfigError(f"{key} must be a finite number, not {value}")
-    elif not isinstance(value, str | None):
-        raise ConfigError(f"{key}: {value!r} is nothing that a config holds; it holds words, numbers, lists, mappings")
-
-
-def _check_own_data(data: DataConfig) -> None:
-    """Raise ConfigError where arrays of one's own are asked for together with what only drawn samples can be."""
-    for key in ("online", "whiten", "d_active"):
-        value = getattr(data, key)
-        if data.path is not None and value:
-            off = "null" if key == "d_active" else "false"
-            raise ConfigError(f"data.{key} is for inputs that are drawn, not for those of data.path; set it to {off}")
-
-
-def _check_lane(config: Any, suffix: str) -> None:
-    model: ModelConfig = getattr(config, f"model{suffix}")
-    training: TrainingConfig = getattr(config, f"training{suffix}")
-    hidden_widths(model.hidden_dim, model.num_hidden, f"model{suffix}.")
-    check_batch_size(training.batch_size, config.data.samples, f"training{suffix}.batch_size")
-
-
 Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig]
 
 
@@ -362,77 +352,3 @@ def named(kind: Kind, entry: Any, where: str) -> Any:
     if not isinstance(entry.get("label", ""), str | None):
         raise ConfigError(f"{where}.label must be a name, not {entry['label']!r}")
     return kind(**entry)
-
-
-def whole_number(value: Any, name: str, least: int = 1) -> int:
-    """Return `value`, which may be a float without a fraction, as an int; raise ConfigError where it is none.
-
-    >>> whole_number(1e3, "step")
-    1000
-    """
-    try:
-        number = None if isinstance(value, bool | str) else int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or number != value or number < least:
-        raise ConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    check_plain(name, number)
-    return number
-
-
-def real_number(value: Any, name: str) -> float:
-    """Return `value`, which may be of numpy or torch, as a float; raise ConfigError where it is no number.
-
-    >>> real_number(1, "lr")
-    1.0
-    """
-    try:
-        if isinstance(value, bool | str | bytes):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise ConfigError(f"{name} must be a number, not {reprlib.repr(value)}") from None
-
-
-def check_batch_size(batch_size: Any, samples: int | None, key: str = "batch_size") -> int | None:
-    """Return the size of a batch; raise ConfigError where batches of this size cannot be drawn.
-
-    Args:
-        batch_size: Samples a step; None is the full batch.
-        samples: Size of the training set; None if data are online.
-        key: Where the size stands, for messages.
-    """
-    size = None if batch_size is None else whole_number(batch_size, key)
-    if samples is None and size is None:
-        raise ConfigError(f"{key} must be a number when data.online is true: there is no full batch")
-    if samples is not None and size is not None and size > samples:
-        raise ConfigError(
-            f"{key} is {size} but there are only {samples} training samples; take fewer, or null for the full batch"
-        )
-    return size
-
-
-def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:
-    """Return the widths of the hidden layers, one a layer.
-
-    Args:
-        hidden_dim: One width for all, or a list with one a hidden layer.
-        num_hidden: Number of hidden layers.
-        prefix: Where the keys stand, for messages.
-
-    >>> hidden_widths(50, 3), hidden_widths([4, 3], 2)
-    ([50, 50, 50], [4, 3])
-    """
-    is_list = isinstance(hidden_dim, list | tuple)
-    if is_list and not hidden_dim:
-        raise ConfigError(f"{prefix}hidden_dim must be a number where there is no hidden layer: it sets the scale")
-    widths = list(hidden_dim) if is_list else [hidden_dim] * max(num_hidden, 1)
-    for width in widths:
-        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
-            raise ConfigError(f"{prefix}hidden_dim must be a positive integer or a list of them, not {hidden_dim!r}")
-    if is_list and len(widths) != num_hidden:
-        raise ConfigError(
-            f"{prefix}hidden_dim lists {len(widths)} widths but {prefix}num_hidden is {num_hidden}; "
-            f"set {prefix}num_hidden={len(widths)}"
-        )
-    return widths[:num_hidden]

@@ -14,7 +14,7 @@ from torch import Tensor
 from dln.base.arithmetic import uniform
 from dln.base.arrays import load_arrays
 from dln.base.streams import stream
-from dln.config import check_batch_size
+from dln.base.values import check_batch_size
 from dln.errors import ConfigError
 from dln.ingredients.inputs import Inputs, make_inputs
 from dln.ingredients.random_matrices import transform, whitened

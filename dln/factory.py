@@ -15,20 +15,11 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
+from dln.base.values import check_batch_size
 from dln.callbacks import Callback, Subject, build_callbacks
 from dln.comparative import ComparativeTrainer
 from dln.composing.burden import parameters
-from dln.config import (
-    CallbackConfig,
-    ComparativeConfig,
-    DataConfig,
-    ExperimentConfig,
-    MetricConfig,
-    ModelConfig,
-    TrainingConfig,
-    check_batch_size,
-    fields,
-)
+from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig, fields
 from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
 from dln.errors import ConfigError, StorageError
 from dln.history import Record
@@ -88,15 +79,15 @@ def autograd_reason(config: ExperimentConfig) -> str | None:
     from dln.ensemble.coverage import why_not
 
     reason = None
-    for suffix in suffixes(config):
-        training: TrainingConfig = getattr(config, f"training{suffix}")
+    for lane in config.lanes.values():
+        training = lane.training
         reason = reason or why_not(
             training.optimizer,
             training.optimizer_params,
             training.criterion,
             training.criterion_params,
             select_device(config.device),
-            _callbacks(config, suffix),
+            _callbacks(config, lane),
         )
     if reason is not None and config.engine == "compiled":
         raise ConfigError(f"engine=compiled does not cover {reason}; use engine=auto or engine=autograd")
@@ -112,10 +103,10 @@ def build_trainer(
     dataset = (dataset or dataset_of(config)).to(dtype, device)
     _check_events(config, dataset)
 
-    def lane(suffix: str) -> Trainer:
-        training: TrainingConfig = getattr(config, f"training{suffix}")
+    def trainer(lane: LaneConfig) -> Trainer:
+        training = lane.training
         return Trainer(
-            build_model(config, suffix, dataset, device),
+            build_model(config, lane, dataset, device),
             dataset,
             lr=training.lr,
             max_steps=config.max_steps,
@@ -127,14 +118,14 @@ def build_trainer(
             criterion_params=training.criterion_params,
             evaluate_every=config.evaluate_every,
             evaluate_at=config.evaluate_at,
-            metrics=_metrics(config),
-            callbacks=_callbacks(config, suffix, checkpoints),
+            metrics=config.lane_metrics,
+            callbacks=_callbacks(config, lane, checkpoints),
         )
 
-    lanes = [lane(suffix) for suffix in suffixes(config)]
-    if isinstance(config, ComparativeConfig):
-        return ComparativeTrainer(*lanes, comparative_metrics=config.comparative_metrics)
-    return lanes[0]
+    trainers = [trainer(lane) for lane in config.lanes.values()]
+    if len(trainers) == 2:
+        return ComparativeTrainer(*trainers, comparative_metrics=config.pair_metrics)
+    return trainers[0]
 
 
 @uniform()
@@ -164,16 +155,16 @@ def build_ensemble(
     _check_events(first, next(iter(datasets.values())))
 
     def lane(suffix: str, configs: Sequence[ExperimentConfig], folders: Sequence[Path | None]) -> Lane:
-        trainings: list[TrainingConfig] = [getattr(config, f"training{suffix}") for config in configs]
+        trainings = [config.lanes[suffix].training for config in configs]
         check_optimizer(trainings[0].optimizer, trainings[0].optimizer_params, f"training{suffix}")
         starts: dict[str, Initial] = {}  # many runs may begin alike
 
         def start(config: ExperimentConfig, seed: int) -> Initial:
-            model: ModelConfig = getattr(config, f"model{suffix}")
+            lane = config.lanes[suffix]
             source = repr(config.data) if dataset is None else ""
-            key = repr((model, seed, asks_for_teacher(model.init, f"model{suffix}") and source))
+            key = repr((lane.model, seed, asks_for_teacher(lane.model.init, lane.key("model")) and source))
             if key not in starts:
-                starts[key] = initial_arrays(config, suffix, datasets[source])
+                starts[key] = initial_arrays(config, lane, datasets[source])
             return starts[key]
 
         initial = [start(config, training.model_seed) for config, training in zip(configs, trainings, strict=True)]
@@ -188,12 +179,12 @@ def build_ensemble(
             batch_seeds=[t.batch_seed for t in trainings],
             rule=make_rule(trainings[0].optimizer, trainings[0].optimizer_params),
             max_steps=first.max_steps,
-            callbacks=[_callbacks(c, suffix, folder) for c, folder in zip(configs, folders, strict=True)],
+            callbacks=[_callbacks(c, c.lanes[suffix], folder) for c, folder in zip(configs, folders, strict=True)],
         )
 
     lanes, members = {}, {}
     saved = checkpoints or [None] * len(configs)
-    for suffix in suffixes(first):
+    for suffix in first.lanes:
         distinct: dict[tuple[str, Path | None], int] = {}
         keys = [(trajectory(config, suffix), place) for config, place in zip(configs, saved, strict=True)]
         members[suffix] = np.array([distinct.setdefault(key, len(distinct)) for key in keys])
@@ -204,8 +195,8 @@ def build_ensemble(
         members=members,
         evaluate_every=first.evaluate_every,
         evaluate_at=first.evaluate_at,
-        metrics=_metrics(first),
-        comparative_metrics=first.comparative_metrics if isinstance(first, ComparativeConfig) else (),
+        metrics=first.lane_metrics,
+        comparative_metrics=first.pair_metrics,
     )
 
 
@@ -214,11 +205,10 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
 
     Batch seeds count only where batches are drawn: not on the full batch, as long as no callback may leave it.
     """
-    training: TrainingConfig = getattr(config, f"training{suffix}")
-    callbacks = getattr(config, f"callbacks{suffix}")
+    _, model, training, callbacks = config.lanes[suffix]
     full = training.batch_size in (None, config.data.samples) and not config.data.online and not callbacks
     training = replace(training, batch_seed=0) if full else training
-    return repr((config.data, getattr(config, f"model{suffix}"), training, callbacks))
+    return repr((config.data, model, training, callbacks))
 
 
 def structure(config: ExperimentConfig) -> str:
@@ -242,27 +232,25 @@ def check_names(config: ExperimentConfig) -> None:
     recorded_steps(config)
     checkpoint_steps(config)
     key = "model_metrics" if isinstance(config, ComparativeConfig) else "metrics"
-    build_metrics(_metrics(config), MODEL_METRICS, key)
+    build_metrics(config.lane_metrics, MODEL_METRICS, key)
     shapes, outline = [], None
-    for suffix in suffixes(config):
-        model: ModelConfig = getattr(config, f"model{suffix}")
-        training: TrainingConfig = getattr(config, f"training{suffix}")
-        key = f"training{suffix}"
-        for i, callback in enumerate(build_callbacks(getattr(config, f"callbacks{suffix}"), f"callbacks{suffix}")):
+    for lane in config.lanes.values():
+        model, training, key = lane.model, lane.training, lane.key("training")
+        for i, callback in enumerate(build_callbacks(lane.callbacks, lane.key("callbacks"))):
             for size in getattr(callback, "batch_sizes", ()):
-                check_batch_size(size, config.data.samples, f"callbacks{suffix}[{i}].params: batch_size")
+                check_batch_size(size, config.data.samples, f"{lane.key('callbacks')}[{i}].params: batch_size")
         criterion = build_criterion(training.criterion, training.criterion_params, key)
         check_optimizer(training.optimizer, training.optimizer_params, key)
         outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
-        if parameters(model) > MANY:
-            log.warning("making %s weights: some seconds a hundred million", f"{parameters(model):,}")
-        shapes.append(build_model(config, suffix, outline).shapes)
+        if parameters(lane) > MANY:
+            log.warning("making %s weights: some seconds a hundred million", f"{parameters(lane):,}")
+        shapes.append(build_model(config, lane, outline).shapes)
         optimizer = Optimizer(training.optimizer, training.optimizer_params)
-        build_metrics(_metrics(config), MODEL_METRICS, "metrics", [shapes[-1]], outline, criterion, optimizer)
+        build_metrics(config.lane_metrics, MODEL_METRICS, "metrics", [shapes[-1]], outline, criterion, optimizer)
     assert outline is not None
-    if isinstance(config, ComparativeConfig):
-        pairs = build_metrics(config.comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
-        check_lanes(build_metrics(config.model_metrics), pairs)
+    if len(shapes) == 2:
+        pairs = build_metrics(config.pair_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
+        check_lanes(build_metrics(config.lane_metrics), pairs)
     _check_events(config, outline)
     autograd_reason(config)
 
@@ -272,7 +260,7 @@ def _check_events(config: ExperimentConfig, dataset: Dataset) -> None:
     if not config.events:
         return
     data = dataset.to(getattr(torch, config.dtype), "cpu")
-    lanes = [_probe(config, suffix, data) for suffix in suffixes(config)]
+    lanes = [_probe(config, lane, data) for lane in config.lanes.values()]
     labels = [metric.label for metric in lanes[0].metrics]
 
     def first(labels: Collection[str]) -> list[Record]:
@@ -284,18 +272,18 @@ def _check_events(config: ExperimentConfig, dataset: Dataset) -> None:
     check_events(config.events, labels, data, first)
 
 
-def _probe(config: ExperimentConfig, suffix: str, dataset: Dataset) -> Trainer:
+def _probe(config: ExperimentConfig, lane: LaneConfig, dataset: Dataset) -> Trainer:
     """Return a trainer that tells what a lane's first record has, if not its numbers."""
-    training: TrainingConfig = getattr(config, f"training{suffix}")
+    training = lane.training
     return Trainer(
-        build_model(config, suffix, dataset),
+        build_model(config, lane, dataset),
         dataset,
         batch_size=1 if dataset.online else None,
         optimizer=training.optimizer,
         optimizer_params=training.optimizer_params,
         criterion=training.criterion,
         criterion_params=training.criterion_params,
-        metrics=_metrics(config),
+        metrics=config.lane_metrics,
     )
 
 
@@ -316,9 +304,9 @@ def find_events_of(
     if not config.events or "step" not in columns:
         return {}
     data, step = dataset or dataset_of(config), columns["step"]
-    labels = [metric.label for metric in build_metrics(_metrics(config), MODEL_METRICS)]  # more than are recorded
+    labels = [metric.label for metric in build_metrics(config.lane_metrics, MODEL_METRICS)]  # more than are recorded
     found: dict[str, Any] = {}
-    for suffix in suffixes(config):
+    for suffix in config.lanes:
         last = min(ends.get(f"diverged_at{suffix}", math.inf) - 1, ends.get(f"stopped_at{suffix}", math.inf))
         names = {"step": "step", **lane_columns(columns, labels, suffix)}
         own = {name: columns[column][step <= last] for name, column in names.items()}
@@ -339,14 +327,9 @@ def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
     return Dataset(train[0], train[1], x, y, teacher, data.noise_std, inputs)
 
 
-def suffixes(config: ExperimentConfig) -> tuple[str, ...]:
-    """Return the suffixes of a config's lanes: their sections and columns end in them."""
-    return ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",)
-
-
 def dataset_of(config: ExperimentConfig) -> Dataset:
     """Return the data that a run learns from, in float64 on the cpu."""
-    model: ModelConfig = getattr(config, f"model{suffixes(config)[0]}")  # both lanes have its dimensions
+    model = next(iter(config.lanes.values())).model  # all lanes have its dimensions
     return build_dataset(config.data, model.in_dim, model.out_dim)
 
 
@@ -379,10 +362,10 @@ def build_dataset(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
 
 
 def build_model(
-    config: ExperimentConfig, suffix: str, data: Dataset, device: torch.device | str = "cpu"
+    config: ExperimentConfig, lane: LaneConfig, data: Dataset, device: torch.device | str = "cpu"
 ) -> DeepLinearNetwork:
     """Return the network that a config describes, as `initial_arrays` says it starts."""
-    return DeepLinearNetwork.from_weights(*initial_arrays(config, suffix, data), device=device)
+    return DeepLinearNetwork.from_weights(*initial_arrays(config, lane, data), device=device)
 
 
 Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
@@ -390,16 +373,15 @@ Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
 
 
 @uniform()
-def initial_arrays(config: ExperimentConfig, suffix: str, data: Dataset) -> Initial:
+def initial_arrays(config: ExperimentConfig, lane: LaneConfig, data: Dataset) -> Initial:
     """Return the weights, and biases if any, that a lane starts from, in the run's precision.
 
     Args:
         config: A resolved config.
-        suffix: The lane's.
+        lane: One of its models.
         data: What it learns; an initialisation may depend on the teacher.
     """
-    key = f"model{suffix}"
-    model: ModelConfig = getattr(config, key)
+    key, model = lane.key("model"), lane.model
     if model.weights is not None and model.init != "gamma":
         raise ConfigError(f"{key}.weights and {key}.init={model.init} both say how to start; leave one out")
     weights = draw_initial(
@@ -410,7 +392,7 @@ def initial_arrays(config: ExperimentConfig, suffix: str, data: Dataset) -> Init
         gamma=model.gamma,
         init=model.init,
         params=model.init_params,
-        seed=getattr(config, f"training{suffix}").model_seed,
+        seed=lane.training.model_seed,
         teacher=teacher_of(data) if asks_for_teacher(model.init, key) else None,
         key=key,
     )
@@ -477,13 +459,8 @@ def save_checkpoints(directory: Path, steps: Collection[int], suffix: str = "") 
     return acting_at(steps, callback, at_end=True)
 
 
-def _metrics(config: ExperimentConfig) -> list[MetricConfig]:
-    return config.model_metrics if isinstance(config, ComparativeConfig) else config.metrics  # type: ignore[attr-defined]
-
-
-def _callbacks(config: ExperimentConfig, suffix: str, checkpoints: Path | None = None) -> list[Callback]:
-    listed: list[CallbackConfig] = getattr(config, f"callbacks{suffix}")
-    callbacks = build_callbacks(listed, f"callbacks{suffix}")
+def _callbacks(config: ExperimentConfig, lane: LaneConfig, checkpoints: Path | None = None) -> list[Callback]:
+    callbacks = build_callbacks(lane.callbacks, lane.key("callbacks"))
     if config.saves_weights and checkpoints is not None:
-        callbacks.append(save_checkpoints(checkpoints, checkpoint_steps(config), suffix))
+        callbacks.append(save_checkpoints(checkpoints, checkpoint_steps(config), lane.suffix))
     return callbacks

@@ -9,7 +9,7 @@ import numpy as np
 
 from dln import factory
 from dln.base.machine import free
-from dln.config import ExperimentConfig, ModelConfig, hidden_widths
+from dln.config import ExperimentConfig
 from dln.metrics import MODEL_METRICS, build_metrics, looks_back
 
 SHARE = 0.5
@@ -25,14 +25,12 @@ def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
     """
     first = configs[0]
     size = np.dtype(first.dtype).itemsize
-    metrics = build_metrics(getattr(first, "metrics", None) or getattr(first, "model_metrics", ()), MODEL_METRICS)
+    metrics = build_metrics(first.lane_metrics, MODEL_METRICS)
     kept = 0 if not metrics else 12 if looks_back(metrics) else 2
     total = 0.0
-    for suffix in factory.suffixes(first):
-        model: ModelConfig = getattr(first, f"model{suffix}")
-        training = getattr(first, f"training{suffix}")
-        widths = [model.in_dim, *hidden_widths(model.hidden_dim, model.num_hidden), model.out_dim]
-        weights = sum((before + model.bias) * after for before, after in itertools.pairwise(widths))
+    for lane in first.lanes.values():
+        model, training = lane.model, lane.training
+        weights = sum((before + model.bias) * after for before, after in itertools.pairwise(lane.widths))
         states = 3 if training.optimizer != "SGD" else 2 if training.optimizer_params else 1
         total += len(configs) * weights * size * (2 + 2 * states + kept)
         datasets = len({repr(config.data) for config in configs})

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from dln.config import whole_number
+from dln.base.values import whole_number
 from dln.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])

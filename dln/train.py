@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from dln.base.arithmetic import uniform
+from dln.base.values import real_number
 from dln.callbacks import Callback
-from dln.config import MetricConfig, real_number
+from dln.config import MetricConfig
 from dln.data import Dataset, make_batches
 from dln.errors import ConfigError
 from dln.history import History

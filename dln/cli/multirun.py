@@ -179,8 +179,7 @@ def preview(plan: Plan) -> str:
 
 def shape_of(config: ExperimentConfig) -> dict[str, Any]:
     """Return what is worth telling of runs that are trained together."""
-    lane = "_a" if hasattr(config, "model_a") else ""
-    model, training = getattr(config, f"model{lane}"), getattr(config, f"training{lane}")
+    _, model, training, _ = next(iter(config.lanes.values()))
     sizes = {"num_hidden": model.num_hidden, "hidden_dim": model.hidden_dim, "batch_size": training.batch_size}
     return {**sizes, "max_steps": config.max_steps}
 

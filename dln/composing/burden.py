@@ -8,7 +8,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dln.base.machine import check_fits
-from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, ModelConfig, TrainingConfig, hidden_widths
+from dln.base.values import hidden_widths
+from dln.config import DataConfig, ExperimentConfig, LaneConfig, ModelConfig, TrainingConfig
 
 RECORD = 100
 """Bytes of a record in memory, at least."""
@@ -18,25 +19,23 @@ def check_burden(config: ExperimentConfig) -> None:
     """Raise ConfigError, naming the key, where a resolved config needs more memory than there is."""
     size = 8 if config.dtype == "float64" else 4
     needed = 0.0
-    for suffix in ("_a", "_b") if isinstance(config, ComparativeConfig) else ("",):
-        model: ModelConfig = getattr(config, f"model{suffix}")
-        training: TrainingConfig = getattr(config, f"training{suffix}")
-        needed += parameters(model) * _bytes_each(size, training)
-        check_fits(needed, f"model{suffix}.{_largest(model)}", "weights and what the optimizer keeps of them")
+    for lane in config.lanes.values():
+        model, training = lane.model, lane.training
+        needed += parameters(lane) * _bytes_each(size, training)
+        check_fits(needed, f"{lane.key('model')}.{_largest(model)}", "weights and what the optimizer keeps of them")
         if config.data.online:
             batch = (training.batch_size or 0) * _sample(model, size)
-            check_fits(batch, f"training{suffix}.batch_size", "the samples of a batch")
+            check_fits(batch, f"{lane.key('training')}.batch_size", "the samples of a batch")
         if config.data.path is None:
-            _check_data(config.data, model, f"model{suffix}", size)
+            _check_data(config.data, model, lane.key("model"), size)
     if config.evaluate_at is None:
         count = config.max_steps // config.evaluate_every
         check_fits(RECORD * count, "evaluate_every", f"{count:,} records until max_steps")
 
 
-def parameters(model: ModelConfig) -> int:
+def parameters(lane: LaneConfig) -> int:
     """Return how many weights a model has, biases aside."""
-    widths = [model.in_dim, *hidden_widths(model.hidden_dim, model.num_hidden), model.out_dim]
-    return sum(n_in * n_out for n_in, n_out in pairwise(widths))
+    return sum(n_in * n_out for n_in, n_out in pairwise(lane.widths))
 
 
 def _bytes_each(size: int, training: TrainingConfig) -> int:

@@ -24,7 +24,9 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from dln.base.values import check_plain
 from dln.composing.burden import check_burden
+from dln.composing.checks import check
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.yaml_file import check_yaml
 from dln.config import (
@@ -37,8 +39,6 @@ from dln.config import (
     MetricConfig,
     Schema,
     SingleConfig,
-    check,
-    check_plain,
     fields,
     folder,
     is_free_dict,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from dln.base.streams import stream
-from dln.config import check_batch_size
+from dln.base.values import check_batch_size
 from dln.data import Dataset
 from dln.kernels.batches import Data, Draw
 from dln.kernels.permutations import Orders

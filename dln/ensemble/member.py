@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from torch.nn import MSELoss
 
-from dln.config import check_batch_size, real_number
+from dln.base.values import check_batch_size, real_number
 from dln.model import DeepLinearNetwork
 from dln.train import full_gradient
 

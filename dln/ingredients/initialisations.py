@@ -19,7 +19,7 @@ import torch
 from dln.base.arithmetic import uniform
 from dln.base.registry import Registry
 from dln.base.streams import seeded_torch, stream
-from dln.config import hidden_widths
+from dln.base.values import hidden_widths
 from dln.errors import USER_FAULTS, ConfigError, ExtensionError
 from dln.ingredients.random_matrices import haar
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dln.config import check_plain
+from dln.base.values import check_plain
 from dln.errors import ConfigError, suggestion
 
 _CLOSURE_OR_SPARSE = {"Optimizer", "LBFGS", "SparseAdam"}

@@ -294,7 +294,7 @@ def _train(plan: Plan, cells: np.ndarray, on_cores: Spread, directories: RunDire
         directories.discard(runs)  # of an attempt that failed
         checkpoints = [directories.beside(run) / CHECKPOINTS for run in runs]
     started = time.perf_counter()
-    lanes = len(configs) * len(factory.suffixes(configs[0]))
+    lanes = len(configs) * len(configs[0].lanes)
     if factory.autograd_reason(configs[0]) is None:
         ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
         curves, present = ensemble.curves(), ensemble.present(slice(None))

@@ -25,10 +25,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from dln.base.arrays import content
+from dln.composing.checks import check_value
 from dln.composing.compose import affected_leaves, apply_override, resolve
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
 from dln.composing.grid import Axis, Grid
-from dln.config import ExperimentConfig, Schema, check_value, fields, is_free_dict, leaf_of
+from dln.config import ExperimentConfig, Schema, fields, is_free_dict, leaf_of
 from dln.errors import ConfigError
 from dln.results.tables import IDENTITY
 

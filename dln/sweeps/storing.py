@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from omegaconf import OmegaConf
 
-from dln import factory
 from dln.config import ExperimentConfig
 from dln.history import History
 from dln.results.directories import RunDirectories
@@ -97,9 +96,7 @@ def _write_run(plan: Plan, cell: int, history: History, engine: str, seconds: fl
 
 def _last_step(config: ExperimentConfig, history: History) -> int:
     """Return the step at which the last lane of a run ended."""
-    lanes = [
-        [step for name, step in history.ends.items() if name.endswith(suffix)] for suffix in factory.suffixes(config)
-    ]
+    lanes = [[step for name, step in history.ends.items() if name.endswith(suffix)] for suffix in config.lanes]
     return max(min(steps, default=config.max_steps) for steps in lanes)
 
 
@@ -108,7 +105,7 @@ def _table(plan: Plan, outcome: Outcome) -> pa.Table:
     config, count = plan.config(int(outcome.cells[0])), len(outcome.cells)
     rows = [plan.values(int(cell)) for cell in outcome.cells]
     columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
-    ends = [f"diverged_at{suffix}" for suffix in factory.suffixes(config)]
+    ends = [f"diverged_at{suffix}" for suffix in config.lanes]
     names = dict.fromkeys([*ends, *(name for events in outcome.events for name in events)])
     events = {name: [e.get(name) for e in outcome.events] for name in names}
     kind = np.dtype(config.dtype)

@@ -1,0 +1,109 @@
+"""Values that a user gives, in a config or from Python: whether they are what they must be, and what they come to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from dln.errors import ConfigError
+
+LARGEST = 2**63 - 1
+"""The largest whole number: what tables hold."""
+
+
+def check_plain(key: str, value: Any) -> None:
+    """Raise ConfigError unless a value is made of words, truths, finite numbers, and lists and mappings of them."""
+    if isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            check_plain(f"{key}[{i}]", inner)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            check_plain(f"{key}.{name}", inner)
+    elif dataclasses.is_dataclass(value):  # a callback, metric or event
+        check_plain(f"{key}.params", getattr(value, "params", None))
+    elif isinstance(value, int):
+        if not -LARGEST - 1 <= value <= LARGEST:
+            said = str(value) if value.bit_length() < 128 else f"one of {value.bit_length()} bits"
+            raise ConfigError(f"{key} must be at most {LARGEST}, a number of 64 bits, not {said}")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{key} must be a finite number, not {value}")
+    elif not isinstance(value, str | None):
+        raise ConfigError(f"{key}: {value!r} is nothing that a config holds; it holds words, numbers, lists, mappings")
+
+
+def whole_number(value: Any, name: str, least: int = 1) -> int:
+    """Return `value`, which may be a float without a fraction, as an int; raise ConfigError where it is none.
+
+    >>> whole_number(1e3, "step")
+    1000
+    """
+    try:
+        number = None if isinstance(value, bool | str) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value or number < least:
+        raise ConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    check_plain(name, number)
+    return number
+
+
+def real_number(value: Any, name: str) -> float:
+    """Return `value`, which may be of numpy or torch, as a float; raise ConfigError where it is no number.
+
+    >>> real_number(1, "lr")
+    1.0
+    """
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ConfigError(f"{name} must be a number, not {reprlib.repr(value)}") from None
+
+
+def check_batch_size(batch_size: Any, samples: int | None, key: str = "batch_size") -> int | None:
+    """Return the size of a batch; raise ConfigError where batches of this size cannot be drawn.
+
+    Args:
+        batch_size: Samples a step; None is the full batch.
+        samples: Size of the training set; None if data are online.
+        key: Where the size stands, for messages.
+    """
+    size = None if batch_size is None else whole_number(batch_size, key)
+    if samples is None and size is None:
+        raise ConfigError(f"{key} must be a number when data.online is true: there is no full batch")
+    if samples is not None and size is not None and size > samples:
+        raise ConfigError(
+            f"{key} is {size} but there are only {samples} training samples; take fewer, or null for the full batch"
+        )
+    return size
+
+
+def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:
+    """Return the widths of the hidden layers, one a layer.
+
+    Args:
+        hidden_dim: One width for all, or a list with one a hidden layer.
+        num_hidden: Number of hidden layers.
+        prefix: Where the keys stand, for messages.
+
+    >>> hidden_widths(50, 3), hidden_widths([4, 3], 2)
+    ([50, 50, 50], [4, 3])
+    """
+    is_list = isinstance(hidden_dim, list | tuple)
+    if is_list and not hidden_dim:
+        raise ConfigError(f"{prefix}hidden_dim must be a number where there is no hidden layer: it sets the scale")
+    widths = list(hidden_dim) if is_list else [hidden_dim] * max(num_hidden, 1)
+    for width in widths:
+        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+            raise ConfigError(f"{prefix}hidden_dim must be a positive integer or a list of them, not {hidden_dim!r}")
+    if is_list and len(widths) != num_hidden:
+        raise ConfigError(
+            f"{prefix}hidden_dim lists {len(widths)} widths but {prefix}num_hidden is {num_hidden}; "
+            f"set {prefix}num_hidden={len(widths)}"
+        )
+    return widths[:num_hidden]

@@ -1,0 +1,61 @@
+"""Whether a resolved config has values that some run can have, as far as the schema alone can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dln.base.values import check_batch_size, check_plain, hidden_widths
+from dln.config import DataConfig, ExperimentConfig, fields, is_free_dict
+from dln.errors import ConfigError, suggestion
+
+
+def check(config: ExperimentConfig) -> None:
+    """Raise ConfigError, naming the key, where a resolved config has a value that no run can have.
+
+    Only what the schema alone can tell: names of metrics, teachers and so on are checked where they are looked up.
+    """
+    for key, item in fields(config):
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if is_free_dict(item) and not isinstance(value, Mapping):
+            raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
+        if item.type == list[str] and not all(isinstance(word, str) for word in value):
+            raise ConfigError(f"{key} must be a list of words, not {value!r}")
+        check_value(key, value, item.metadata)
+    _check_own_data(config.data)
+    first, *others = config.lanes.values()
+    for lane in (first, *others):
+        hidden_widths(lane.model.hidden_dim, lane.model.num_hidden, f"{lane.key('model')}.")
+        check_batch_size(lane.training.batch_size, config.data.samples, f"{lane.key('training')}.batch_size")
+    for lane in others:
+        for dim in ("in_dim", "out_dim"):
+            own, of_first = getattr(lane.model, dim), getattr(first.model, dim)
+            if own != of_first:
+                where = f"{lane.key('model')}.{dim} is {own} but {first.key('model')}.{dim} is {of_first}"
+                raise ConfigError(f"{where}; both models see the same data")
+
+
+def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    """Raise ConfigError where one value is not what its field's metadata allow."""
+    if value is None:
+        return
+    check_plain(key, value)
+    if bounds.get("choices") and value not in bounds["choices"]:
+        raise ConfigError(f"{key}: no such choice as {value!r}; {suggestion(value, bounds['choices'])}")
+    if bounds.get("above") is not None and not value > bounds["above"]:
+        raise ConfigError(f"{key} must be greater than {bounds['above']}, not {value}")
+    if bounds.get("least") is not None and not value >= bounds["least"]:
+        raise ConfigError(f"{key} must be at least {bounds['least']}, not {value}")
+    if bounds.get("most") is not None and not value <= bounds["most"]:
+        raise ConfigError(f"{key} must be at most {bounds['most']}, not {value}")
+
+
+def _check_own_data(data: DataConfig) -> None:
+    """Raise ConfigError where arrays of one's own are asked for together with what only drawn samples can be."""
+    for key in ("online", "whiten", "d_active"):
+        value = getattr(data, key)
+        if data.path is not None and value:
+            off = "null" if key == "d_active" else "false"
+            raise ConfigError(f"data.{key} is for inputs that are drawn, not for those of data.path; set it to {off}")
