@@ -16,7 +16,7 @@ from dln.base.registry import Registry
 from dln.base.streams import stream
 from dln.base.values import whole_number
 from dln.config import CallbackConfig
-from dln.errors import USER_FAULTS, ConfigError, ExtensionError
+from dln.errors import ConfigError, ExtensionError
 from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:
@@ -330,14 +330,10 @@ def callback_name(callback: Callback) -> str:
 def _build(config: CallbackConfig, where: str) -> Callback:
     entry = CALLBACKS.get(config.name, where)
     entry.check(config.params, f"{where}.params")
-    try:
-        callback = entry(**config.params)
-    except ConfigError as error:
-        raise ConfigError(f"{where}.params: callback {config.name!r}: {error}") from error
-    except USER_FAULTS as error:
-        raise ExtensionError(f"{where}: making callback {config.name!r} failed: {error!r}") from error
+    called = f"callback {config.name!r}"
+    callback = entry.call(f"{where}: making {called}", named=config.params, where=f"{where}.params: {called}")
     if not callable(callback):
-        raise ExtensionError(f"{where}: the factory of callback {config.name!r} must return callback(step, trainer)")
+        raise ExtensionError(f"{where}: the factory of {called} must return callback(step, trainer)")
     return cast(Callback, callback)
 
 

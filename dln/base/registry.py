@@ -3,6 +3,7 @@
 What a function's annotations say of its parameters, types and `Bounds`, is checked before anything runs.
 """
 
+import functools
 import importlib
 import inspect
 import math
@@ -76,6 +77,41 @@ class Entry:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function; user code is entered here, and stack traces shown to users begin here."""
         return self.function(*args, **kwargs)
+
+    @functools.cached_property
+    def asks_for(self) -> list[str]:
+        """Arguments that no config sets: whoever calls supplies them."""
+        return [name for name in inspect.signature(self.function).parameters if name not in (self.parameters or {})]
+
+    def call(
+        self,
+        what: str,
+        *args: Any,
+        named: Mapping[str, Any],
+        read: Callable[[Any], Any] = lambda value: value,
+        where: str = "",
+    ) -> Any:
+        """Call the function and return what `read` makes of its value; what goes wrong is told as the function's fault.
+
+        Args:
+            what: What fails, for messages: "event 'plateaus'".
+            args: Arguments by position.
+            named: Arguments by name.
+            read: Takes the value; what it raises counts as the function's fault too.
+            where: What a ConfigError of the function is put behind: the key its parameters stand at.
+
+        Raises:
+            ConfigError: The function raised it.
+            ExtensionError: It raised anything else.
+        """
+        try:
+            return read(self(*args, **named))
+        except ConfigError as error:
+            if not where:
+                raise
+            raise ConfigError(f"{where}: {error}") from error
+        except USER_FAULTS as error:
+            raise ExtensionError(f"{what} failed: {error!r}") from error
 
     def type_of(self, name: str) -> Any:
         """Return the type of one of its parameters, marks included; Any where nothing says it."""

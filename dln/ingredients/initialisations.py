@@ -7,9 +7,8 @@ D_l = W_{l+1}' W_{l+1} - W_l W_l', which gradient flow conserves.
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, reduce
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from dln.base.arithmetic import uniform
 from dln.base.registry import Registry
 from dln.base.streams import seeded_torch, stream
 from dln.base.values import hidden_widths
-from dln.errors import USER_FAULTS, ConfigError, ExtensionError
+from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.random_matrices import haar
 
 if TYPE_CHECKING:
@@ -185,14 +184,7 @@ def _positive(name: str, value: float) -> None:
 
 def asks_for_teacher(init: str, key: str) -> bool:
     """Whether an initialisation depends on the teacher; `key` is the config section to name in an error."""
-    return "teacher" in _asks_for(INITS.get(init, f"{key}.init").function)
-
-
-@cache
-def _asks_for(function: Callable) -> list[str]:
-    """Return which of what is supplied a function names as arguments."""
-    arguments = inspect.signature(function).parameters
-    return [name for name in INITS.supplied if name in arguments]
+    return "teacher" in INITS.get(init, f"{key}.init").asks_for
 
 
 @uniform()
@@ -239,18 +231,14 @@ def draw_initial(
         "stds": _stds([hidden[0], *hidden] if hidden else [hidden_dim], gamma, key),
         "teacher": None if teacher is None else teacher.copy(),
     }
-    asked = _asks_for(entry.function)
+    asked = entry.asks_for
     if "teacher" in asked and teacher is None:
         raise ConfigError(f"{key}.init={init} needs a teacher")
-    try:
-        # Seeding torch takes longer than drawing from numpy, so only those pay for it that may need it.
-        with contextlib.nullcontext() if "rngs" in asked else seeded_torch(stream(seed, "weights")):
-            drawn = entry(**{name: supply[name] for name in asked}, **(params or {}))
-        weights = [np.asarray(w.detach().cpu() if isinstance(w, torch.Tensor) else w, dtype=float) for w in drawn]
-    except ConfigError as error:
-        raise ConfigError(f"{key}.init={init}: {error}") from error
-    except USER_FAULTS as error:
-        raise ExtensionError(f"{key}.init: initialisation {init!r} failed: {error!r}") from error
+    named = {**{name: supply[name] for name in asked}, **(params or {})}
+    # Seeding torch takes longer than drawing from numpy, so only those pay for it that may need it.
+    with contextlib.nullcontext() if "rngs" in asked else seeded_torch(stream(seed, "weights")):
+        what, where = f"{key}.init: initialisation {init!r}", f"{key}.init={init}"
+        weights = entry.call(what, named=named, read=_as_arrays, where=where)
     found = [w.shape for w in weights]
     if found != shapes or not all(np.isfinite(w).all() for w in weights):
         fault = f"not {_spell(found)}" if found != shapes else "but some numbers are not"
@@ -258,6 +246,11 @@ def draw_initial(
             f"{key}.init: initialisation {init!r} must return finite matrices of shapes {_spell(shapes)}, {fault}"
         )
     return weights
+
+
+def _as_arrays(drawn: Any) -> list[np.ndarray]:
+    """Return matrices of whatever kind as arrays of numpy, in float64."""
+    return [np.asarray(w.detach().cpu() if isinstance(w, torch.Tensor) else w, dtype=float) for w in drawn]
 
 
 def _spell(shapes: Sequence[tuple[int, ...]]) -> str:

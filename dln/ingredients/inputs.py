@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from dln.base.arithmetic import uniform
 from dln.base.machine import check_fits
 from dln.base.registry import Entry, Registry
 from dln.base.streams import stream
-from dln.errors import USER_FAULTS, ConfigError, ExtensionError
+from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.random_matrices import haar, transform
 
 if TYPE_CHECKING:
@@ -116,13 +115,8 @@ class Inputs:
             ExtensionError: A user's function raised, or returned something else than a finite [samples, dim] array.
         """
         what = f"input distribution {self.entry.name!r}"
-        try:
-            drawn = self.entry(samples=samples, dim=self.active, rng=rng, **self.arguments)
-            drawn = np.asarray(drawn, dtype=np.float64)
-        except ConfigError:
-            raise
-        except USER_FAULTS as error:
-            raise ExtensionError(f"{what} failed: {error!r}") from error
+        named = {"samples": samples, "dim": self.active, "rng": rng, **self.arguments}
+        drawn = self.entry.call(what, named=named, read=lambda value: np.asarray(value, dtype=np.float64))
         if drawn.shape == (samples, self.active) and not np.isfinite(drawn).all():
             raise self.entry.too_large("data.inputs_params", {k: v for k, v in self.arguments.items() if k != "basis"})
         if drawn.shape != (samples, self.active):
@@ -172,7 +166,7 @@ def make_inputs(
     active = in_dim if d_active is None else d_active
     if active > in_dim:
         raise ConfigError(f"data.d_active is {active} but there are only model.in_dim={in_dim} inputs")
-    wants = inspect.signature(entry.function).parameters
+    wants = entry.asks_for
     if "basis" in wants:
         check_fits(16 * active**2, "model.in_dim", f"the basis of {name!r} inputs")
     basis = {"basis": haar(active, active, stream(data_seed, "input basis"))} if "basis" in wants else {}

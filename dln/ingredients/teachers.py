@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from dln.base.arithmetic import uniform
 from dln.base.arrays import load_arrays
 from dln.base.registry import Registry
 from dln.base.streams import seeded_torch, stream
-from dln.errors import USER_FAULTS, ConfigError, ExtensionError, suggestion
+from dln.errors import ConfigError, ExtensionError, suggestion
 from dln.ingredients.random_matrices import haar
 
 if TYPE_CHECKING:
@@ -170,15 +169,10 @@ def make_teacher(
     given = {key: value for key, value in params.items() if key != "matrix"}
     entry.check(given, "data.params")
     rng = stream(data_seed, "teacher")
-    extra = [rng] if "rng" in inspect.signature(entry.function).parameters else []
-    try:
-        with seeded_torch(rng):
-            matrix = entry(in_dim, out_dim, {**entry.defaults, **given}, *extra)
-        matrix = torch.as_tensor(matrix, dtype=torch.float64)
-    except ConfigError:
-        raise
-    except USER_FAULTS as error:
-        raise ExtensionError(f"teacher matrix {entry.name!r} failed: {error!r}") from error
+    arguments = in_dim, out_dim, {**entry.defaults, **given}, *([rng] if "rng" in entry.asks_for else [])
+    with seeded_torch(rng):
+        what = f"teacher matrix {entry.name!r}"
+        matrix = entry.call(what, *arguments, named={}, read=lambda value: torch.as_tensor(value, dtype=torch.float64))
     if tuple(matrix.shape) != (out_dim, in_dim):
         raise ExtensionError(
             f"teacher matrix {entry.name!r} must return a finite [out_dim, in_dim] = [{out_dim}, {in_dim}] tensor, "

@@ -16,7 +16,7 @@ import numpy as np
 from dln.base.arithmetic import uniform
 from dln.base.registry import Bounds, Registry
 from dln.config import EventConfig
-from dln.errors import USER_FAULTS, ConfigError, ExtensionError, suggestion
+from dln.errors import ConfigError, suggestion
 from dln.measure.columns import check_apart, check_label
 from dln.measure.data_quantities import CONSTANTS, rank_of
 from dln.measure.plateaus import find_plateaus
@@ -194,18 +194,17 @@ def find_events(
     for config in configs if len(columns["step"]) else ():  # of a lane that diverged at once there is nothing to say
         entry, label = EVENTS.get(config.name), label_of(config)
         supply: dict[str, Any] = {"step": columns["step"], "columns": columns}
-        wants = [n for n in inspect.signature(entry.function).parameters if n not in (entry.parameters or {})]
-        supply |= {name: CONSTANTS[name](dataset) for name in wants if name in CONSTANTS}
+        supply |= {name: CONSTANTS[name](dataset) for name in entry.asks_for if name in CONSTANTS}
         supply |= {name: columns[name] for name in entry.marks["of"] if name in columns}
-        try:
-            value = entry(**{name: supply[name] for name in wants}, **config.params)
-            parts = value if isinstance(value, Mapping) else {"": value}
-            found |= {f"{label}{suffix}.{k}" if k else f"{label}{suffix}": _plain(v) for k, v in parts.items()}
-        except ConfigError:
-            raise
-        except USER_FAULTS as error:
-            raise ExtensionError(f"event {label!r} failed: {error!r}") from error
+        named = {**{name: supply[name] for name in entry.asks_for}, **config.params}
+        parts = entry.call(f"event {label!r}", named=named, read=_parts)
+        found |= {f"{label}{suffix}.{k}" if k else f"{label}{suffix}": value for k, value in parts.items()}
     return found
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """Return what an event came to by the names of its parts; of a single value the name is empty."""
+    return {name: _plain(part) for name, part in (value if isinstance(value, Mapping) else {"": value}).items()}
 
 
 def _plain(value: Any) -> Any:
