@@ -19,7 +19,7 @@ import dln
 from dln import factory
 from dln.composing.compose import load_config
 from dln.config import SingleConfig
-from dln.experiment import MEMBERS
+from dln.engines import MEMBERS
 from dln.sweeps.plan import with_values
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"

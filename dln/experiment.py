@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory
-from dln.base.registry import import_extensions
 from dln.composing.compose import is_only_comparative, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
+from dln.engines import train_all
 from dln.errors import ConfigError, StorageError
-from dln.footprint import members_that_fit
 from dln.history import History
 from dln.results.run import CHECKPOINTS, RunWriter, run_summary
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from dln.data import Dataset
 
 log = logging.getLogger("dln")
-
-MEMBERS = 512
-"""Runs trained together at most: enough to keep every core busy, few enough for memory."""
 
 Config = Mapping[str, Any] | Sequence[str] | ExperimentConfig
 
@@ -80,24 +76,13 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
     [True, True, True]
     """
     resolved = [_resolved(config, config_name) for config in configs]
+    for config in resolved:
+        _check_place(config, None)
     histories: dict[int, History] = {}
-    together: dict[str, list[int]] = {}
-    for i, config in enumerate(resolved):
-        import_extensions(config.extensions)
-        if factory.autograd_reason(config) is None:
-            together.setdefault(factory.structure(config), []).append(i)
-        else:
-            histories[i] = run_resolved(config)
-    for indices in together.values():
-        while indices:
-            fitting = members_that_fit([resolved[i] for i in indices[:MEMBERS]])
-            some, indices = indices[:fitting], indices[fitting:]
-            ensemble = factory.build_ensemble([resolved[i] for i in some]).run()
-            if ensemble.trajectories < len(some) * len(ensemble.lanes):
-                log.info("%d runs shared %d trajectories", len(some), ensemble.trajectories)
-            for run, i in enumerate(some):
-                history = histories[i] = ensemble.history(run)
-                history.events |= factory.find_events_of(resolved[i], history.columns, history.ends)
+    for indices, results in train_all(resolved):
+        if results.trajectories < results.lanes:
+            log.info("%d runs shared %d trajectories", len(indices), results.trajectories)
+        histories |= {i: results.history(run) for run, i in enumerate(indices)}
     return [histories[i] for i in range(len(resolved))]
 
 
@@ -114,9 +99,7 @@ def run_resolved(
     See `run_experiment`; `claimed` says that `store.claim_named` has made the directory this process's own.
     """
     checkpoints = None if directory is None else Path(directory) / CHECKPOINTS
-    if config.saves_weights and directory is None:
-        key = "checkpoint_every" if config.checkpoint_at is None else "checkpoint_at"
-        raise ConfigError(f"{key} needs a directory to save weights in; pass directory=...")
+    _check_place(config, directory)
     try:
         trainer = factory.build(config, dataset, checkpoints)
     except KeyboardInterrupt:
@@ -131,6 +114,13 @@ def run_resolved(
             trainer.add_callback(tick)
             return _run(trainer, config, dataset, directory, claimed)
     return _run(trainer, config, dataset, directory, claimed)
+
+
+def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None:
+    """Raise ConfigError where weights are to be saved and there is no directory."""
+    if config.saves_weights and directory is None:
+        key = "checkpoint_every" if config.checkpoint_at is None else "checkpoint_at"
+        raise ConfigError(f"{key} needs a directory to save weights in: run_experiment(..., directory=...)")
 
 
 def _run(

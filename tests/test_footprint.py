@@ -5,12 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dln import experiment, footprint
+from dln import factory, footprint, run_experiments
 from dln.config import SingleConfig
 from dln.factory import build_ensemble
 from dln.footprint import ensemble_bytes, members_that_fit
 from dln.results.frames import load_sweep
-from dln.sweeps import driver
 from dln.sweeps.driver import run_sweep
 from tests.sweeps.test_plan import planner
 
@@ -47,13 +46,11 @@ def test_only_so_many_are_trained_together_as_fit(monkeypatch, tmp_path):
     configs = configs_of(*WIDE)
     monkeypatch.setattr(footprint, "free", lambda: ensemble_bytes(configs[:3]) / footprint.SHARE)
     assert members_that_fit(configs) == 2
-    sizes, build = [], driver.factory.build_ensemble
-    monkeypatch.setattr(
-        driver.factory, "build_ensemble", lambda c, *a, **k: (sizes.append(len(c)), build(c, *a, **k))[1]
-    )
+    sizes, build = [], factory.build_ensemble
+    monkeypatch.setattr(factory, "build_ensemble", lambda c, *a, **k: (sizes.append(len(c)), build(c, *a, **k))[1])
     run_sweep(planner(SingleConfig)[0](WIDE), tmp_path, own_directories=False)
     assert sizes == [2, 3, 3]
-    histories = experiment.run_experiments(configs)
+    histories = run_experiments(configs)
     assert sizes[3:] == [2, 3, 3]
     losses = [row[-1] for row in load_sweep(tmp_path)["train_loss"].to_list()]
     assert losses == [np.float32(history.final["train_loss"]) for history in histories]
@@ -61,7 +58,7 @@ def test_only_so_many_are_trained_together_as_fit(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("shortage", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_where_memory_gives_out_half_are_tried(shortage, monkeypatch, tmp_path):
-    build = driver.factory.build_ensemble
+    build = factory.build_ensemble
 
     def short(configs, *args, **kwargs):
         if len(configs) > 2 or (len(configs) == 1 and configs[0].training.model_seed == 7):
@@ -70,9 +67,27 @@ def test_where_memory_gives_out_half_are_tried(shortage, monkeypatch, tmp_path):
             raise shortage
         return build(configs, *args, **kwargs)
 
-    monkeypatch.setattr(driver.factory, "build_ensemble", short)
+    monkeypatch.setattr(factory, "build_ensemble", short)
     report = run_sweep(planner(SingleConfig)[0](["model.hidden_dim=3", *WIDE[1:]]), tmp_path, own_directories=False)
     assert report.finished == 7
     ((overrides, fault),) = report.failed
     assert "training.model_seed=7" in overrides
     assert "not enough memory; about" in fault
+
+
+def test_runs_in_memory_are_halved_too_where_memory_gives_out(monkeypatch):
+    configs = configs_of("model.hidden_dim=3", *WIDE[1:])
+    whole, build, sizes = run_experiments(configs), factory.build_ensemble, []
+
+    def short(some, *args, **kwargs):
+        sizes.append(len(some))
+        if len(some) > 3:
+            raise MemoryError
+        return build(some, *args, **kwargs)
+
+    monkeypatch.setattr(factory, "build_ensemble", short)
+    assert [history.records for history in run_experiments(configs)] == [history.records for history in whole]
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    monkeypatch.setattr(factory, "build_ensemble", lambda *args, **kwargs: short(configs))
+    with pytest.raises(MemoryError):
+        run_experiments(configs)

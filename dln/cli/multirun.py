@@ -17,8 +17,8 @@ from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
 from dln.composing.compose import as_overrides
 from dln.config import ExperimentConfig
+from dln.engines import MEMBERS
 from dln.errors import ConfigError, suggestion
-from dln.experiment import MEMBERS
 from dln.results.sweep import SweepStore
 from dln.sweeps.driver import run_sweep
 from dln.sweeps.estimate import estimate

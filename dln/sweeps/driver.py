@@ -13,18 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dln import factory
-from dln.base.blame import for_each
 from dln.base.machine import as_bytes, is_shortage
 from dln.base.provenance import provenance
-from dln.base.registry import import_extensions
 from dln.composing.contents import FILE_KEYS, check_same, check_unchanged, located
-from dln.config import ComparativeConfig, ExperimentConfig, SingleConfig
-from dln.data import Dataset
+from dln.config import ComparativeConfig, SingleConfig
+from dln.engines import MEMBERS, is_compiled, train_together
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
-from dln.experiment import MEMBERS
 from dln.footprint import ensemble_bytes, members_that_fit
-from dln.history import History
 from dln.results.directories import RunDirectories
 from dln.results.run import CHECKPOINTS
 from dln.results.sweep import SWEEP, SweepStore
@@ -234,9 +229,7 @@ def cut(
     """
     if len(cells) == 0:
         return
-    config = plan.config(int(cells[0]))
-    import_extensions(config.extensions)
-    if factory.autograd_reason(config) is not None:
+    if not is_compiled(plan.config(int(cells[0]))):
         for start in range(0, len(cells), one_by_one):
             yield cells[start : start + one_by_one]
         return
@@ -293,58 +286,7 @@ def _train(plan: Plan, cells: np.ndarray, on_cores: Spread, directories: RunDire
         runs = [plan.identity(int(cell)) for cell in cells]
         directories.discard(runs)  # of an attempt that failed
         checkpoints = [directories.beside(run) / CHECKPOINTS for run in runs]
-    started = time.perf_counter()
-    lanes = len(configs) * len(configs[0].lanes)
-    if factory.autograd_reason(configs[0]) is None:
-        ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
-        curves, present = ensemble.curves(), ensemble.present(slice(None))
-        events = [ensemble.events(run) for run in range(len(configs))]
-        trajectories, history, engine = ensemble.trajectories, ensemble.history, "compiled"
-    else:
-        histories = on_cores.run(configs, checkpoints or [None] * len(configs))
-        (curves, present), events = _stacked(histories), [history.events for history in histories]
-        trajectories, history, engine = lanes, histories.__getitem__, "autograd"
-    if configs[0].events:
-        found = _find_events(configs, curves, present, events)
-        events = [own | more for own, more in zip(events, found, strict=True)]
-    return Outcome(cells, curves, present, events, history, trajectories, lanes, engine, time.perf_counter() - started)
-
-
-def _find_events(
-    configs: Sequence[ExperimentConfig],
-    curves: Mapping[str, np.ndarray],
-    present: np.ndarray,
-    ends: Sequence[Mapping[str, int]],
-) -> list[dict[str, Any]]:
-    """Return what the configs' events come to, run by run, each of its own records."""
-    datasets: dict[str, Dataset] = {}
-
-    def find(run: int) -> dict[str, Any]:
-        config = configs[run]
-        key = repr(config.data)
-        datasets[key] = datasets.get(key) or factory.dataset_of(config)
-        own = {name: (c if name == "step" else c[run])[present[run]] for name, c in curves.items()}
-        return factory.find_events_of(config, own, ends[run], datasets[key])
-
-    return [*for_each(range(len(configs)), find).values()]
-
-
-def _stacked(histories: Sequence[History]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the columns of several histories as arrays [R, T, ...], and which records are whose own [R, T]."""
-    steps = np.array(sorted({step for history in histories for step in history["step"].tolist()}))
-    curves: dict[str, np.ndarray] = {"step": steps}
-    for history in histories:
-        for name in history.names:
-            if name != "step" and name not in curves:
-                curves[name] = np.full((len(histories), len(steps), *history[name].shape[1:]), np.nan)
-    present = np.zeros((len(histories), len(steps)), bool)
-    for r, history in enumerate(histories):
-        at = np.searchsorted(steps, history["step"])
-        present[r, at] = True
-        for name in history.names:
-            if name != "step":
-                curves[name][r, at] = history[name]
-    return curves, present
+    return Outcome(cells, train_together(configs, checkpoints, on_cores.run))
 
 
 def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from dln import factory
-from dln.base.registry import import_extensions
-from dln.experiment import MEMBERS, run_resolved
+from dln.engines import MEMBERS, is_compiled, train_together
 from dln.footprint import ensemble_bytes, members_that_fit
 from dln.sweeps.plan import Plan
 
@@ -35,23 +33,16 @@ def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
     together = together[: members_that_fit(together)]
     configs = together[:TRIED]
     full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
-    import_extensions(full.extensions)
-    compiled = factory.autograd_reason(full) is None
+    compiled = is_compiled(full)
     records = len(factory.recorded_steps(full))
     every = max(1, max_steps // (records - 1))  # as many records as in the whole run, at most
     change = {"max_steps": max_steps, "evaluate_every": every, "evaluate_at": None}
     short = [dataclasses.replace(config, **change) for config in configs]
     if compiled:
-        factory.build_ensemble([dataclasses.replace(short[0], max_steps=1)]).run()  # kernels are loaded
-    started = time.perf_counter()
-    if compiled:
-        curves = factory.build_ensemble(short).run().curves()
-        numbers = sum(curve[0].size for curve in curves.values()) / len(curves["step"])
-    else:
-        short = short[:1]
-        history = run_resolved(short[0])
-        numbers = sum(column.size for column in history.columns.values()) / len(history)
-    steps = (time.perf_counter() - started) / len(short) / max_steps
+        train_together([dataclasses.replace(short[0], max_steps=1)])  # kernels are loaded
+    results = train_together(short if compiled else short[:1])
+    steps = results.seconds / len(results) / max_steps
+    numbers = sum(curve[0].size for curve in results.curves.values()) / len(results.curves["step"])
     stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
     engine, memory = ("compiled", ensemble_bytes(together)) if compiled else ("autograd", ensemble_bytes(together[:1]))
     return Estimate(engine, steps * full.max_steps * len(cells), stored * len(cells), memory)

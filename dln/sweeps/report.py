@@ -38,10 +38,10 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         """Count runs that were trained and stored."""
-        self.diverged += outcome.diverged
-        self.finished += len(outcome.cells) - outcome.diverged
-        self.trajectories += outcome.trajectories
-        self.lanes += outcome.lanes
+        self.diverged += outcome.results.diverged
+        self.finished += len(outcome.cells) - outcome.results.diverged
+        self.trajectories += outcome.results.trajectories
+        self.lanes += outcome.results.lanes
 
     @property
     def done(self) -> int:

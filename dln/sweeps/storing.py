@@ -13,6 +13,7 @@ import pyarrow as pa
 from omegaconf import OmegaConf
 
 from dln.config import ExperimentConfig
+from dln.engines import Results
 from dln.history import History
 from dln.results.directories import RunDirectories
 from dln.results.run import RunWriter, run_summary
@@ -26,24 +27,11 @@ OnRun = Callable[[ExperimentConfig, History, float, Path], Any]
 
 @dataclass
 class Outcome:
-    """Runs that were trained together."""
+    """Runs of a plan that were trained together."""
 
     cells: np.ndarray
-    curves: dict[str, np.ndarray]
-    present: np.ndarray
-    """Which records [R, T] are a run's own."""
-    events: list[dict[str, Any]]
-    histories: Callable[[int], History]
-    trajectories: int
-    lanes: int
-    """How many trajectories there would be if none were shared."""
-    engine: str
-    seconds: float
-
-    @property
-    def diverged(self) -> int:
-        """How many of the runs diverged."""
-        return sum(any(name.startswith("diverged_at") for name in events) for events in self.events)
+    """Which they are."""
+    results: Results
 
 
 def store_outcome(
@@ -66,11 +54,10 @@ def store_outcome(
     told = []
     with results.writing():
         for run, cell in enumerate(outcome.cells.tolist() if directories is not None else ()):
-            history = outcome.histories(run)
-            history.events |= outcome.events[run]
-            seconds = outcome.seconds / len(outcome.cells)
+            history = outcome.results.history(run)
+            seconds = outcome.results.seconds / len(outcome.cells)
             assert directories is not None
-            _write_run(plan, cell, history, outcome.engine, seconds, directories.beside(plan.identity(cell)))
+            _write_run(plan, cell, history, outcome.results.engine, seconds, directories.beside(plan.identity(cell)))
             place = directories.put(cell, plan.identity(cell))
             if on_run is not None:
                 told.append((plan.config(cell), history, seconds, place))
@@ -102,22 +89,22 @@ def _last_step(config: ExperimentConfig, history: History) -> int:
 
 def _table(plan: Plan, outcome: Outcome) -> pa.Table:
     """Return the rows of runs that were trained together."""
-    config, count = plan.config(int(outcome.cells[0])), len(outcome.cells)
+    config, count, results = plan.config(int(outcome.cells[0])), len(outcome.cells), outcome.results
     rows = [plan.values(int(cell)) for cell in outcome.cells]
     columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     ends = [f"diverged_at{suffix}" for suffix in config.lanes]
-    names = dict.fromkeys([*ends, *(name for events in outcome.events for name in events)])
-    events = {name: [e.get(name) for e in outcome.events] for name in names}
+    names = dict.fromkeys([*ends, *(name for events in results.events for name in events)])
+    events = {name: [e.get(name) for e in results.events] for name in names}
     kind = np.dtype(config.dtype)
-    steps = np.broadcast_to(outcome.curves["step"].astype(np.int32), (count, len(outcome.curves["step"])))
+    steps = np.broadcast_to(results.curves["step"].astype(np.int32), (count, len(results.curves["step"])))
     with np.errstate(over="ignore"):
-        curves = {name: c.astype(kind) for name, c in outcome.curves.items() if name != "step"}
+        curves = {name: c.astype(kind) for name, c in results.curves.items() if name != "step"}
     return make_table(
         [plan.identity(int(cell)) for cell in outcome.cells],
         columns,
         events,
         {"step": steps, **curves},
-        outcome.present,
-        outcome.trajectories,
-        outcome.lanes,
+        results.present,
+        results.trajectories,
+        results.lanes,
     )
