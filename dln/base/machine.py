@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -50,7 +51,13 @@ def _bounds(process: Path, cgroups: Path) -> Iterator[int]:
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY:
             yield limit
-    yield from _of_cgroups(process, cgroups)
+    yield from _grouped(process, cgroups)
+
+
+@functools.cache
+def _grouped(process: Path, cgroups: Path) -> tuple[int, ...]:
+    """Return the bounds of control groups, read once: those that a process was started with."""
+    return tuple(_of_cgroups(process, cgroups))
 
 
 def _of_cgroups(process: Path, cgroups: Path) -> Iterator[int]:

@@ -28,8 +28,6 @@ from dln.derivatives.products import AT_ONCE, Array, Chain, as_float64, by_membe
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
-    from dln.model import DeepLinearNetwork
-
 FEW, DENSE = 60, 600
 """Dimensions up to which one eigenvalue, and a few, are found by finding all."""
 
@@ -177,9 +175,7 @@ class HessianProduct:
         return products
 
 
-def hessian_autograd(
-    model: DeepLinearNetwork, criterion: nn.Module, inputs: Tensor, targets: Tensor
-) -> Float64[Tensor, "P P"]:
+def hessian_autograd(model: nn.Module, criterion: nn.Module, inputs: Tensor, targets: Tensor) -> Float64[Tensor, "P P"]:
     """Return the Hessian of any criterion by automatic differentiation, in the order of `hessian`.
 
     In float64. Memory and time grow with P^2: for small networks whose loss is not the mean squared error.

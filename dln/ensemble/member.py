@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from torch.nn import MSELoss
 
 from dln.base.values import check_batch_size, real_number
+from dln.data import Dataset
 from dln.model import DeepLinearNetwork
 from dln.train import full_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from dln.ensemble.lane import Lane
 
 NEVER = np.iinfo(np.int64).max
 """The step of an event that has not happened."""
@@ -23,10 +23,44 @@ UNCHANGED = object()
 """What a member wants of its batch size when no callback has set it."""
 
 
-class Member:
-    """What callbacks may use of a `Trainer`."""
+class Home(Protocol):
+    """What a member sees of its lane; arrays have a number a member [R]."""
 
-    def __init__(self, lane: Lane, index: int) -> None:
+    step: int
+    max_steps: int
+    datasets: Sequence[Dataset]
+    dataset: np.ndarray
+    """Which of the datasets is whose."""
+    last_loss: np.ndarray
+    stopped_at: np.ndarray
+    lr: np.ndarray
+    lr_scale: np.ndarray
+
+    def group_of(self, member: int) -> tuple[Any, int]:
+        """Return the group that a member is in, those of one batch size, and its place there."""
+        ...
+
+    def parameters(self, member: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return a member's weights and biases."""
+        ...
+
+    def losses(self, split: Literal["train", "test"]) -> np.ndarray:
+        """Return all members' losses on a whole set [R]."""
+        ...
+
+    def gradient_norms(self) -> np.ndarray:
+        """Return the norms of all members' gradients on the training set [R]."""
+        ...
+
+    def changed(self) -> None:
+        """Take note that a member's weights are not what they were."""
+        ...
+
+
+class Member:
+    """One run, as callbacks see it: a `dln.callbacks.Subject`, as `Trainer` is one."""
+
+    def __init__(self, lane: Home, index: int) -> None:
         """Stand for member `index` of `lane`."""
         self._lane, self._index = lane, index
         self._model: DeepLinearNetwork | None = None
