@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory
-from dln.composing.compose import is_only_comparative, load_config, resolve
+from dln.composing.compose import Composed, is_only_comparative, laid_over, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.engines import train_all
 from dln.errors import ConfigError, StorageError
@@ -19,8 +19,6 @@ from dln.history import History
 from dln.results.run import CHECKPOINTS, RunWriter, run_summary
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from dln.data import Dataset
 
 log = logging.getLogger("dln")
@@ -29,7 +27,7 @@ Config = Mapping[str, Any] | Sequence[str] | ExperimentConfig
 
 
 def run_experiment(
-    config: Config | DictConfig = (),
+    config: Config | Composed = (),
     *,
     config_name: str = "default",
     comparative: bool | None = None,
@@ -183,12 +181,10 @@ def _described(dataset: Dataset | None, schema: Schema, config: Mapping[str, Any
     """Return `config` on top of what a dataset of one's own says: its dimensions and number of samples."""
     if dataset is None:
         return config
-    from omegaconf import OmegaConf
-
     model = dict(zip(("in_dim", "out_dim"), dataset.dims, strict=True))
     data = {"online": True} if dataset.train_inputs is None else {"train_samples": len(dataset.train_inputs)}
     model_section = {"shared": {"model": model}} if schema is ComparativeConfig else {"model": model}
-    return OmegaConf.merge({"data": data, **model_section}, dict(config))  # type: ignore[return-value]
+    return laid_over({"data": data, **model_section}, config)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -19,10 +19,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from dln.base.output import speak_patiently
-from dln.composing.compose import as_overrides, loader_class, resolve
+from dln.composing.compose import as_overrides, loader_class, resolve, save_yaml
 from dln.composing.grid import parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
 from dln.config import ComparativeConfig, Schema, SingleConfig
@@ -78,7 +78,7 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
     shown = os.path.relpath(directory)
     resolved = resolve(config, schema)
     if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place
-        OmegaConf.save(OmegaConf.create(dataclasses.asdict(resolved)), directory / ".hydra" / "config.yaml")
+        save_yaml(dataclasses.asdict(resolved), directory / ".hydra" / "config.yaml")
     started = time.perf_counter()
     try:
         history = run_resolved(resolved, directory=directory, progress=True, claimed=directory in _claims)

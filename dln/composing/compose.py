@@ -47,6 +47,9 @@ from dln.config import (
 )
 from dln.errors import ConfigError
 
+Composed = DictConfig
+"""A config with its `${...}` in place."""
+
 
 @functools.cache
 def schema_node(schema: Schema) -> DictConfig:
@@ -170,6 +173,35 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
         loader = loader_class(schema)(create_config_search_path(str(directory)))
         config = loader.load_configuration(config_name, list(overrides), RunMode.RUN, from_shell=False)
     return resolve(config, schema)
+
+
+def composed(loader: Any, config_name: str | None, overrides: Sequence[str]) -> Composed:
+    """Return what Hydra's loader makes of a config and overrides, without Hydra's own section."""
+    config = loader.load_configuration(config_name, list(overrides), RunMode.RUN)
+    with open_dict(config):
+        config.pop("hydra")
+    return config
+
+
+def laid_over(base: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested config on top of another.
+
+    >>> laid_over({"model": {"in_dim": 3, "out_dim": 2}}, {"model": {"in_dim": 4}})
+    {'model': {'in_dim': 4, 'out_dim': 2}}
+    """
+    return cast(dict, OmegaConf.to_container(OmegaConf.merge(dict(base), dict(config))))
+
+
+def typed_value(schema: Schema, override: str, key: str) -> Any:
+    """Return what the schema makes of a value: that of a key, once an override has set it."""
+    node = pickle.loads(_pickled_schema(schema))
+    apply_override(node, override, schema)
+    return OmegaConf.select(node, key)
+
+
+def save_yaml(value: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
+    """Write a mapping or a list as YAML."""
+    OmegaConf.save(OmegaConf.create(cast(Any, value)), path)
 
 
 def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:

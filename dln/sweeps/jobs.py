@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
 
 from dln.base.output import speak_patiently
 from dln.base.parallel import thread_count
 from dln.base.provenance import provenance
 from dln.base.sealed import read_document, write_document
+from dln.composing.compose import Composed, composed
 from dln.composing.contents import check_same
 from dln.composing.grid import parse_grid, quoted, value_of
 from dln.errors import LaunchError
@@ -66,11 +65,8 @@ class Recipe:
     def plan(self, loader: Any) -> Plan:
         """Make the plan, with Hydra's config loader."""
 
-        def compose(overrides: Sequence[str]) -> DictConfig:
-            config = loader.load_configuration(self.config_name, [*self.settings, *overrides], RunMode.RUN)
-            with open_dict(config):
-                config.pop("hydra")
-            return config
+        def compose(overrides: Sequence[str]) -> Composed:
+            return composed(loader, self.config_name, [*self.settings, *overrides])
 
         grids = [parse_grid([*self.overrides, *grid], self.zips, loader) for grid in self.grids or [[]]]
         plans = [GridPlan(grid, loader.schema, compose) for grid in grids]

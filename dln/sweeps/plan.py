@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from dln.base.arrays import content
 from dln.composing.checks import check_value
-from dln.composing.compose import affected_leaves, apply_override, resolve
+from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
 from dln.composing.grid import Axis, Grid
 from dln.config import ExperimentConfig, Schema, fields, is_free_dict, leaf_of
@@ -35,7 +34,7 @@ from dln.results.tables import IDENTITY
 
 log = logging.getLogger("dln")
 
-Compose = Callable[[Sequence[str]], DictConfig]
+Compose = Callable[[Sequence[str]], Composed]
 """Return the unresolved config that overrides come to."""
 
 PLAIN = (int, float, str, bool, type(None))
@@ -347,7 +346,7 @@ def _check_shapes(axes: Sequence[Axis], outer: Sequence[int]) -> None:
         log.info("looking at %d combinations of %s, some %.0f s", count, keys, 0.05 * count)
 
 
-def _is_direct(axis: Axis, config: DictConfig, schema: Schema) -> bool:
+def _is_direct(axis: Axis, config: Composed, schema: Schema) -> bool:
     """Whether all values can be set in copies: batchable leaves, plain values, nothing computed from them."""
     items = dict(fields(schema))
     for key, column, values in zip(axis.keys, axis.columns, axis.values(), strict=True):
@@ -367,7 +366,6 @@ def clean(key: str) -> str:
 def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
     """Return an axis' values as the schema types them, e.g. a learning rate of 1 as 1.0."""
     typed = []
-    node = OmegaConf.structured(schema)
     items = dict(fields(schema))
     for i, (key, column, values) in enumerate(zip(axis.keys, axis.columns, axis.values(), strict=True)):
         path = clean(key)
@@ -380,8 +378,7 @@ def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
             if (kind is int and type(value) is int) or (kind is float and type(value) in (int, float)):
                 converted.append(kind(value))
             elif path in items:
-                apply_override(node, axis.overrides(at)[i], schema)
-                converted.append(OmegaConf.select(node, path))
+                converted.append(typed_value(schema, axis.overrides(at)[i], path))
             else:
                 converted.append(value)
         typed.append(converted)

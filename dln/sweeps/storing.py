@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from omegaconf import OmegaConf
 
+from dln.composing.compose import save_yaml
 from dln.config import ExperimentConfig
 from dln.engines import Results
 from dln.history import History
@@ -77,8 +77,8 @@ def _write_run(plan: Plan, cell: int, history: History, engine: str, seconds: fl
         told = run_summary(status, engine, steps, config.max_steps, seconds, history.events)
         writer.finish({**told, "run": plan.identity(cell)})
     (directory / ".hydra").mkdir()
-    OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), directory / ".hydra" / "config.yaml")
-    OmegaConf.save(OmegaConf.create(plan.overrides(cell)), directory / ".hydra" / "overrides.yaml")
+    save_yaml(dataclasses.asdict(config), directory / ".hydra" / "config.yaml")
+    save_yaml(plan.overrides(cell), directory / ".hydra" / "overrides.yaml")
 
 
 def _last_step(config: ExperimentConfig, history: History) -> int:
