@@ -40,13 +40,13 @@ class Results:
     present: np.ndarray
     """Which records [R, T] are a run's own."""
     events: list[dict[str, Any]]
-    """Run by run: where lanes ended early, and what the config's events came to."""
+    """Run by run: where lanes ended early, and the values of the config's events."""
     trajectories: int
     lanes: int
     """How many trajectories there would be if none were shared."""
     seconds: float
     records: Callable[[int], History]
-    """A run's records, without what its events came to."""
+    """A run's records, without the values of its events."""
 
     def __len__(self) -> int:
         return len(self.events)
@@ -142,7 +142,7 @@ def _find_events(
     present: np.ndarray,
     ends: Sequence[Mapping[str, int]],
 ) -> list[dict[str, Any]]:
-    """Return what the configs' events come to, run by run, each of its own records."""
+    """Return the values of the configs' events, run by run, each found in its own records."""
     datasets: dict[str, Dataset] = {}
 
     def find(run: int) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _run(
 def _resolved(
     config: Any, config_name: str, comparative: bool | None = None, dataset: Dataset | None = None
 ) -> ExperimentConfig:
-    """Return what any form of a config comes to."""
+    """Return a config, given in any form, resolved."""
     schema = _schema(config, comparative, config_name)
     if isinstance(config, ExperimentConfig):
         return config

@@ -293,7 +293,7 @@ def find_events_of(
     ends: Mapping[str, int],
     dataset: Dataset | None = None,
 ) -> dict[str, Any]:
-    """Return what the events of a config come to in the records of its run.
+    """Return the values of the events of a config in the records of its run.
 
     Args:
         config: A resolved config.

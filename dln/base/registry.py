@@ -80,7 +80,7 @@ class Entry:
 
     @functools.cached_property
     def asks_for(self) -> list[str]:
-        """Arguments that no config sets: whoever calls supplies them."""
+        """Arguments that no config sets: the caller supplies them."""
         return [name for name in inspect.signature(self.function).parameters if name not in (self.parameters or {})]
 
     def call(

@@ -130,4 +130,4 @@ def cosine(ab: Float64[Tensor, "*R"], aa: Float64[Tensor, "*R"], bb: Float64[Ten
 
 
 LONG = 2**15
-"""Multiplications, about, that are worth a thread's while."""
+"""About how many multiplications a thread must have to do before starting it costs less than it saves."""

@@ -1,4 +1,4 @@
-"""Values that a user gives, in a config or from Python: whether they are what they must be, and what they come to."""
+"""Values that a user gives, in a config or from Python: checked, and converted to what they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands between `-m` and a sweep: its directory, what it says while it runs, and at the end."""
+"""Runs the sweep that `-m` asks for: chooses its directory, shows its progress, and prints a summary."""
 
 from __future__ import annotations
 

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 
-class Supply(Protocol):
-    """An endless supply of batches for some members."""
+class MemberBatches(Protocol):
+    """Batches without end for some members."""
 
     def draw(self, steps: int) -> Draw:
         """Return the batches of the next `steps` steps."""
         ...
 
-    def select(self, members: Int[np.ndarray, " r"]) -> Supply:
-        """Return a supply that goes on for some of the members only."""
+    def select(self, members: Int[np.ndarray, " r"]) -> MemberBatches:
+        """Return batches that go on for some of the members only."""
         ...
 
-    def resized(self, batch_size: int | None) -> Supply:
-        """Return a supply of batches of another size: a new epoch from the same streams."""
+    def resized(self, batch_size: int | None) -> MemberBatches:
+        """Return batches of another size: a new epoch from the same streams."""
         ...
 
     def longest_draw(self) -> int:
@@ -62,13 +62,13 @@ class FullBatches:
         return Draw(self.data, self.dataset, np.zeros(len(self.dataset), np.int64), order, size)
 
     def select(self, members: Int[np.ndarray, " r"]) -> FullBatches:
-        """Return a supply that goes on for some of the members only."""
+        """Return batches that go on for some of the members only."""
         streams, stream_of = np.unique(self.stream_of[members], return_inverse=True)
         orders = self.orders.select(streams)
         return FullBatches(self.data, self.dataset[members], self.samples, stream_of, orders)
 
     def resized(self, batch_size: int | None) -> FullBatches | MiniBatches:
-        """Return a supply of batches of another size: a new epoch from the same streams."""
+        """Return batches of another size: a new epoch from the same streams."""
         if batch_size is None or batch_size == self.samples:
             return FullBatches(self.data, self.dataset, self.samples, self.stream_of, self.orders)
         check_batch_size(batch_size, self.samples)
@@ -111,14 +111,14 @@ class MiniBatches:
         return Draw(self.full.data, self.full.dataset, self.full.stream_of, order, size)
 
     def select(self, members: Int[np.ndarray, " r"]) -> MiniBatches:
-        """Return a supply that goes on for some of the members only."""
+        """Return batches that go on for some of the members only."""
         chosen = MiniBatches(self.full.select(members), self.batch_size)
         chosen._ready = self._ready[np.unique(self.full.stream_of[members])]
         chosen._ready_size = self._ready_size
         return chosen
 
     def resized(self, batch_size: int | None) -> FullBatches | MiniBatches:
-        """Return a supply of batches of another size: a new epoch from the same streams."""
+        """Return batches of another size: a new epoch from the same streams."""
         return self.full.resized(batch_size)
 
     def longest_draw(self) -> int:
@@ -157,13 +157,13 @@ class FreshBatches:
         return Draw(data, self.source, np.zeros(len(self.source), np.int64), order, size)
 
     def select(self, members: Int[np.ndarray, " r"]) -> FreshBatches:
-        """Return a supply that goes on for some of the members only."""
+        """Return batches that go on for some of the members only."""
         sources, source = np.unique(self.source[members], return_inverse=True)
         datasets, generators = [self.datasets[s] for s in sources], [copy.deepcopy(self.generators[s]) for s in sources]
         return FreshBatches(datasets, generators, source, self.batch_size, self.dtype, self.bias)
 
     def resized(self, batch_size: int | None) -> FreshBatches:
-        """Return a supply of batches of another size, from the same streams."""
+        """Return batches of another size, from the same streams."""
         return FreshBatches(self.datasets, self.generators, self.source, batch_size, self.dtype, self.bias)
 
     def longest_draw(self) -> int:
@@ -171,15 +171,15 @@ class FreshBatches:
         return max(1, LARGE // (len(self.datasets) * self.batch_size * sum(self.datasets[0].dims)))
 
 
-def make_supply(
+def make_batches(
     datasets: Sequence[Dataset],
     dataset: Int[np.ndarray, " R"],
     batch_seeds: Sequence[int],
     batch_size: int | None,
     dtype: np.dtype,
     bias: bool,
-) -> tuple[Supply, Data | None]:
-    """Return the supply of an ensemble's batches, and its training data if there are any.
+) -> tuple[MemberBatches, Data | None]:
+    """Return the batches of an ensemble, and its training data if there are any.
 
     Args:
         datasets: The datasets that members train on, all of one shape.

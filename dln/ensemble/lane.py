@@ -12,7 +12,7 @@ import numpy as np
 from dln.base.blame import for_each
 from dln.callbacks import Callback
 from dln.data import Dataset
-from dln.ensemble.batches import LARGE, Supply, make_supply, split_data
+from dln.ensemble.batches import LARGE, MemberBatches, make_batches, split_data
 from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
 from dln.ensemble.member import NEVER, UNCHANGED, Member
 from dln.errors import ConfigError
@@ -37,7 +37,7 @@ class Group:
 
     members: Int[np.ndarray, " r"]
     state: State
-    supply: Supply
+    batches: MemberBatches
     batch_size: int | None
 
 
@@ -122,12 +122,14 @@ class Lane:
         self.diverged_at = np.full(members, NEVER)
         self.last_loss = np.full(members, np.nan)
         seeds = np.broadcast_to(np.asarray(batch_seeds), (members,))
-        supply, self.train_data = make_supply(datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias)
+        batches, self.train_data = make_batches(
+            datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias
+        )
         rule = rule or Rule()
         self.optimizer = Optimizer(rule.name, asdict(rule))
         """What makes the steps, as metrics may want to know."""
         state = State(list(weights), None if biases is None else list(biases), self.dtype, rule)
-        self.groups = [Group(np.arange(members), state, supply, batch_size)]
+        self.groups = [Group(np.arange(members), state, batches, batch_size)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.members: list[Member] = []
@@ -183,13 +185,13 @@ class Lane:
 
     def draw(self, steps: int) -> list[Draw]:
         """Return every group's batches of the next `steps` steps."""
-        return [group.supply.draw(steps) for group in self.groups]
+        return [group.batches.draw(steps) for group in self.groups]
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
         work = sum(group.state.updates_cost for group in self.groups)
         rates = LARGE // len(self) if any(self.callbacks) else LARGE
-        return min(max(1, int(STRETCH / work)), max(1, rates), *(group.supply.longest_draw() for group in self.groups))
+        return min(max(1, int(STRETCH / work)), max(1, rates), *(group.batches.longest_draw() for group in self.groups))
 
     def record_bytes(self) -> int:
         """How much the weights of all members are that a record keeps."""
@@ -198,10 +200,17 @@ class Lane:
     def advance(
         self, draws: Sequence[Draw], updates: int, records: Sequence[int], keep: bool = False, back: bool = False
     ) -> tuple[Float64[np.ndarray, "t R"], Float64[np.ndarray, "t R"], list[Kept]]:
-        """Make `updates` updates from `step`; return what was recorded at offsets `records` of it.
+        """Make `updates` updates from the present step, and record on the way.
 
-        That is batch losses, test losses and, if they are to be kept, the weights of every group. Who wants to look
-        `back` from a record, to the two steps before, must always say so.
+        Args:
+            draws: The batches of these steps.
+            updates: How many.
+            records: The steps to record, counted from the present one.
+            keep: Whether the weights of every group are returned too.
+            back: Whether weights of the two steps before each record are kept with them; the same in every call.
+
+        Returns:
+            Batch losses [t, R], test losses [t, R], and the weights that are kept.
         """
         steps = len(draws[0].size)
         more = {i for r in (*records, steps) for i in (r - 2, r - 1) if i >= 0} if back else set()
@@ -403,10 +412,10 @@ class Lane:
             for size in dict.fromkeys(wanted):
                 places = np.array([p for p, w in enumerate(wanted) if w == size])
                 everyone = len(places) == len(wanted)
-                supply = group.supply if everyone else group.supply.select(places)
+                batches = group.batches if everyone else group.batches.select(places)
                 state = group.state if everyone else group.state.select(places)
                 if size is UNCHANGED:
-                    groups.append(Group(group.members[places], state, supply, group.batch_size))
+                    groups.append(Group(group.members[places], state, batches, group.batch_size))
                 else:
-                    groups.append(Group(group.members[places], state, supply.resized(size), size))  # type: ignore[arg-type]
+                    groups.append(Group(group.members[places], state, batches.resized(size), size))  # type: ignore[arg-type]
         self.groups = groups

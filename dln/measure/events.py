@@ -182,7 +182,7 @@ def _check_column(
 def find_events(
     configs: Sequence[EventConfig], columns: Mapping[str, np.ndarray], dataset: Dataset, suffix: str = ""
 ) -> dict[str, Any]:
-    """Return what the events of a lane come to, by label with the lane's suffix: numbers, or lists of them.
+    """Return the values of the events of a lane, by label with the lane's suffix: numbers, or lists of them.
 
     Args:
         configs: The events.

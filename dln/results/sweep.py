@@ -294,7 +294,7 @@ def _failure(line: bytes) -> dict[str, Any] | None:
 
 @dataclass
 class Tally:
-    """What has come to lie in a sweep's directory since the tally was made."""
+    """Counts the parts that have been written to a sweep's directory since the tally was made."""
 
     store: SweepStore
     runs: int = 0
@@ -304,7 +304,7 @@ class Tally:
     _seen: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Overlook what is there already."""
+        """Skip the parts that are there already."""
         self._seen.update(self.store.files())
 
     def update(self) -> None:

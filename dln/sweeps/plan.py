@@ -35,7 +35,7 @@ from dln.results.tables import IDENTITY
 log = logging.getLogger("dln")
 
 Compose = Callable[[Sequence[str]], Composed]
-"""Return the unresolved config that overrides come to."""
+"""Composes overrides into a config with its `${...}` in place."""
 
 PLAIN = (int, float, str, bool, type(None))
 

@@ -93,7 +93,7 @@ def _run(task: Task) -> History:
 
 
 def _begin() -> None:
-    """Prepare a process: signals to end are the driver's to answer; no life without the driver."""
+    """Prepare a process: it leaves signals to the driver, and ends when the driver does."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # not on every system
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -57,7 +57,7 @@ LOOK = 1.0
 def following(
     results: SweepStore, report: Report, started: float, on_progress: Callable[[Report], Any] | None
 ) -> Iterator[None]:
-    """Report what comes to lie on disk while the block has runs computed elsewhere."""
+    """Report what is written to disk while the block has runs computed elsewhere."""
     tally, over = Tally(results), threading.Event()
 
     def look() -> None:
