@@ -15,22 +15,17 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
-from dln.base.values import check_batch_size
 from dln.callbacks import Callback, Subject, build_callbacks
 from dln.comparative import ComparativeTrainer
-from dln.composing.burden import parameters
-from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig, fields
-from dln.data import Dataset, check_whiten, linear_teacher, load_dataset
+from dln.config import DataConfig, ExperimentConfig, LaneConfig, fields
+from dln.data import Dataset, linear_teacher, load_dataset
 from dln.errors import ConfigError, StorageError
 from dln.history import Record
-from dln.ingredients.edge import Optimizer
 from dln.ingredients.initialisations import asks_for_teacher, draw_initial
-from dln.ingredients.inputs import make_inputs
-from dln.ingredients.optimizers import build_criterion, check_optimizer
-from dln.ingredients.teachers import make_teacher
+from dln.ingredients.optimizers import check_optimizer
 from dln.measure.columns import lane_columns
 from dln.measure.events import check_events, find_events
-from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
+from dln.metrics import MODEL_METRICS, build_metrics
 from dln.model import DeepLinearNetwork, load_weights, save_weights
 from dln.timeline import acting_at, chosen_steps
 from dln.train import Trainer
@@ -101,7 +96,7 @@ def build_trainer(
     """Return the autograd engine's trainer, or pair of trainers, for a config."""
     dtype, device = getattr(torch, config.dtype), select_device(config.device)
     dataset = (dataset or dataset_of(config)).to(dtype, device)
-    _check_events(config, dataset)
+    check_events_of(config, dataset)
 
     def trainer(lane: LaneConfig) -> Trainer:
         training = lane.training
@@ -152,7 +147,7 @@ def build_ensemble(
         if repr(config.data) not in datasets:
             datasets[repr(config.data)] = dataset_of(config).to(dtype, "cpu")
     places = {key: place for place, key in enumerate(datasets)}
-    _check_events(first, next(iter(datasets.values())))
+    check_events_of(first, next(iter(datasets.values())))
 
     def lane(suffix: str, configs: Sequence[ExperimentConfig], folders: Sequence[Path | None]) -> Lane:
         trainings = [config.lanes[suffix].training for config in configs]
@@ -220,42 +215,7 @@ def structure(config: ExperimentConfig) -> str:
     return repr((type(config).__name__, values))
 
 
-MANY = 10**8
-"""Weights whose drawing is announced."""
-
-
-@uniform()
-def check_names(config: ExperimentConfig) -> None:
-    """Raise what `build` would raise, without making data: unknown names, wrong parameters, shapes that do not fit."""
-    import_extensions(config.extensions)
-    select_device(config.device)
-    recorded_steps(config)
-    checkpoint_steps(config)
-    key = "model_metrics" if isinstance(config, ComparativeConfig) else "metrics"
-    build_metrics(config.lane_metrics, MODEL_METRICS, key)
-    shapes, outline = [], None
-    for lane in config.lanes.values():
-        model, training, key = lane.model, lane.training, lane.key("training")
-        for i, callback in enumerate(build_callbacks(lane.callbacks, lane.key("callbacks"))):
-            for size in getattr(callback, "batch_sizes", ()):
-                check_batch_size(size, config.data.samples, f"{lane.key('callbacks')}[{i}].params: batch_size")
-        criterion = build_criterion(training.criterion, training.criterion_params, key)
-        check_optimizer(training.optimizer, training.optimizer_params, key)
-        outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
-        if parameters(lane) > MANY:
-            log.warning("making %s weights: some seconds a hundred million", f"{parameters(lane):,}")
-        shapes.append(build_model(config, lane, outline).shapes)
-        optimizer = Optimizer(training.optimizer, training.optimizer_params)
-        build_metrics(config.lane_metrics, MODEL_METRICS, "metrics", [shapes[-1]], outline, criterion, optimizer)
-    assert outline is not None
-    if len(shapes) == 2:
-        pairs = build_metrics(config.pair_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
-        check_lanes(build_metrics(config.lane_metrics), pairs)
-    _check_events(config, outline)
-    autograd_reason(config)
-
-
-def _check_events(config: ExperimentConfig, dataset: Dataset) -> None:
+def check_events_of(config: ExperimentConfig, dataset: Dataset) -> None:
     """Raise ConfigError where events do not fit a config, whose runs learn from such a dataset."""
     if not config.events:
         return
@@ -312,19 +272,6 @@ def find_events_of(
         own = {name: columns[column][step <= last] for name, column in names.items()}
         found |= find_events(config.events, own, data, suffix)
     return found
-
-
-def _outline(data: DataConfig, in_dim: int, out_dim: int) -> Dataset:
-    """Return the data but for their samples, which are zeros, and raise what `build_dataset` would raise."""
-    if data.path is not None:
-        return build_dataset(data, in_dim, out_dim)
-    teacher = make_teacher(in_dim, out_dim, data.params, data.data_seed)
-    inputs = make_inputs(in_dim, data.inputs, data.inputs_params, data.d_active, data.data_seed)
-    if data.whiten:
-        check_whiten(data.samples, inputs.active)
-    x, y = torch.zeros(1, in_dim), torch.zeros(1, out_dim)
-    train = (None, None) if data.online else (x, y)
-    return Dataset(train[0], train[1], x, y, teacher, data.noise_std, inputs)
 
 
 def dataset_of(config: ExperimentConfig) -> Dataset:

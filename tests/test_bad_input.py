@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from dln.composing.compose import apply_override, load_config, loader_class, resolve
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError
-from dln.factory import check_names
+from dln.preflight import check_names
 
 S, C = SingleConfig, ComparativeConfig
 SHORT = 600

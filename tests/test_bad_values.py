@@ -17,13 +17,13 @@ from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, fields
 from dln.ensemble.coverage import COVERED
 from dln.errors import ConfigError
-from dln.factory import check_names
 from dln.ingredients.initialisations import INITS
 from dln.ingredients.inputs import INPUTS
 from dln.ingredients.optimizers import build_criterion, check_optimizer, criteria, optimizers
 from dln.ingredients.teachers import MATRICES
 from dln.measure.events import EVENTS
 from dln.metrics import MODEL_METRICS
+from dln.preflight import check_names
 
 NAN, INF = math.nan, math.inf
 BAD = [

@@ -9,6 +9,7 @@ from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.model import DeepLinearNetwork, save_weights
+from dln.preflight import check_names
 
 
 def test_every_field_reaches_the_trainer():
@@ -60,7 +61,7 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, bias):
         np.array_equal(a.detach(), b.detach()) for a, b in zip(built.parameters(), model.parameters(), strict=True)
     )
     wrong = load_config([*overrides, "model.hidden_dim=7"], SingleConfig)
-    for deed in (factory.build, factory.check_names):
+    for deed in (factory.build, check_names):
         with pytest.raises(ConfigError, match=r"model.weights: .* holds shapes .*6, 5.* describes .*7, 5"):
             deed(wrong)
 
@@ -85,7 +86,7 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, bias):
 def test_what_cannot_be_built_is_found_without_building(override):
     config = load_config([override], SingleConfig)
     messages = []
-    for deed in (factory.check_names, factory.build):
+    for deed in (check_names, factory.build):
         with pytest.raises(ConfigError, match=r"(?i)nothing") as error:
             deed(config)
         messages.append(str(error.value))

@@ -11,7 +11,7 @@ from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.data import load_dataset
 from dln.errors import ConfigError
-from dln.factory import check_names
+from dln.preflight import check_names
 from dln.results.frames import load_sweep
 from dln.sweeps.driver import run_sweep
 from tests import naive

@@ -175,7 +175,7 @@ class Gate(Callback):
 
     def _check(self, config: DictConfig) -> None:
         resolved = resolve(config, self.schema)
-        from dln.factory import check_names  # imports torch: only once the schema is satisfied
+        from dln.preflight import check_names  # imports torch: only once the schema is satisfied
 
         check_names(resolved)
 

@@ -120,7 +120,8 @@ class GridPlan(Plan):
         Raises:
             ConfigError: A value cannot be run; the message names its key.
         """
-        from dln.factory import check_names, structure  # imports torch: only once the grid is understood
+        from dln.factory import structure  # imports torch: only once the grid is understood
+        from dln.preflight import check_names
 
         self.grid, self.schema = grid, schema
         axes = grid.axes

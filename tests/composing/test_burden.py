@@ -10,8 +10,8 @@ from dln.composing.compose import apply_override, resolve, schema_node
 from dln.composing.grid import parse_grid
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
-from dln.factory import check_names
 from dln.ingredients.inputs import make_inputs
+from dln.preflight import check_names
 from tests.composing.test_contents import planner
 
 S, C = SingleConfig, ComparativeConfig

@@ -11,8 +11,8 @@ from dln.composing.compose import ComparativeLoader, SingleLoader, load_config, 
 from dln.composing.hydra_errors import nearest_key, translated
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.errors import ConfigError
-from dln.factory import check_names
 from dln.ingredients.teachers import MATRICES
+from dln.preflight import check_names
 
 S, C = SingleConfig, ComparativeConfig
 SCHEMAS = [S, C]

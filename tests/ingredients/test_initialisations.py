@@ -14,6 +14,7 @@ from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.initialisations import INITS, draw_initial, haar
 from dln.model import DeepLinearNetwork, save_weights
+from dln.preflight import check_names
 
 widths_of_a_net = st.lists(st.integers(1, 7), min_size=2, max_size=6)
 seeds = st.integers(0, 50)
@@ -395,7 +396,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("init", "example", "message"), REFUSED)
 def test_what_cannot_be_is_found_before_anything_runs(init, example, message):
-    for deed in (factory.check_names, factory.build):
+    for deed in (check_names, factory.build):
         for engine in ("compiled", "autograd"):
             with pytest.raises(ConfigError, match=message) as caught:
                 deed(config(init, example, engine))
@@ -405,7 +406,7 @@ def test_what_cannot_be_is_found_before_anything_runs(init, example, message):
 def test_the_lane_is_named():
     pair = {"model_b": {"init": "aligned", "hidden_dim": 3}}
     with pytest.raises(ConfigError, match=r"model_b\.init=aligned: 5 modes do not pass"):
-        factory.check_names(resolve(pair, ComparativeConfig))
+        check_names(resolve(pair, ComparativeConfig))
 
 
 def test_data_of_other_dimensions_are_named():
@@ -468,6 +469,6 @@ def test_one_that_returns_no_weights_is_named(returned, message):
     def wrong(shapes):
         return returned(shapes)
 
-    for deed in (factory.check_names, factory.build):
+    for deed in (check_names, factory.build):
         with pytest.raises(ExtensionError, match=f"model.init: .*'test_initial_wrong'.*{message}"):
             deed(config("test_initial_wrong", {}))

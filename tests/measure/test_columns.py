@@ -6,8 +6,8 @@ import dln
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, keys
 from dln.errors import ConfigError
-from dln.factory import check_names
 from dln.measure.columns import TAKEN, check_apart, check_label, lane_columns
+from dln.preflight import check_names
 from dln.results.tables import RUN
 
 CONFIG_KEYS = sorted({key for schema in (SingleConfig, ComparativeConfig) for key in keys(schema)})
