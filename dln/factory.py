@@ -136,9 +136,9 @@ def build_ensemble(
         dataset: Data for all, instead of what each config describes.
         checkpoints: Where to save each run's weights; then none is shared.
     """
-    from dln.ensemble.coverage import make_rule
     from dln.ensemble.engine import Ensemble
     from dln.ensemble.lane import Lane
+    from dln.kernels.rules import make_rule
 
     first = configs[0]
     dtype = getattr(torch, first.dtype)

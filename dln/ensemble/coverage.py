@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from dln.callbacks import Callback, callback_name
-from dln.kernels.state import Rule
-
-COVERED = {
-    "SGD": {"momentum", "dampening", "nesterov", "weight_decay"},
-    "Adam": {"betas", "eps", "weight_decay"},
-    "AdamW": {"betas", "eps", "weight_decay"},
-}
-"""torch.optim optimizers, and those of their arguments, that the kernels know."""
+from dln.kernels.rules import COVERED
 
 
 def why_not(
@@ -48,12 +40,3 @@ def why_not(
         if getattr(callback, "steps", None) is None:
             return f"callback {callback_name(callback)!r}, which does not declare its steps (dln.timeline.acting_at)"
     return None
-
-
-def make_rule(optimizer: str, optimizer_params: Mapping[str, Any]) -> Rule:
-    """Return the update rule of a covered optimizer: its arguments, and torch's defaults for the others."""
-    defaults = inspect.signature(getattr(torch.optim, optimizer)).parameters
-    settings = {name: defaults[name].default for name in COVERED[optimizer]} | dict(optimizer_params)
-    if "betas" in settings:
-        settings["betas"] = tuple(settings["betas"])
-    return Rule(optimizer, **settings)

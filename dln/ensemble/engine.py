@@ -14,13 +14,14 @@ from dln.base.blame import as_runs
 from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
-from dln.ensemble.coverage import make_rule, why_not
+from dln.ensemble.coverage import why_not
 from dln.ensemble.lane import Kept, Lane
 from dln.ensemble.member import NEVER
 from dln.ensemble.probe import Probe
 from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
 from dln.ingredients.optimizers import check_optimizer
+from dln.kernels.rules import make_rule
 from dln.lockstep import OnRecord
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
 from dln.model import check_chain

@@ -19,7 +19,8 @@ from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
 from dln.kernels.batches import Draw
 from dln.kernels.layout import Layout
-from dln.kernels.state import Rule, State
+from dln.kernels.rules import Rule
+from dln.kernels.state import State
 from dln.kernels.summary import quantities
 from dln.lockstep import fire
 from dln.timeline import next_step

@@ -1,16 +1,7 @@
-"""LLVM vector code for the matrix products and update rules of small deep linear nets.
+"""Writes LLVM vector code for numba functions: what the products, update rules and moves of the kernels are made of.
 
-Three products are all that training needs. For one layer with weights W [out, in], inputs h [B, in], and the gradient g
-[B, out] of the loss with respect to the layer's outputs:
-
-    forward   o = h W'        the outputs
-    pull      p = g W         the gradient with respect to the layer's inputs
-    outer     W += c g' h     the update (c = -lr), or the gradient itself (c = 1, into a buffer of zeros)
-
-`update` is pull and outer in one pass over W. The nets are far too small for a BLAS, so the products are emitted here
-as vector instructions, with Python loops as the unroller: a tile of some rows of W and samples stays in registers.
 There is no fast-math and every multiply-add is explicit, so a number's rounding never depends on what the optimiser
-found, nor on the size of the tile or the machine's vectors.
+found, nor on the size of a register tile or the machine's vectors.
 
 Two layouts; the dimension of an array says which, and everything else is the same code. A *unit* of an array is
 
@@ -49,12 +40,6 @@ def _accumulators() -> int:
 VECTOR_BYTES = 64
 BLOCK = 32
 """Units of a row that the lanes layout visits before the next row, so that h and p stay in the first-level cache."""
-
-HYPER = 8
-LR, RATE, DECAY, KEEP, SHARE, NEW, SHRINK, EPS = range(HYPER)
-"""Rows of an array of hyperparameters: learning rate; factor of `outer` in training; weight decay; momentum
-(Adam: beta2); 1 - dampening (Adam: 1 - beta2); 1 - beta1; 1 - lr * decay; eps. Differences are taken in float64 and
-rounded last, as torch does."""
 
 
 def vector_length(dtype: Any) -> int:
@@ -187,7 +172,7 @@ def tiles(e: Emitter, count: Any, body: Callable[[list[Any]], None], columns: in
         start = stop
 
 
-def _chunks(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
+def chunks(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
     """Loop over samples, COLUMNS at a time, and the rest; `body` gets the numbers of the samples."""
     start = e.int(0)
     full = e.b.sub(count, e.b.srem(count, e.int(COLUMNS)))
@@ -203,7 +188,7 @@ def _chunks(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
             body([e.b.add(full, e.int(c)) for c in range(size)])
 
 
-def _blocks(e: Emitter, n: Any, body: Callable[[Any, Any], None]) -> None:
+def blocks(e: Emitter, n: Any, body: Callable[[Any, Any], None]) -> None:
     """lanes: visit a row's n units in blocks; rows: all at once (a row is short enough)."""
     if not e.lanes:
         body(e.int(0), n)
@@ -221,222 +206,6 @@ def clear(e: Emitter, p: Any, columns: list[Any], ld: Any, start: Any, stop: Any
 
 
 # In all products n_out rows of W and n of its columns are used; ld is the stride of W, h and p, ldo that of o and g.
-
-
-def _emit_forward(e: Emitter, o: Any, w: Any, h: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any) -> None:
-    """Emit o[s, i] = sum_k w[i, k] h[s, k]."""
-
-    def chunk(columns: list[Any]) -> None:
-        def block(start: Any, stop: Any) -> None:
-            def tile(rows: list[Any]) -> None:
-                target = [[e.at(o, c, ldo, r) for c in columns] for r in rows]
-                sums = [[e.variable(e.zero) for _ in columns] for _ in rows]
-                if e.lanes:  # later blocks go on from the sums of the earlier ones
-                    with e.b.if_then(e.b.icmp_signed(">", start, e.int(0))):
-                        for r in range(len(rows)):
-                            for c in range(len(columns)):
-                                e.b.store(e.load(target[r][c]), sums[r][c])
-                with e.units(start, stop) as (k, _):
-                    inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
-                    for r, row in enumerate(rows):
-                        weights = e.load_weights(e.at(w, row, ld, k))
-                        for x, slot in zip(inputs, sums[r], strict=True):
-                            e.b.store(e.muladd(weights, x, e.b.load(slot)), slot)
-                for c in range(len(columns)):
-                    done = [e.b.load(sums[r][c]) for r in range(len(rows))]
-                    if e.lanes:
-                        for r, x in enumerate(done):
-                            e.store(x, target[r][c])
-                    else:
-                        for r, x in enumerate(e.sums(done)):
-                            e.b.store(x, target[r][c], align=e.bytes)
-
-            tiles(e, n_out, tile, len(columns))
-
-        _blocks(e, n, block)
-
-    _chunks(e, samples, chunk)
-
-
-def _emit_pull(e: Emitter, p: Any, w: Any, g: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any) -> None:
-    """Emit p[s, k] = sum_i g[s, i] w[i, k]."""
-
-    def chunk(columns: list[Any]) -> None:
-        def block(start: Any, stop: Any) -> None:
-            clear(e, p, columns, ld, start, stop)
-
-            def tile(rows: list[Any]) -> None:
-                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
-                with e.units(start, stop) as (k, _):
-                    weights = [e.load_weights(e.at(w, r, ld, k)) for r in rows]
-                    for c, column in enumerate(columns):
-                        where = e.at(p, column, ld, k)
-                        x = e.load(where)
-                        for r in range(len(rows)):
-                            x = e.muladd(gs[r][c], weights[r], x)
-                        e.store(x, where)
-
-            tiles(e, n_out, tile, len(columns))
-
-        _blocks(e, n, block)
-
-    _chunks(e, samples, chunk)
-
-
-def _emit_outer(
-    e: Emitter, w: Any, g: Any, h: Any, scale: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any
-) -> None:
-    """Emit w[i, k] += scale * sum_s g[s, i] h[s, k]; scale is one unit.
-
-    The sum is taken first, so that a weight is rounded once an update, as by torch.
-    """
-    factor = e.coefficient(scale)
-
-    def add(total: Any, row: Any, k: Any) -> None:
-        where = e.at(w, row, ld, k)
-        e.store(e.muladd(factor, total, e.load(where)), where)
-
-    def few(columns: list[Any]) -> None:  # their g stay in registers
-        def block(start: Any, stop: Any) -> None:
-            def tile(rows: list[Any]) -> None:
-                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
-                with e.units(start, stop) as (k, _):
-                    inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
-                    for r, row in enumerate(rows):
-                        total = e.b.fmul(gs[r][0], inputs[0])
-                        for c in range(1, len(columns)):
-                            total = e.muladd(gs[r][c], inputs[c], total)
-                        add(total, row, k)
-
-            tiles(e, n_out, tile, len(columns))
-
-        _blocks(e, n, block)
-
-    def many(rows: list[Any]) -> None:
-        with e.units(e.int(0), n) as (k, _):
-            totals = [e.variable(e.zero) for _ in rows]
-            with e.range(e.int(0), samples) as (s, _):
-                x = e.load(e.at(h, s, ld, k))
-                for row, slot in zip(rows, totals, strict=True):
-                    e.b.store(e.muladd(e.coefficient(e.at(g, s, ldo, row)), x, e.b.load(slot)), slot)
-            for row, slot in zip(rows, totals, strict=True):
-                add(e.b.load(slot), row, k)
-
-    with e.b.if_else(e.b.icmp_signed(">", samples, e.int(COLUMNS))) as (then, otherwise):
-        with then:
-            tiles(e, n_out, many)
-        with otherwise:
-            _chunks(e, samples, few)
-
-
-def _emit_update(
-    e: Emitter, p: Any, w: Any, g: Any, h: Any, scale: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any
-) -> None:
-    """Emit p = g w with the old w, then w += scale * g' h, in one pass over w, for at most COLUMNS samples."""
-    factor = e.coefficient(scale)
-
-    def whole(columns: list[Any]) -> None:
-        def block(start: Any, stop: Any) -> None:
-            clear(e, p, columns, ld, start, stop)
-
-            def tile(rows: list[Any]) -> None:
-                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
-                with e.units(start, stop) as (k, _):
-                    weights = [e.load(e.at(w, r, ld, k)) for r in rows]
-                    changes: list[Any] = [None] * len(rows)
-                    for c, column in enumerate(columns):
-                        inputs = e.load(e.at(h, column, ld, k))
-                        where = e.at(p, column, ld, k)
-                        x = e.load(where)
-                        for r in range(len(rows)):
-                            x = e.muladd(gs[r][c], weights[r], x)
-                            first = c == 0
-                            changes[r] = e.b.fmul(gs[r][c], inputs) if first else e.muladd(gs[r][c], inputs, changes[r])
-                        e.store(x, where)
-                    for r, row in enumerate(rows):
-                        e.store(e.muladd(factor, changes[r], weights[r]), e.at(w, row, ld, k))
-
-            tiles(e, n_out, tile, len(columns))
-
-        _blocks(e, n, block)
-
-    for size in range(1, COLUMNS + 1):
-        with e.b.if_then(e.b.icmp_signed("==", samples, e.int(size))):
-            whole([e.int(c) for c in range(size)])
-
-
-def _emit_squares(
-    e: Emitter, total: Any, a: Any, x: Any, y: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any
-) -> None:
-    """Emit total = sum_si (sum_k a[i, k] x[s, k] - y[s, i])^2, residual by residual; total is one unit."""
-    zero = e.int(0)
-    sums = e.variable(e.zero if e.lanes else ir.Constant(e.scalar, 0.0))
-    with e.range(zero, samples) as (s, _), e.range(zero, n_out) as (i, _):
-        slot = e.variable(e.zero)
-        with e.units(zero, n) as (k, _):
-            e.b.store(e.muladd(e.load(e.at(a, i, ld, k)), e.load(e.at(x, s, ld, k)), e.b.load(slot)), slot)
-        output, target = e.b.load(slot), e.at(y, s, ldo, i)
-        if not e.lanes:
-            (output,) = e.sums([output])
-        residual = e.b.fsub(output, e.load(target) if e.lanes else e.b.load(target, align=e.bytes))
-        e.b.store(e.b.fadd(e.b.load(sums), e.b.fmul(residual, residual)), sums)
-    if e.lanes:
-        e.store(e.b.load(sums), total)
-    else:
-        e.b.store(e.b.load(sums), total, align=e.bytes)
-
-
-def _emit_sgd(e: Emitter, w: Any, d: Any, m: Any, hyper: Any, count: Any, first: Any, nesterov: Any) -> None:
-    """Emit torch.optim.SGD on `count` units: weights w, gradient d, momentum buffer m."""
-    b, zero = e.b, e.int(0)
-    lr, decay, momentum, share = (e.coefficient(e.at(hyper, zero, zero, e.int(j))) for j in (LR, DECAY, KEEP, SHARE))
-    first, nesterov = (b.icmp_signed("!=", flag, zero) for flag in (first, nesterov))
-    buffered = b.fcmp_ordered("!=", momentum, e.zero)  # torch keeps no buffer without momentum, and ignores dampening
-    with e.units(zero, count) as (k, _):
-        at_w, at_d, at_m = (e.at(array, zero, zero, k) for array in (w, d, m))
-        x = e.load(at_w)
-        u = b.fadd(e.load(at_d), b.fmul(decay, x))
-        v = b.select(first, u, b.fadd(b.fmul(momentum, e.load(at_m)), b.fmul(share, u)))
-        v = b.select(buffered, v, u)
-        e.store(v, at_m)
-        v = b.select(nesterov, b.fadd(u, b.fmul(momentum, v)), v)
-        e.store(b.fsub(x, b.fmul(lr, v)), at_w)
-
-
-def _emit_adam(
-    e: Emitter, w: Any, d: Any, m: Any, q: Any, hyper: Any, correction: Any, count: Any, decoupled: Any
-) -> None:
-    """Emit torch.optim.Adam, or AdamW (decoupled), on `count` units: weights w, gradient d, running moments m and q.
-
-    correction: lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), one unit each.
-
-    Where a product overflows it is taken in torch's order, (new2 u) u and (rate mean) / bottom, and overflows as there.
-    """
-    b, zero = e.b, e.int(0)
-    decay, beta2, new2, new1, shrink, eps = (
-        e.coefficient(e.at(hyper, zero, zero, e.int(j))) for j in (DECAY, KEEP, SHARE, NEW, SHRINK, EPS)
-    )
-    rate, root = (e.coefficient(e.at(correction, zero, zero, e.int(j))) for j in (0, 1))
-    decoupled = b.icmp_signed("!=", decoupled, zero)
-
-    def overflown(x: Any) -> Any:
-        return b.fcmp_unordered("!=", b.fsub(x, x), e.zero)
-
-    with e.units(zero, count) as (k, _):
-        at_w, at_d, at_m, at_q = (e.at(array, zero, zero, k) for array in (w, d, m, q))
-        x, u, mean, square = e.load(at_w), e.load(at_d), e.load(at_m), e.load(at_q)
-        u = b.select(decoupled, u, b.fadd(u, b.fmul(decay, x)))
-        x = b.select(decoupled, b.fmul(x, shrink), x)
-        mean = e.muladd(new1, b.fsub(u, mean), mean)
-        power = b.fmul(u, u)
-        power = b.select(overflown(power), b.fmul(b.fmul(new2, u), u), b.fmul(new2, power))
-        square = b.fadd(b.fmul(beta2, square), power)
-        e.store(mean, at_m)
-        e.store(square, at_q)
-        bottom = e.muladd(b.call(e.sqrt, [square]), root, eps)
-        far = b.fmul(rate, mean)
-        step = b.select(overflown(far), b.fdiv(far, bottom), b.fmul(rate, b.fdiv(mean, bottom)))
-        e.store(b.fsub(x, step), at_w)
 
 
 def shared(
@@ -486,49 +255,3 @@ def shared(
         return context.get_dummy_value()
 
     return codegen
-
-
-@intrinsic
-def forward(typingctx, o, at_o, w, at_w, h, at_h, n_out, ld, n, ldo, samples):
-    """Compute o = h w' for `samples` samples, in the precision of o."""
-    return types.void(o, at_o, w, at_w, h, at_h, n_out, ld, n, ldo, samples), shared(_emit_forward, stored=2)
-
-
-@intrinsic
-def pull(typingctx, p, at_p, w, at_w, g, at_g, n_out, ld, n, ldo, samples):
-    """Compute p = g w in the precision of p."""
-    return types.void(p, at_p, w, at_w, g, at_g, n_out, ld, n, ldo, samples), shared(_emit_pull, stored=2)
-
-
-@intrinsic
-def outer(typingctx, w, at_w, g, at_g, h, at_h, scale, at_scale, n_out, ld, n, ldo, samples):
-    """Add scale * g' h to w."""
-    kinds = (w, at_w, g, at_g, h, at_h, scale, at_scale, n_out, ld, n, ldo, samples)
-    return types.void(*kinds), shared(_emit_outer)
-
-
-@intrinsic
-def update(typingctx, p, at_p, w, at_w, g, at_g, h, at_h, scale, at_scale, n_out, ld, n, ldo, samples):
-    """Compute p = g w, and then w += scale * g' h, for at most COLUMNS samples."""
-    kinds = (p, at_p, w, at_w, g, at_g, h, at_h, scale, at_scale, n_out, ld, n, ldo, samples)
-    return types.void(*kinds), shared(_emit_update)
-
-
-@intrinsic
-def squares(typingctx, total, at, a, at_a, x, at_x, y, at_y, n_out, ld, n, ldo, samples, like):
-    """Sum the squares of x a' - y; vectors are as long as those of the weights `like`."""
-    kinds = (total, at, a, at_a, x, at_x, y, at_y, n_out, ld, n, ldo, samples, like)
-    return types.void(*kinds), shared(_emit_squares, stored=13, passed=13)
-
-
-@intrinsic
-def sgd(typingctx, w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov):
-    """One update of torch.optim.SGD."""
-    return types.void(w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov), shared(_emit_sgd)
-
-
-@intrinsic
-def adam(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, at_correction, count, decoupled):
-    """One update of torch.optim.Adam or AdamW."""
-    kinds = (w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, at_correction, count, decoupled)
-    return types.void(*kinds), shared(_emit_adam)

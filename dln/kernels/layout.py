@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
+from numba.extending import overload
 
 from dln.kernels.emitter import VECTOR_BYTES, vector_length
 
@@ -119,3 +121,42 @@ class Layout:
             (to, to_lane), (group, lane) = divmod(place, self.lanes), divmod(member, self.lanes)
             new[to, :, to_lane] = array[group, :, lane]
         return new
+
+
+# --- what the kernels know of a layout
+
+LD, USED, UNITS, AT_W, AT_H, AT_A = range(6)
+"""Rows of `shape` [6, L + 1], with a column for each layer of units: stride of a sample (USED, padded in the rows
+layout); units with the constant one; units without; offset of the weights that leave them; of their samples in
+scratch; and, in float64 scratch, of the map from them to the outputs."""
+
+
+def shape_of(layout: Layout, keep: bool = False) -> np.ndarray:
+    """Return what the kernels know of a layout; columns for samples are as many as there are inputs.
+
+    With `keep`, `compose` leaves the maps from all layers to the outputs behind; else each but the last two is written
+    over.
+    """
+    d_out = layout.units[-1]
+    at_h = np.cumsum([0, *layout.used[0] * layout.ld[:-1]])
+    at_a = np.cumsum([0, *d_out * layout.ld[:-1]])
+    if not keep:
+        at_a = (layout.depth - 1 - np.arange(layout.depth + 1)) % 2 * d_out * layout.ld.max()
+    return np.stack([layout.ld, layout.used, layout.units, layout.starts, at_h, at_a]).astype(np.int64)
+
+
+def lanes_of(w):
+    """Members in one array: 1 (rows) or a vector's worth (lanes), known at compile time."""
+    return vector_length(w.dtype) if w.ndim == 2 else 1
+
+
+@overload(lanes_of)
+def _lanes_overload(w):
+    count = vector_length(w.dtype.name) if w.ndim == 2 else 1
+    return lambda w: count
+
+
+@njit(error_model="numpy")
+def layer_of(shape, i):
+    """Outputs, inputs, stride of inputs, stride of outputs and offset of the weights of layer i."""
+    return shape[UNITS, i + 1], shape[USED, i], shape[LD, i], shape[LD, i + 1], shape[AT_W, i]

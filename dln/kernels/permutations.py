@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba import types
 
 from dln.base.parallel import run_blocks
+from dln.kernels.compiling import compiled
 from dln.kernels.emitter import intrinsic
-from dln.kernels.training import compiled
 
 _WORD = (1 << 64) - 1
 _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645

@@ -4,67 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dln.base.parallel import run_blocks
-from dln.errors import ConfigError
 from dln.kernels import training
 from dln.kernels.batches import Data, plain
-from dln.kernels.emitter import DECAY, EPS, HYPER, KEEP, NEW, SHARE, vector_length
-from dln.kernels.layout import Arrays, Layout
-
-
-@dataclass(frozen=True)
-class Rule:
-    """An update rule of torch.optim, the same for all members: SGD, Adam or AdamW, with the parameters named as there.
-
-    All are off by default, also AdamW's weight decay.
-    """
-
-    name: str = "SGD"
-    momentum: float = 0.0
-    dampening: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-    @property
-    def code(self) -> int:
-        """The rule's number in the kernels."""
-        if self.name == "SGD":
-            if self.momentum == 0 and self.weight_decay == 0:
-                return training.PLAIN
-            return training.NESTEROV if self.nesterov else training.SGD
-        codes = {"Adam": training.ADAM, "AdamW": training.ADAMW}
-        if self.name not in codes:
-            raise ConfigError(f"optimizer {self.name} is not compiled; SGD, Adam and AdamW are")
-        return codes[self.name]
-
-    @property
-    def hyperparameters(self) -> np.ndarray:
-        """What the kernels use beside the learning rate [HYPER], in float64."""
-        table = np.zeros(HYPER)
-        table[DECAY], table[EPS] = self.weight_decay, self.eps
-        if self.name == "SGD":
-            table[KEEP], table[SHARE] = self.momentum, 1 - self.dampening
-        else:
-            beta1, beta2 = self.betas
-            table[NEW], table[KEEP], table[SHARE] = 1 - beta1, beta2, 1 - beta2
-        return table
-
-    def corrections(self, done: int, updates: int) -> np.ndarray:
-        """Return Adam's 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), [updates, 2], of the updates after `done`."""
-        if self.name == "SGD":
-            return np.zeros((0, 2))
-        beta1, beta2 = self.betas
-        steps = range(
-            done + 1, done + updates + 1
-        )  # Python's own power, as in torch: the same digits wherever it is cut
-        return np.array([(1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) for t in steps]).reshape(-1, 2)
+from dln.kernels.emitter import vector_length
+from dln.kernels.layout import Arrays, Layout, shape_of
+from dln.kernels.rules import HYPER, PLAIN, Rule
 
 
 class State:
@@ -85,7 +34,7 @@ class State:
         self.rule = rule
         self.members = len(weights[0])
         self.done = 0
-        count = 1 + (rule.code != training.PLAIN) + (rule.name != "SGD")
+        count = 1 + (rule.code != PLAIN) + (rule.name != "SGD")
         self._arrays = [self.layout.zeros(self.groups, self.layout.starts[-1]) for _ in range(count)]
         self.layout.put(self._arrays[0], weights, biases)
 
@@ -150,7 +99,7 @@ class State:
         rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
         arguments = (
             self.rule.code, self.done, weights, momenta, second, plain(hyper, at.dtype), rates,
-            float(self.rule.weight_decay), self.rule.corrections(self.done, updates), training.shape_of(at),
+            float(self.rule.weight_decay), self.rule.corrections(self.done, updates), shape_of(at),
             data.inputs, data.targets, moments, samples, tests, *rows, order, size, int(updates), records, losses,
             at.zeros(0, self.groups, 0) if kept is None else kept, squares,
         )  # fmt: skip

@@ -16,25 +16,12 @@ from numba import types
 
 from dln.base.parallel import run_blocks
 from dln.kernels.batches import Draw, plain
-from dln.kernels.emitter import Emitter, clear, forward, intrinsic, shared, tiles
-from dln.kernels.layout import Layout
-from dln.kernels.training import (
-    AT_A,
-    HEAD,
-    LD,
-    UNITS,
-    USED,
-    compiled,
-    compose,
-    fill,
-    gather,
-    lanes_of,
-    layer_of,
-    peek,
-    shape_of,
-    take,
-    widen,
-)
+from dln.kernels.compiling import compiled
+from dln.kernels.emitter import Emitter, clear, intrinsic, shared, tiles
+from dln.kernels.layout import AT_A, LD, UNITS, USED, Layout, lanes_of, layer_of, shape_of
+from dln.kernels.moves import fill, gather, peek, take, widen
+from dln.kernels.products import forward
+from dln.kernels.training import HEAD, compose
 
 
 def _emit_sum_squares(e: Emitter, total: Any, w: Any, rows: Any, ld: Any, first: Any, last: Any) -> None:

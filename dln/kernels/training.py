@@ -8,232 +8,21 @@ cancel to nothing when they are small.
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
-from dln.kernels import emitter
-from dln.kernels.cache import KernelCache
-from dln.kernels.emitter import (
-    COLUMNS,
-    EPS,
-    LR,
-    RATE,
-    SHRINK,
-    Emitter,
-    adam,
-    forward,
-    intrinsic,
-    outer,
-    pull,
-    sgd,
-    shared,
-    squares,
-    update,
-    vector_length,
-)
-from dln.kernels.layout import Layout
-
-PLAIN, SGD, NESTEROV, ADAM, ADAMW = range(5)
-"""Update rules. PLAIN has no momentum and no weight decay, and is fused into the backward pass."""
-
-LD, USED, UNITS, AT_W, AT_H, AT_A = range(6)
-"""Rows of `shape` [6, L + 1], with a column for each layer of units: stride of a sample (USED, padded in the rows
-layout); units with the constant one; units without; offset of the weights that leave them; of their samples in
-scratch; and, in float64 scratch, of the map from them to the outputs."""
+from dln.kernels.compiling import compiled
+from dln.kernels.emitter import COLUMNS
+from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, lanes_of, layer_of
+from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
+from dln.kernels.products import forward, outer, pull, squares, update
+from dln.kernels.rules import ADAMW, EPS, LR, NESTEROV, PLAIN, RATE, SHRINK, adam, sgd
 
 HEAD = 16
 """Units of scratch kept for single coefficients: a whole vector in the rows layout."""
 
 GRADIENT_ROWS = 8
 """Rows of a layer whose gradient is kept before the rule is applied to them: it stays in the first-level cache."""
-
-
-def compiled(function: Callable) -> Any:
-    """Compile without the GIL and keep the machine code on disk.
-
-    It is kept beside the source or, where that cannot be written, in the user's cache directory; the environment
-    variable NUMBA_CACHE_DIR names another. Where nothing can be written, every process compiles anew.
-    """
-    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
-    dispatcher._cache = KernelCache(function, _SOURCES)
-    return dispatcher
-
-
-_SOURCES = "".join(map(inspect.getsource, (emitter, sys.modules[__name__])))
-"""What machine code comes from, beside the file of the function itself."""
-
-
-def shape_of(layout: Layout, keep: bool = False) -> np.ndarray:
-    """Return what the kernels know of a layout; columns for samples are as many as there are inputs.
-
-    With `keep`, `compose` leaves the maps from all layers to the outputs behind; else each but the last two is written
-    over.
-    """
-    d_out = layout.units[-1]
-    at_h = np.cumsum([0, *layout.used[0] * layout.ld[:-1]])
-    at_a = np.cumsum([0, *d_out * layout.ld[:-1]])
-    if not keep:
-        at_a = (layout.depth - 1 - np.arange(layout.depth + 1)) % 2 * d_out * layout.ld.max()
-    return np.stack([layout.ld, layout.used, layout.units, layout.starts, at_h, at_a]).astype(np.int64)
-
-
-def lanes_of(w):
-    """Members in one array: 1 (rows) or a vector's worth (lanes), known at compile time."""
-    return vector_length(w.dtype) if w.ndim == 2 else 1
-
-
-@overload(lanes_of)
-def _lanes_overload(w):
-    count = vector_length(w.dtype.name) if w.ndim == 2 else 1
-    return lambda w: count
-
-
-# Moving numbers about. These are emitted too, as each would otherwise take numba as long as all the products together.
-
-
-def _convert(e: Emitter, x: Any, to: Any) -> Any:
-    if x.type == to:
-        return x
-    return e.b.fptrunc(x, to) if to == ir.FloatType() else e.b.fpext(x, to)
-
-
-def _emit_fill(e: Emitter, target: Any, count: Any, value: Any) -> None:
-    value = _convert(e, value, e.scalar)
-    with e.range(e.int(0), count) as (j, _):
-        e.b.store(value, e.b.gep(target, [j]))
-
-
-def _emit_widen(e: Emitter, target: Any, source: Any, count: Any) -> None:
-    with e.range(e.int(0), count) as (j, _):
-        e.b.store(_convert(e, e.b.load(e.b.gep(source, [j])), e.scalar), e.b.gep(target, [j]))
-
-
-def _emit_add(e: Emitter, target: Any, source: Any, count: Any) -> None:
-    with e.range(e.int(0), count) as (j, _):
-        where = e.b.gep(target, [j])
-        e.b.store(e.b.fadd(e.b.load(where), e.b.load(e.b.gep(source, [j]))), where)
-
-
-def _emit_subtract(e: Emitter, target: Any, source: Any, count: Any, scale: Any) -> None:
-    scale = _convert(e, scale, e.scalar)
-    with e.range(e.int(0), count) as (j, _):
-        where = e.b.gep(target, [j])
-        difference = e.b.fsub(e.b.load(where), e.b.load(e.b.gep(source, [j])))
-        e.b.store(e.b.fmul(scale, difference), where)
-
-
-def _emit_reach(e: Emitter, total: Any, x: Any, count: Any) -> None:
-    """Emit total += x^2 element by element, over whole vectors of x; total is one vector."""
-    zero = e.int(0)
-    sums = e.variable(e.load(total))
-    with e.units(zero, count) as (k, _):
-        value = e.load(e.at(x, zero, zero, k))
-        e.b.store(e.muladd(value, value, e.b.load(sums)), sums)
-    e.store(e.b.load(sums), total)
-
-
-def _emit_rows(
-    e: Emitter, target: Any, ld: Any, v: Any, source: Any, width: Any, first: Any, n: Any, count: Any, locate: Any
-) -> None:
-    """Emit target[j, k, lane] = source[locate(lane, j), first + k]."""
-    b = e.b
-    with e.range(e.int(0), v) as (lane, _), e.range(e.int(0), count) as (j, _):
-        start = b.add(b.mul(locate(lane, j), width), first)
-        with e.range(e.int(0), n) as (k, _):
-            x = _convert(e, b.load(b.gep(source, [b.add(start, k)])), e.scalar)
-            b.store(x, b.gep(target, [b.add(b.mul(b.add(b.mul(j, ld), k), v), lane)]))
-
-
-def _emit_take(
-    e: Emitter, target: Any, ld: Any, v: Any, source: Any, _: Any, rows: Any, width: Any, dataset: Any, __: Any,
-    first: Any, n: Any,
-) -> None:  # fmt: skip
-    def locate(lane: Any, j: Any) -> Any:
-        return e.b.add(e.b.mul(e.b.load(e.b.gep(dataset, [lane])), rows), j)
-
-    _emit_rows(e, target, ld, v, source, width, first, n, rows, locate)
-
-
-def _emit_gather(
-    e: Emitter, target: Any, ld: Any, v: Any, source: Any, _: Any, rows: Any, n: Any, dataset: Any, __: Any,
-    stream: Any, ___: Any, order: Any, ____: Any, drawn: Any, capacity: Any, step: Any, count: Any,
-) -> None:  # fmt: skip
-    b = e.b
-
-    def locate(lane: Any, j: Any) -> Any:
-        batch = b.add(b.mul(b.load(b.gep(stream, [lane])), drawn), step)
-        sample = b.sext(b.load(b.gep(order, [b.add(b.mul(batch, capacity), j)])), ir.IntType(64))
-        return b.add(b.mul(b.load(b.gep(dataset, [lane])), rows), sample)
-
-    _emit_rows(e, target, ld, v, source, n, e.int(0), n, count, locate)
-
-
-@intrinsic
-def peek(typingctx, array, at):
-    """Return number `at` of an array of any shape."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.load(builder.gep(data, [args[1]]))
-
-    return array.dtype(array, types.intp), codegen
-
-
-@intrinsic
-def fill(typingctx, target, at, count, value):
-    """target[at : at + count] = value. Here and below, offsets and counts are of numbers."""
-    return types.void(target, at, count, types.float64), shared(_emit_fill, flat=True)
-
-
-@intrinsic
-def widen(typingctx, target, at, source, at_source, count):
-    """target[...] = source[...] in the precision of target."""
-    return types.void(target, at, source, at_source, count), shared(_emit_widen, stored=2, flat=True)
-
-
-@intrinsic
-def _add(typingctx, target, at, source, at_source, count):
-    """target[...] += source[...]."""
-    return types.void(target, at, source, at_source, count), shared(_emit_add, flat=True)
-
-
-@intrinsic
-def _subtract(typingctx, target, at, source, at_source, count, scale):
-    """target[...] = scale * (target[...] - source[...])."""
-    return types.void(target, at, source, at_source, count, types.float64), shared(_emit_subtract, flat=True)
-
-
-@intrinsic
-def _reach(typingctx, total, at, x, at_x, count):
-    """Add the squares of x[...], whole vectors of it, to one vector total[at : ...]."""
-    return types.void(total, at, x, at_x, count), shared(_emit_reach, flat=True)
-
-
-@intrinsic
-def take(typingctx, target, at, ld, v, source, dataset, first, n):
-    """target[j, k, lane] = source[dataset[lane], j, first + k] for k < n."""
-    kinds = (target, at, ld, v, source, dataset, first, n)
-    return types.void(*kinds), shared(_emit_take, stored=4, flat=True, whole=(4, 5))
-
-
-@intrinsic
-def gather(typingctx, target, at, ld, v, source, dataset, stream, order, step, count):
-    """target[j, k, lane] = source[dataset[lane], order[stream[lane], step, j], k]: the batch of every lane."""
-    kinds = (target, at, ld, v, source, dataset, stream, order, step, count)
-    return types.void(*kinds), shared(_emit_gather, stored=4, flat=True, whole=(4, 5, 6, 7))
-
-
-@njit(error_model="numpy")
-def layer_of(shape, i):
-    """Outputs, inputs, stride of inputs, stride of outputs and offset of the weights of layer i."""
-    return shape[UNITS, i + 1], shape[USED, i], shape[LD, i], shape[LD, i + 1], shape[AT_W, i]
 
 
 @njit(error_model="numpy")
@@ -251,7 +40,7 @@ def compose(f, w, shape):
         pull(f, a, w, shape[AT_W, i], f, b, shape[UNITS, i + 1], ld, shape[USED, i], ldo, d_out)
         if bias:  # the constant unit feeds the next constant unit
             for j in range(d_out):
-                _add(f, (a + j * ld + shape[UNITS, i]) * v, f, (b + j * ldo + shape[UNITS, i + 1]) * v, v)
+                add(f, (a + j * ld + shape[UNITS, i]) * v, f, (b + j * ldo + shape[UNITS, i + 1]) * v, v)
 
 
 @compiled
@@ -268,11 +57,11 @@ def train(
         weights: [G, P] or [G, P, V].
         momenta: State of the rule, like weights, or None; which it is, as for `second`, is decided at compile time.
         second: Running squares of Adam, like weights, or None.
-        hyper: [G, HYPER, V]; see emit. Rows LR, RATE and SHRINK are written here.
+        hyper: [G, HYPER, V]; see `dln.kernels.rules`. Rows LR, RATE and SHRINK are written here.
         lr: Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1.
         decay: Weight decay in float64.
         correction: Float64 [updates, 2], 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); Adam only.
-        shape: [6, L + 1]; see LD.
+        shape: [6, L + 1]; see `dln.kernels.layout`.
         inputs: [D, N, n], with the constant one if there are biases.
         targets: [D, N, d_out].
         moments: [D, n, n + d_out], X'X / N and X'Y / N, for batches of size 0 (full batch).
@@ -394,15 +183,15 @@ def train(
                 forward(h, shape[AT_H, i + 1], w, at, h, shape[AT_H, i], n_out, ld, used, ldo, columns)
             if len(reach) > 0:
                 row = min(s, len(reach) - 1) * len(weights) + m
-                _reach(reach, row * reach.shape[2], h, top * v, columns * ld_top * v)
+                add_squares(reach, row * reach.shape[2], h, top * v, columns * ld_top * v)
             if s == updates:
                 break
             if identity:
                 pull(g, top, h, top, z, sigma, n, ld_top, d_out, ld0, n)
-                _subtract(g, top * v, z, cross * v, n * ld_top * v, 2 / d_out)
+                subtract(g, top * v, z, cross * v, n * ld_top * v, 2 / d_out)
             else:
                 widen(g, top * v, h, top * v, count * ld_top * v)
-                _subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
+                subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
             if second is not None:
                 for lane in range(v):
                     fill(z, step * v + lane, 1, lr[at_rate, m, lane] * correction[s, 0])

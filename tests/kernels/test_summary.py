@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dln.kernels.batches import Data, Draw
-from dln.kernels.state import Rule, State
+from dln.kernels.rules import Rule
+from dln.kernels.state import State
 from dln.kernels.summary import pair_quantities, quantities
 from dln.measure.quantities import IN_KERNELS, PAIR_QUANTITIES, Supply
 from dln.model import DeepLinearNetwork

@@ -15,7 +15,8 @@ from dln.base.parallel import thread_count
 from dln.errors import ConfigError
 from dln.kernels import training
 from dln.kernels.batches import Data
-from dln.kernels.state import Rule, State
+from dln.kernels.rules import Rule
+from dln.kernels.state import State
 
 SAMPLES = 40
 

@@ -1,0 +1,25 @@
+"""How kernels are compiled, and where their machine code is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+from dln.kernels.cache import KernelCache
+
+_SOURCES = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+"""What machine code comes from: everything in this room."""
+
+
+def compiled(function: Callable) -> Any:
+    """Compile without the GIL and keep the machine code on disk.
+
+    It is kept beside the source or, where that cannot be written, in the user's cache directory; the environment
+    variable NUMBA_CACHE_DIR names another. Where nothing can be written, every process compiles anew.
+    """
+    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = KernelCache(function, _SOURCES)
+    return dispatcher
