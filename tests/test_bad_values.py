@@ -15,12 +15,12 @@ from dln.base import machine
 from dln.callbacks import CALLBACKS
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, fields
-from dln.ensemble.coverage import COVERED
 from dln.errors import ConfigError
 from dln.ingredients.initialisations import INITS
 from dln.ingredients.inputs import INPUTS
 from dln.ingredients.optimizers import build_criterion, check_optimizer, criteria, optimizers
 from dln.ingredients.teachers import MATRICES
+from dln.kernels.rules import RULES
 from dln.measure.events import EVENTS
 from dln.metrics import MODEL_METRICS
 from dln.preflight import check_names
@@ -173,14 +173,14 @@ def test_every_argument_of_every_loss():
     assert faults(cases, attempt) == []
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("optimizer", sorted(RULES))
 def test_both_engines_refuse_the_same_arguments_and_otherwise_agree(optimizer):
     model = {"num_hidden": 0, "hidden_dim": 4}
     base = resolve({"model": model, "training": {"lr": 0.001}, "max_steps": 3, "dtype": "float64"}, SingleConfig)
     accepted = 0
     for key, value in optimizer_cases([optimizer]):
         argument = key.partition(".")[2]
-        if argument not in COVERED[optimizer]:
+        if argument not in RULES[optimizer].parameters():
             continue
         training = dataclasses.replace(base.training, optimizer=optimizer, optimizer_params={argument: value})
         told = []

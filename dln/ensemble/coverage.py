@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dln.callbacks import Callback, callback_name
-from dln.kernels.rules import COVERED
+from dln.kernels.rules import RULES
 
 
 def why_not(
@@ -25,10 +25,10 @@ def why_not(
     >>> why_not("RMSprop", {}, "MSELoss", {}, torch.device("cpu"), [])
     'optimizer RMSprop'
     """
-    if optimizer not in COVERED:
+    if optimizer not in RULES:
         return f"optimizer {optimizer}"
     for name in optimizer_params:
-        if name not in COVERED[optimizer]:
+        if name not in RULES[optimizer].parameters():
             return f"optimizer_params.{name}"
     if criterion != "MSELoss":
         return f"criterion {criterion}"

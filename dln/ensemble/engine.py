@@ -287,7 +287,7 @@ def train_ensemble(
         max_steps: Number of updates.
         batch_size: Samples a step; None is the full batch.
         batch_seeds: Seed of the batch order, one for all or one a member.
-        optimizer: SGD, Adam or AdamW.
+        optimizer: SGD, Adam, AdamW or Adamax.
         optimizer_params: Its further arguments, as in torch.optim.
         evaluate_every: Steps between records.
         evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
 from dln.kernels.batches import Draw
 from dln.kernels.layout import Layout
-from dln.kernels.rules import Rule
+from dln.kernels.rules import SGD, Rule
 from dln.kernels.state import State
 from dln.kernels.summary import quantities
 from dln.lockstep import fire
@@ -126,8 +126,8 @@ class Lane:
         batches, self.train_data = make_batches(
             datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias
         )
-        rule = rule or Rule()
-        self.optimizer = Optimizer(rule.name, asdict(rule))
+        rule = rule or SGD()
+        self.optimizer = Optimizer(rule.name, rule.arguments)
         """What makes the steps, as metrics may want to know."""
         state = State(list(weights), None if biases is None else list(biases), self.dtype, rule)
         self.groups = [Group(np.arange(members), state, batches, batch_size)]

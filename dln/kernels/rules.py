@@ -1,94 +1,167 @@
-"""Update rules of torch.optim: which are compiled, their parameters, and their vector code."""
+"""Update rules of torch.optim that are compiled, each whole: its parameters, its state, its vector code.
+
+A rule is three things side by side: a `Rule` with torch's name, parameters and defaults; a NamedTuple of the arrays
+that it keeps beside the weights, whose type tells the kernels which rule they are compiled for; and `step`, its code.
+To add one, write these here, and an example in tests/kernels/test_training.py: coverage and checks follow from `RULES`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numba import types
+from numba.extending import overload
 
 from dln.errors import ConfigError
 from dln.kernels.emitter import Emitter, intrinsic, shared
 
-PLAIN, SGD, NESTEROV, ADAM, ADAMW = range(5)
-"""Update rules. PLAIN has no momentum and no weight decay, and is fused into the backward pass."""
-
 HYPER = 8
 LR, RATE, DECAY, KEEP, SHARE, NEW, SHRINK, EPS = range(HYPER)
 """Rows of an array of hyperparameters: learning rate; factor of `outer` in training; weight decay; momentum
-(Adam: beta2); 1 - dampening (Adam: 1 - beta2); 1 - beta1; 1 - lr * decay; eps. Differences are taken in float64 and
-rounded last, as torch does."""
+(Adam, Adamax: beta2); 1 - dampening (Adam: 1 - beta2); 1 - beta1; 1 - lr * decay; eps. Differences are taken in float64
+and rounded last, as torch does."""
 
+Buffers = type[Any]
+"""The NamedTuple of a rule's arrays, as a type."""
 
-COVERED = {
-    "SGD": {"momentum", "dampening", "nesterov", "weight_decay"},
-    "Adam": {"betas", "eps", "weight_decay"},
-    "AdamW": {"betas", "eps", "weight_decay"},
-}
-"""torch.optim optimizers, and those of their arguments, that the kernels know."""
+RULES: dict[str, type[Rule]] = {}
+"""Compiled optimizers by their names in torch.optim."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    """An update rule of torch.optim, the same for all members: SGD, Adam or AdamW, with the parameters named as there.
+class Rule(ABC):
+    """An update rule, the same for all members; its fields are torch's arguments with torch's defaults."""
 
-    All are off by default, also AdamW's weight decay.
-    """
+    name: ClassVar[str]
+    """Its name in torch.optim."""
 
-    name: str = "SGD"
-    momentum: float = 0.0
-    dampening: float = 0.0
-    nesterov: bool = False
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+
+    def __init_subclass__(cls) -> None:
+        RULES[cls.name] = cls
 
     @property
-    def code(self) -> int:
-        """The rule's number in the kernels."""
-        if self.name == "SGD":
-            if self.momentum == 0 and self.weight_decay == 0:
-                return PLAIN
-            return NESTEROV if self.nesterov else SGD
-        codes = {"Adam": ADAM, "AdamW": ADAMW}
-        if self.name not in codes:
-            raise ConfigError(f"optimizer {self.name} is not compiled; SGD, Adam and AdamW are")
-        return codes[self.name]
+    @abstractmethod
+    def buffers(self) -> Buffers | None:
+        """What it keeps of every weight, array by array; None: nothing, and the update is made with the gradient."""
 
     @property
+    def variant(self) -> int:
+        """What its code is told to tell apart rules that share it."""
+        return 0
+
+    @property
+    @abstractmethod
     def hyperparameters(self) -> np.ndarray:
         """What the kernels use beside the learning rate [HYPER], in float64."""
-        table = np.zeros(HYPER)
-        table[DECAY], table[EPS] = self.weight_decay, self.eps
-        if self.name == "SGD":
-            table[KEEP], table[SHARE] = self.momentum, 1 - self.dampening
-        else:
-            beta1, beta2 = self.betas
-            table[NEW], table[KEEP], table[SHARE] = 1 - beta1, beta2, 1 - beta2
-        return table
 
     def corrections(self, done: int, updates: int) -> np.ndarray:
-        """Return Adam's 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), [updates, 2], of the updates after `done`."""
-        if self.name == "SGD":
-            return np.zeros((0, 2))
-        beta1, beta2 = self.betas
-        steps = range(
-            done + 1, done + updates + 1
-        )  # Python's own power, as in torch: the same digits wherever it is cut
-        return np.array([(1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) for t in steps]).reshape(-1, 2)
+        """Return factors of the updates after `done` [updates, 2], of the learning rate and of a root; or [0, 2]."""
+        return np.zeros((0, 2))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its parameters, by torch's names."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def parameters(cls) -> list[str]:
+        """Names of torch's arguments that it knows."""
+        return [item.name for item in dataclasses.fields(cls)]
 
 
 def make_rule(optimizer: str, optimizer_params: Mapping[str, Any]) -> Rule:
-    """Return the update rule of a covered optimizer: its arguments, and torch's defaults for the others."""
-    defaults = inspect.signature(getattr(torch.optim, optimizer)).parameters
-    settings = {name: defaults[name].default for name in COVERED[optimizer]} | dict(optimizer_params)
+    """Return the update rule of a compiled optimizer: its arguments, and torch's defaults for the others.
+
+    Raises:
+        ConfigError: It is not compiled.
+    """
+    if optimizer not in RULES:
+        raise ConfigError(f"optimizer {optimizer} is not compiled; {', '.join(sorted(RULES))} are")
+    rule, defaults = RULES[optimizer], inspect.signature(getattr(torch.optim, optimizer)).parameters
+    settings = {name: defaults[name].default for name in rule.parameters()} | dict(optimizer_params)
     if "betas" in settings:
         settings["betas"] = tuple(settings["betas"])
-    return Rule(optimizer, **settings)
+    return rule(**settings)
+
+
+def step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+    """Make one update of some weights of member or group m, in kernels.
+
+    Args:
+        buffers: The rule's arrays, like all weights; a NamedTuple, whose type chooses the code.
+        m: The member or group.
+        w: Its weights.
+        at: Where in `w`, and in the rule's arrays, the weights are that are updated.
+        d: Their gradient.
+        own: Its hyperparameters [HYPER].
+        z: At `at_z`, lr times the first of `corrections`, and the second.
+        at_z: See z.
+        count: How many weights, in units.
+        first: Whether it is the first update of all.
+        variant: The rule's.
+    """
+
+
+_CODE: dict[type, Callable[..., Any]] = {}
+"""What `step` is, by the type of the buffers."""
+
+
+def _code(buffers: type) -> Callable[[Callable], Callable]:
+    def register(function: Callable) -> Callable:
+        _CODE[buffers] = function
+        return function
+
+    return register
+
+
+@overload(step)
+def _step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+    return _CODE[buffers.instance_class]
+
+
+# --- SGD --------------------------------------------------------------------------------------------------------------
+
+
+class SGDBuffers(NamedTuple):
+    """The momentum."""
+
+    momenta: np.ndarray
+
+
+@dataclass(frozen=True)
+class SGD(Rule):
+    """torch.optim.SGD; without momentum and weight decay it is fused into the backward pass."""
+
+    name = "SGD"
+
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+
+    @property
+    def buffers(self) -> Buffers | None:
+        """The momentum, if there is any; weight decay takes the same code."""
+        return None if self.momentum == 0 and self.weight_decay == 0 else SGDBuffers
+
+    @property
+    def variant(self) -> int:
+        """1 is Nesterov's."""
+        return int(self.nesterov)
+
+    @property
+    def hyperparameters(self) -> np.ndarray:
+        """Weight decay, momentum, 1 - dampening."""
+        table = np.zeros(HYPER)
+        table[DECAY], table[KEEP], table[SHARE], table[EPS] = self.weight_decay, self.momentum, 1 - self.dampening, 1
+        return table
 
 
 def _emit_sgd(e: Emitter, w: Any, d: Any, m: Any, hyper: Any, count: Any, first: Any, nesterov: Any) -> None:
@@ -106,6 +179,69 @@ def _emit_sgd(e: Emitter, w: Any, d: Any, m: Any, hyper: Any, count: Any, first:
         e.store(v, at_m)
         v = b.select(nesterov, b.fadd(u, b.fmul(momentum, v)), v)
         e.store(b.fsub(x, b.fmul(lr, v)), at_w)
+
+
+@intrinsic
+def sgd(typingctx, w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov):
+    """One update of torch.optim.SGD."""
+    return types.void(w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov), shared(_emit_sgd)
+
+
+@_code(SGDBuffers)
+def _sgd_step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+    sgd(w, at, d, 0, buffers.momenta[m], at, own, 0, count, first, variant)
+
+
+# --- Adam and AdamW ---------------------------------------------------------------------------------------------------
+
+
+class AdamBuffers(NamedTuple):
+    """Running means of gradients and of their squares."""
+
+    means: np.ndarray
+    squares: np.ndarray
+
+
+@dataclass(frozen=True)
+class Adam(Rule):
+    """torch.optim.Adam."""
+
+    name = "Adam"
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    @property
+    def buffers(self) -> Buffers | None:
+        """Running means of gradients and of their squares."""
+        return AdamBuffers
+
+    @property
+    def hyperparameters(self) -> np.ndarray:
+        """Weight decay, the betas' parts, eps."""
+        table, (beta1, beta2) = np.zeros(HYPER), self.betas
+        table[DECAY], table[EPS] = self.weight_decay, self.eps
+        table[NEW], table[KEEP], table[SHARE] = 1 - beta1, beta2, 1 - beta2
+        return table
+
+    def corrections(self, done: int, updates: int) -> np.ndarray:
+        """Return 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), [updates, 2], of the updates t after `done`."""
+        beta1, beta2 = self.betas
+        steps = range(done + 1, done + updates + 1)
+        # Python's own power, as in torch: the same digits wherever it is cut
+        return np.array([(1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) for t in steps]).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """torch.optim.AdamW: weight decay is no part of the gradient."""
+
+    name = "AdamW"
+
+    @property
+    def variant(self) -> int:
+        """1: decay is decoupled."""
+        return 1
 
 
 def _emit_adam(
@@ -145,13 +281,80 @@ def _emit_adam(
 
 
 @intrinsic
-def sgd(typingctx, w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov):
-    """One update of torch.optim.SGD."""
-    return types.void(w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov), shared(_emit_sgd)
-
-
-@intrinsic
 def adam(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, at_correction, count, decoupled):
     """One update of torch.optim.Adam or AdamW."""
     kinds = (w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, at_correction, count, decoupled)
     return types.void(*kinds), shared(_emit_adam)
+
+
+@_code(AdamBuffers)
+def _adam_step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+    adam(w, at, d, 0, buffers.means[m], at, buffers.squares[m], at, own, 0, z, at_z, count, variant)
+
+
+# --- Adamax -----------------------------------------------------------------------------------------------------------
+
+
+class AdamaxBuffers(NamedTuple):
+    """Running mean of gradients, and the largest of them of late."""
+
+    means: np.ndarray
+    largest: np.ndarray
+
+
+@dataclass(frozen=True)
+class Adamax(Rule):
+    """torch.optim.Adamax: Adam with the largest gradient, which fades by beta2 a step, in place of the root."""
+
+    name = "Adamax"
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    @property
+    def buffers(self) -> Buffers | None:
+        """Running mean of gradients, and the largest of them of late."""
+        return AdamaxBuffers
+
+    @property
+    def hyperparameters(self) -> np.ndarray:
+        """Weight decay, the betas' parts, eps."""
+        table, (beta1, beta2) = np.zeros(HYPER), self.betas
+        table[DECAY], table[NEW], table[KEEP], table[EPS] = self.weight_decay, 1 - beta1, beta2, self.eps
+        return table
+
+    def corrections(self, done: int, updates: int) -> np.ndarray:
+        """Return 1 / (1 - beta1^t) and 1, [updates, 2], of the updates t after `done`."""
+        return np.array([(1 / (1 - self.betas[0] ** t), 1.0) for t in range(done + 1, done + updates + 1)]).reshape(
+            -1, 2
+        )
+
+
+def _emit_adamax(e: Emitter, w: Any, d: Any, m: Any, q: Any, hyper: Any, correction: Any, count: Any) -> None:
+    """Emit torch.optim.Adamax on `count` units: weights w, gradient d, running mean m, largest gradient q."""
+    b, zero = e.b, e.int(0)
+    decay, beta2, new1, eps = (e.coefficient(e.at(hyper, zero, zero, e.int(j))) for j in (DECAY, KEEP, NEW, EPS))
+    rate = e.coefficient(e.at(correction, zero, zero, zero))
+    with e.units(zero, count) as (k, _):
+        at_w, at_d, at_m, at_q = (e.at(array, zero, zero, k) for array in (w, d, m, q))
+        x, mean, largest = e.load(at_w), e.load(at_m), e.load(at_q)
+        u = b.fadd(e.load(at_d), b.fmul(decay, x))
+        mean = e.muladd(new1, b.fsub(u, mean), mean)
+        size = b.fadd(b.select(b.fcmp_ordered("<", u, e.zero), b.fneg(u), u), eps)
+        faded = b.fmul(beta2, largest)
+        largest = b.select(b.fcmp_unordered("<=", size, faded), faded, size)  # NaN stays NaN: of `size`, by the mean
+        e.store(mean, at_m)
+        e.store(largest, at_q)
+        e.store(b.fsub(x, b.fdiv(b.fmul(rate, mean), largest)), at_w)
+
+
+@intrinsic
+def adamax(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, at_correction, count):
+    """One update of torch.optim.Adamax."""
+    kinds = (w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, at_correction, count)
+    return types.void(*kinds), shared(_emit_adamax)
+
+
+@_code(AdamaxBuffers)
+def _adamax_step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+    adamax(w, at, d, 0, buffers.means[m], at, buffers.largest[m], at, own, 0, z, at_z, count)

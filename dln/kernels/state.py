@@ -13,7 +13,7 @@ from dln.kernels import training
 from dln.kernels.batches import Data, plain
 from dln.kernels.emitter import vector_length
 from dln.kernels.layout import Arrays, Layout, shape_of
-from dln.kernels.rules import HYPER, PLAIN, Rule
+from dln.kernels.rules import HYPER, Rule
 
 
 class State:
@@ -34,7 +34,7 @@ class State:
         self.rule = rule
         self.members = len(weights[0])
         self.done = 0
-        count = 1 + (rule.code != PLAIN) + (rule.name != "SGD")
+        count = 1 if rule.buffers is None else 1 + len(rule.buffers._fields)
         self._arrays = [self.layout.zeros(self.groups, self.layout.starts[-1]) for _ in range(count)]
         self.layout.put(self._arrays[0], weights, biases)
 
@@ -95,10 +95,11 @@ class State:
         vectors = (0 if reach is None else len(reach), self.groups)
         squares = at.zeros(*vectors) if at.lanes > 1 else at.zeros(*vectors, vector_length(at.dtype))
         hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.groups, HYPER, at.lanes))
-        weights, momenta, second = (*self._arrays, None, None)[:3]
+        weights, *kept_of_rule = self._arrays
+        buffers = None if self.rule.buffers is None else self.rule.buffers(*kept_of_rule)
         rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
         arguments = (
-            self.rule.code, self.done, weights, momenta, second, plain(hyper, at.dtype), rates,
+            self.rule.variant, self.done, weights, buffers, plain(hyper, at.dtype), rates,
             float(self.rule.weight_decay), self.rule.corrections(self.done, updates), shape_of(at),
             data.inputs, data.targets, moments, samples, tests, *rows, order, size, int(updates), records, losses,
             at.zeros(0, self.groups, 0) if kept is None else kept, squares,
@@ -116,7 +117,7 @@ class State:
             z, h, g, f = (
                 at.zeros(length, dtype=np.float64 if name == "f" else at.dtype) for name, length in lengths.items()
             )
-            d = None if momenta is None else at.zeros(training.GRADIENT_ROWS * at.ld.max())
+            d = None if buffers is None else at.zeros(training.GRADIENT_ROWS * at.ld.max())
             training.train(*arguments, d, z, h, g, f, first, last)
 
         run_blocks(work, self.groups)

@@ -16,7 +16,7 @@ from dln.kernels.emitter import COLUMNS
 from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, lanes_of, layer_of
 from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
 from dln.kernels.products import forward, outer, pull, squares, update
-from dln.kernels.rules import ADAMW, EPS, LR, NESTEROV, PLAIN, RATE, SHRINK, adam, sgd
+from dln.kernels.rules import EPS, LR, RATE, SHRINK, step
 
 HEAD = 16
 """Units of scratch kept for single coefficients: a whole vector in the rows layout."""
@@ -45,22 +45,21 @@ def compose(f, w, shape):
 
 @compiled
 def train(
-    rule, done, weights, momenta, second, hyper, lr, decay, correction, shape, inputs, targets, moments, samples, tests,
+    variant, done, weights, buffers, hyper, lr, decay, correction, shape, inputs, targets, moments, samples, tests,
     dataset, stream, test_of, order, size, updates, records, losses, kept, reach, d, z, h, g, f,
     first, last,
 ):  # fmt: skip
     """Train members (rows) or groups of members (lanes) first..last, in place, after `done` earlier updates.
 
     Args:
-        rule: PLAIN, ..., ADAMW.
+        variant: The rule's; see `dln.kernels.rules`.
         done: Updates made before.
         weights: [G, P] or [G, P, V].
-        momenta: State of the rule, like weights, or None; which it is, as for `second`, is decided at compile time.
-        second: Running squares of Adam, like weights, or None.
+        buffers: The rule's arrays, like weights, or None; their type decides at compile time what is done.
         hyper: [G, HYPER, V]; see `dln.kernels.rules`. Rows LR, RATE and SHRINK are written here.
         lr: Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1.
         decay: Weight decay in float64.
-        correction: Float64 [updates, 2], 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t); Adam only.
+        correction: Float64 [updates, 2], the rule's factors of the updates, or none.
         shape: [6, L + 1]; see `dln.kernels.layout`.
         inputs: [D, N, n], with the constant one if there are biases.
         targets: [D, N, d_out].
@@ -92,8 +91,8 @@ def train(
     bias = n - shape[UNITS, 0]
     capacity, pseudo, tested = order.shape[2], samples.shape[1], tests.shape[1]
     v = lanes_of(weights[0])
-    # Offsets in z: 1 / B; step length and root of Adam; X'X / B; X'Y / B; inputs and targets of the batch.
-    share, step, sigma = 0, 1, HEAD
+    # Offsets in z: 1 / B; the step's length and the second correction; X'X / B; X'Y / B; inputs, targets of the batch.
+    share, factors, sigma = 0, 1, HEAD
     cross = sigma + n * ld0
     x = cross + n * ld_top
     y = x + capacity * ld0
@@ -148,7 +147,7 @@ def train(
                 for lane in range(v):
                     rate = lr[at_rate, m, lane]
                     fill(own, LR * v + lane, 1, rate)
-                    fill(own, RATE * v + lane, 1, -rate if rule == PLAIN else 1.0)
+                    fill(own, RATE * v + lane, 1, -rate if buffers is None else 1.0)
                     fill(own, SHRINK * v + lane, 1, 1 - rate * decay)
             # Inputs: the batch, or the columns of the identity
             count = np.int64(size[s])
@@ -192,34 +191,27 @@ def train(
             else:
                 widen(g, top * v, h, top * v, count * ld_top * v)
                 subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
-            if second is not None:
+            if len(correction) > 0:
                 for lane in range(v):
-                    fill(z, step * v + lane, 1, lr[at_rate, m, lane] * correction[s, 0])
-                    fill(z, (step + 1) * v + lane, 1, correction[s, 1])
+                    fill(z, factors * v + lane, 1, lr[at_rate, m, lane] * correction[s, 0])
+                    fill(z, (factors + 1) * v + lane, 1, correction[s, 1])
             # Gradients and updates, from the top layer down
             for i in range(depth - 1, -1, -1):
                 n_out, used, ld, ldo, at = layer_of(shape, i)
                 below, above = shape[AT_H, i], shape[AT_H, i + 1]
-                if momenta is None and i > 0 and columns <= COLUMNS:
+                if buffers is None and i > 0 and columns <= COLUMNS:
                     update(g, below, w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
                     continue
                 if i > 0:
                     pull(g, below, w, at, g, above, n_out, ld, used, ldo, columns)
-                if momenta is None:
+                if buffers is None:
                     outer(w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
                     continue
                 for row in range(0, n_out, GRADIENT_ROWS):
                     rows, at_row = min(GRADIENT_ROWS, n_out - row), at + row * ld
                     fill(d, 0, rows * ld * v, 0.0)
                     outer(d, 0, g, above + row, h, below, own, RATE, rows, ld, used, ldo, columns)
-                    if second is None:
-                        start, nesterov = np.int64(done + s == 0), np.int64(rule == NESTEROV)
-                        sgd(w, at_row, d, 0, momenta[m], at_row, own, 0, rows * ld, start, nesterov)
-                        continue
-                    decoupled = np.int64(rule == ADAMW)
-                    adam(
-                        w, at_row, d, 0, momenta[m], at_row, second[m], at_row, own, 0, z, step, rows * ld, decoupled
-                    )  # fmt: skip
+                    step(buffers, m, w, at_row, d, own, z, factors, rows * ld, np.int64(done + s == 0), variant)
                     if v == 1 and own[EPS, 0] == 0:  # the padding divided 0 by 0
                         for j in range(rows):
                             fill(w, at_row + j * ld + used, ld - used, 0.0)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dln import factory, register_callback
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
+from dln.kernels.rules import RULES
 from dln.metrics import model_metric
 from dln.timeline import acting_at
 
@@ -52,7 +53,7 @@ def shapes(draw):
     """What members of an ensemble share."""
     online = draw(st.booleans())
     size = draw(st.sampled_from([1, 3, 9] if online else [None, 1, 3, 7, 13]))
-    optimizer = draw(st.sampled_from([{}, {"optimizer_params": {"momentum": 0.9}}, {"optimizer": "Adam"}]))
+    optimizer = draw(st.sampled_from([{"optimizer_params": {"momentum": 0.9}}, *({"optimizer": o} for o in RULES)]))
     return {
         "model": {"num_hidden": draw(st.integers(0, 3)), "bias": draw(st.booleans())},
         "data": {"online": online},

@@ -102,6 +102,7 @@ SETTINGS = {
     },
     "dampening": {"training": {"optimizer_params": {"momentum": 0.5, "dampening": 0.3}}, "model": {"bias": True}},
     "adam": {"training": {"optimizer": "Adam", "lr": 0.003, "batch_size": 7}},
+    "adamax": {"training": {"optimizer": "Adamax", "lr": 0.003, "optimizer_params": {"weight_decay": 0.01}}},
     "adamw": {"training": {"optimizer": "AdamW", "lr": 0.003, "optimizer_params": {"betas": [0.8, 0.99], "eps": 0.01}}},
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dln.kernels.batches import Data, Draw
-from dln.kernels.rules import Rule
+from dln.kernels.rules import SGD
 from dln.kernels.state import State
 from dln.kernels.summary import pair_quantities, quantities
 from dln.measure.quantities import IN_KERNELS, PAIR_QUANTITIES, Supply
@@ -37,7 +37,7 @@ class Problem:
 
     def state(self, t):
         biases = None if self.biases is None else [b[t] for b in self.biases]
-        return State([w[t] for w in self.weights], biases, self.dtype, Rule())
+        return State([w[t] for w in self.weights], biases, self.dtype, SGD())
 
     def quantities(self, *names):
         size = np.full(RECORDS, self.batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from dln.base.parallel import thread_count
 from dln.errors import ConfigError
-from dln.kernels import training
+from dln.kernels import rules, training
 from dln.kernels.batches import Data
-from dln.kernels.rules import Rule
+from dln.kernels.rules import SGD, Adam, Adamax, AdamW
 from dln.kernels.state import State
 
 SAMPLES = 40
@@ -31,13 +32,14 @@ def one_torch_thread():
 
 
 RULES = {
-    "plain": Rule(),
-    "decay": Rule(weight_decay=0.01, dampening=0.5),
-    "momentum": Rule(momentum=0.9, dampening=0.1),
-    "nesterov": Rule(momentum=0.8, nesterov=True, weight_decay=0.01),
-    "adam": Rule("Adam", weight_decay=0.01),
+    "plain": SGD(),
+    "decay": SGD(weight_decay=0.01, dampening=0.5),
+    "momentum": SGD(momentum=0.9, dampening=0.1),
+    "nesterov": SGD(momentum=0.8, nesterov=True, weight_decay=0.01),
+    "adam": Adam(weight_decay=0.01),
     # A large eps: with 1e-6 and full batches torch itself moves by 1e-3 when its initial weights change by 1e-15.
-    "adamw": Rule("AdamW", betas=(0.8, 0.99), weight_decay=0.1, eps=0.01),
+    "adamw": AdamW(betas=(0.8, 0.99), weight_decay=0.1, eps=0.01),
+    "adamax": Adamax(betas=(0.8, 0.99), weight_decay=0.05),
 }
 SMALL, LARGE = (4, 10, 5), (6, 50, 150, 3)
 """Widths of nets in the lanes and in the rows layout."""
@@ -122,6 +124,15 @@ def digits(state):
     return np.concatenate([a.reshape(state.members, -1) for a in weights + (biases or [])], axis=1)
 
 
+def test_every_compiled_rule_is_tried_here_and_is_torchs():
+    assert {type(RULES[rule]) for *_, rule in GRID} == set(rules.RULES.values())
+    for name, rule in rules.RULES.items():
+        defaults = inspect.signature(getattr(torch.optim, name)).parameters
+        assert rule().arguments | {"weight_decay": 0} == {n: defaults[n].default for n in rule.parameters()} | {
+            "weight_decay": 0
+        }
+
+
 def everything(state):
     """Weights and optimiser state of each member [R, ...]."""
     arrays = state._arrays
@@ -134,12 +145,7 @@ def torch_digits(problem, m, rule):
     """The same for one member trained by torch in float64."""
     weights, biases, inputs, targets, order = problem.member(m)
     weights, biases = ([torch.tensor(a, requires_grad=True) for a in arrays or ()] for arrays in (weights, biases))
-    options = {"weight_decay": rule.weight_decay}
-    if rule.name == "SGD":
-        options |= {"momentum": rule.momentum, "dampening": rule.dampening, "nesterov": rule.nesterov}
-    else:
-        options |= {"betas": rule.betas, "eps": rule.eps, "foreach": False}
-    optimizer = getattr(torch.optim, rule.name)([*weights, *biases], lr=problem.lr[m], **options)
+    optimizer = getattr(torch.optim, rule.name)([*weights, *biases], lr=problem.lr[m], foreach=False, **rule.arguments)
     inputs, targets = torch.tensor(inputs.copy()), torch.tensor(targets.copy())
     for batch, size in zip(order[:-1], problem.size[:-1], strict=True):
         which = torch.tensor(batch[:size].astype(np.int64)) if size else slice(None)
@@ -190,6 +196,8 @@ GRID = [  # widths, batch, bias, rule: every value of each, and depth 1 to 5, in
     ((5, 64, 64, 64, 5), 7, False, "plain"),
     ((6, 64, 64, 64, 3), 1, False, "nesterov"),
     ((6, 64, 64, 64, 3), 10, True, "adamw"),
+    ((5, 10, 10, 5), 7, True, "adamax"),
+    ((6, 64, 64, 64, 3), 10, False, "adamax"),
 ]
 
 
@@ -256,7 +264,7 @@ def naive_targets(problem, m):
 
 def test_without_a_test_set_its_losses_are_nan():
     problem = make_problem(SMALL, 1, 2)
-    state = State(problem.weights, None, "float64", Rule())
+    state = State(problem.weights, None, "float64", SGD())
     data = Data(problem.inputs, problem.targets, "float64", False)
     who = np.arange(2)
     train, test = state.train(data, 0 * who, who, problem.order, problem.size, 2, problem.lr, [0, 2])
@@ -342,7 +350,7 @@ def test_a_diverged_member_leaves_the_others_untouched(widths, batch, rule, dtyp
 @pytest.mark.parametrize("widths", [SMALL, LARGE], ids=str)
 def test_adam_without_eps_keeps_its_padding_out_of_the_weights(widths):
     problem = make_problem(widths, 4, 50, members=3, lr=0.001)
-    rule = Rule("Adam", eps=0.0)
+    rule = Adam(eps=0.0)
     state, losses = problem.train(rule, records=[50])
     assert np.isfinite(digits(state)).all()
     assert np.isfinite(losses).all()
@@ -353,7 +361,7 @@ def test_adam_without_eps_keeps_its_padding_out_of_the_weights(widths):
 @pytest.mark.parametrize("widths", [SMALL, LARGE], ids=str)
 def test_weights_come_back_as_they_went_in(widths):
     problem = make_problem(widths, 1, 1, members=19, bias=True)
-    state = State(problem.weights, problem.biases, "float64", Rule())
+    state = State(problem.weights, problem.biases, "float64", SGD())
     new = make_problem(widths, 1, 1, members=19, bias=True, seed=1)
     state.replace(17, [w[3] for w in new.weights], [b[3] for b in new.biases])
     weights, biases = state.weights()
@@ -410,7 +418,7 @@ def test_read_only_and_strided_arrays_need_no_compilation_of_their_own():
 
 def test_too_few_batches_are_an_error():
     problem = make_problem(SMALL, 4, 3)
-    state = State(problem.weights, None, "float64", Rule())
+    state = State(problem.weights, None, "float64", SGD())
     data = Data(problem.inputs, problem.targets, "float64", False)
     who = np.arange(2)
     for updates, records in [(5, ()), (4, (4,))]:
