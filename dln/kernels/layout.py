@@ -1,6 +1,6 @@
 """How the weights of many members lie in memory.
 
-Small nets lie side by side in the lanes of vectors ([G, P, V], V members a group), larger ones each for itself
+Small nets lie side by side in the lanes of vectors ([G, P, V], V members a pack), larger ones each for itself
 ([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company. A bias is
 one more column of its layer's weights.
 """
@@ -17,7 +17,7 @@ from numba.extending import overload
 from dln.kernels.emitter import VECTOR_BYTES, vector_length
 
 LANES_UP_TO = 400 * 1024
-"""Bytes of a group of members that still go side by side in the lanes of vectors: more would fall out of the cache."""
+"""Bytes of a pack of members that still go side by side in the lanes of vectors: more would fall out of the cache."""
 
 Arrays = list[np.ndarray]
 
@@ -47,8 +47,8 @@ class Layout:
         """Number of layers of weights."""
         return len(self.units) - 1
 
-    def groups(self, members: int) -> int:
-        """Return how many groups so many members fill."""
+    def packs(self, members: int) -> int:
+        """Return how many packs so many members fill."""
         return -(-members // self.lanes)
 
     def zeros(self, *shape: int, dtype: Any = None) -> np.ndarray:
@@ -61,11 +61,11 @@ class Layout:
         return raw[start : start + length].view(dtype).reshape(shape)
 
     def padded(self, values: Any, members: int, dtype: Any) -> np.ndarray:
-        """Values of each member [..., R], or one for all, as [..., G, V], zeros for unused lanes of the last group."""
-        groups, leading = self.groups(members), np.shape(values)[:-1]
-        padded = np.zeros((*leading, groups * self.lanes), dtype)
+        """Values of each member [..., R], or one for all, as [..., G, V], zeros for unused lanes of the last pack."""
+        packs, leading = self.packs(members), np.shape(values)[:-1]
+        padded = np.zeros((*leading, packs * self.lanes), dtype)
         padded[..., :members] = values
-        return padded.reshape(*leading, groups, self.lanes)
+        return padded.reshape(*leading, packs, self.lanes)
 
     def layer(self, array: np.ndarray, layer: int) -> np.ndarray:
         """View of one layer of an array of weights, [G, out, ld, lanes]."""
@@ -95,8 +95,8 @@ class Layout:
 
     def take_all(self, kept: np.ndarray, members: int) -> Arrays:
         """Return copies of the weights at T records [T, G, P(, V)], and then of the biases, each [T, R, ...]."""
-        records, groups = kept.shape[:2]
-        flat = kept.reshape(records * groups, *kept.shape[2:])
+        records, packs = kept.shape[:2]
+        flat = kept.reshape(records * packs, *kept.shape[2:])
         weights, biases = self.take(flat, len(flat) * self.lanes)
         return [a.reshape(records, -1, *a.shape[1:])[:, :members] for a in (*weights, *(biases or ()))]
 
@@ -104,22 +104,22 @@ class Layout:
         self, array: np.ndarray, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None
     ) -> None:
         """Overwrite one member's weights [out, in] and biases [out]."""
-        group, lane = divmod(member, self.lanes)
+        pack, lane = divmod(member, self.lanes)
         for layer, w in enumerate(weights):
-            place = self.layer(array, layer)[group, :, :, lane]
+            place = self.layer(array, layer)[pack, :, :, lane]
             place[:, : self.units[layer]] = w
             if biases is not None:
                 place[:, self.units[layer]] = biases[layer]
 
     def select(self, array: np.ndarray, members: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return an array of some members, in the order given."""
-        new = self.zeros(self.groups(len(members)), self.starts[-1])
+        new = self.zeros(self.packs(len(members)), self.starts[-1])
         if self.lanes == 1:
             new[...] = array[members]
             return new
         for place, member in enumerate(np.asarray(members).tolist()):
-            (to, to_lane), (group, lane) = divmod(place, self.lanes), divmod(member, self.lanes)
-            new[to, :, to_lane] = array[group, :, lane]
+            (to, to_lane), (pack, lane) = divmod(place, self.lanes), divmod(member, self.lanes)
+            new[to, :, to_lane] = array[pack, :, lane]
         return new
 
 

@@ -93,11 +93,11 @@ def make_rule(optimizer: str, optimizer_params: Mapping[str, Any]) -> Rule:
 
 
 def step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
-    """Make one update of some weights of member or group m, in kernels.
+    """Make one update of some weights of member or pack m, in kernels.
 
     Args:
         buffers: The rule's arrays, like all weights; a NamedTuple, whose type chooses the code.
-        m: The member or group.
+        m: The member or pack.
         w: Its weights.
         at: Where in `w`, and in the rule's arrays, the weights are that are updated.
         d: Their gradient.

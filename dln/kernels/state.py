@@ -35,13 +35,13 @@ class State:
         self.members = len(weights[0])
         self.done = 0
         count = 1 if rule.buffers is None else 1 + len(rule.buffers._fields)
-        self._arrays = [self.layout.zeros(self.groups, self.layout.starts[-1]) for _ in range(count)]
+        self._arrays = [self.layout.zeros(self.packs, self.layout.starts[-1]) for _ in range(count)]
         self.layout.put(self._arrays[0], weights, biases)
 
     @property
-    def groups(self) -> int:
-        """How many groups the members fill."""
-        return self.layout.groups(self.members)
+    def packs(self) -> int:
+        """How many packs the members fill."""
+        return self.layout.packs(self.members)
 
     def train(
         self,
@@ -90,11 +90,11 @@ class State:
         moments = data.moments if full else np.zeros((0, 0, 0), at.dtype)
         samples = data.samples if full and recorded else nothing
         tests = test.samples if test is not None and recorded else nothing
-        losses = np.full((2, len(records), self.groups, at.lanes), np.nan)
+        losses = np.full((2, len(records), self.packs, at.lanes), np.nan)
         rates = at.padded(np.atleast_2d(lr), self.members, np.float64)
-        vectors = (0 if reach is None else len(reach), self.groups)
+        vectors = (0 if reach is None else len(reach), self.packs)
         squares = at.zeros(*vectors) if at.lanes > 1 else at.zeros(*vectors, vector_length(at.dtype))
-        hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.groups, HYPER, at.lanes))
+        hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.packs, HYPER, at.lanes))
         weights, *kept_of_rule = self._arrays
         buffers = None if self.rule.buffers is None else self.rule.buffers(*kept_of_rule)
         rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
@@ -102,7 +102,7 @@ class State:
             self.rule.variant, self.done, weights, buffers, plain(hyper, at.dtype), rates,
             float(self.rule.weight_decay), self.rule.corrections(self.done, updates), shape_of(at),
             data.inputs, data.targets, moments, samples, tests, *rows, order, size, int(updates), records, losses,
-            at.zeros(0, self.groups, 0) if kept is None else kept, squares,
+            at.zeros(0, self.packs, 0) if kept is None else kept, squares,
         )  # fmt: skip
         batch = order.shape[2] * (ld0 + ld_top)
         pseudo = (samples.shape[1] + tests.shape[1]) * (ld0 + ld_top)
@@ -120,13 +120,13 @@ class State:
             d = None if buffers is None else at.zeros(training.GRADIENT_ROWS * at.ld.max())
             training.train(*arguments, d, z, h, g, f, first, last)
 
-        run_blocks(work, self.groups)
+        run_blocks(work, self.packs)
         self.done += int(updates)
         if reach is not None:
             with np.errstate(over="ignore"):
                 of_each = squares.reshape(len(reach), -1) if at.lanes > 1 else squares.sum(-1, dtype=np.float64)
             reach[...] = of_each[:, : self.members]
-        on_batch, on_test = losses.reshape(2, len(records), self.groups * at.lanes)[:, :, : self.members]
+        on_batch, on_test = losses.reshape(2, len(records), self.packs * at.lanes)[:, :, : self.members]
         return on_batch, on_test
 
     @property
@@ -158,7 +158,7 @@ class State:
 
     def blank(self, records: int) -> np.ndarray:
         """Return an array to keep the weights of so many records in."""
-        return self.layout.zeros(records, self.groups, self.layout.starts[-1])
+        return self.layout.zeros(records, self.packs, self.layout.starts[-1])
 
     def copy(self) -> State:
         """Return a state that goes on from here by itself."""

@@ -105,7 +105,7 @@ def _summarise(
     kept, shape, inputs, targets, samples, dataset, stream, order, size, records, norms, maps, gradients, squares,
     ends, f, first, last,
 ):  # fmt: skip
-    """Find quantities of members (rows) or groups of members (lanes) first..last of all records, record by record.
+    """Find quantities of members (rows) or packs of members (lanes) first..last of all records, record by record.
 
     Args:
         kept: Weights [T * G, P] or [T * G, P, V].
@@ -130,7 +130,7 @@ def _summarise(
     depth = shape.shape[1] - 1
     n, d_out, ld0, ld_top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth]
     bias = n - shape[UNITS, 0]
-    v, groups, pseudo = lanes_of(kept[0]), len(dataset), samples.shape[1]
+    v, packs, pseudo = lanes_of(kept[0]), len(dataset), samples.shape[1]
     top = shape[AT_A, depth]
     total = top + d_out * ld_top
     u = total + HEAD
@@ -138,7 +138,7 @@ def _summarise(
     x = spare + d_out * shape[LD].max()
     y = x + max(order.shape[2], pseudo) * ld0
     for item in range(first, last):
-        w, m, s = kept[item], item % groups, records[item // groups]
+        w, m, s = kept[item], item % packs, records[item // packs]
         fill(f, 0, f.size, 0.0)  # a diverged member may have left NaN in the padding
         if norms:
             for i in range(depth):
@@ -183,19 +183,19 @@ def _summarise(
 
 
 @compiled
-def _compare(a, b, numbers, lanes, groups_a, groups_b, group_a, lane_a, group_b, lane_b, out, first, last):
+def _compare(a, b, numbers, lanes, packs_a, packs_b, pack_a, lane_a, pack_b, lane_b, out, first, last):
     """Compare the pairs first..last of members of two arrays of weights at all records, number by number.
 
     Args:
-        a: Weights of lane a, [T, groups_a, numbers, lanes], as a flat array.
+        a: Weights of lane a, [T, packs_a, numbers, lanes], as a flat array.
         b: Those of lane b.
         numbers: P, units of a member's weights.
-        lanes: Members side by side in a group.
-        groups_a: How many groups a has at each record.
-        groups_b: Of b.
-        group_a: Each pair's group of a [R].
+        lanes: Members side by side in a pack.
+        packs_a: How many packs a has at each record.
+        packs_b: Of b.
+        pack_a: Each pair's pack of a [R].
         lane_a: Each pair's lane in it [R].
-        group_b: Of b [R].
+        pack_b: Of b [R].
         lane_b: Of b [R].
         out: Zeros [T, R, 4], written with ||a - b||^2, <a, b>, ||a||^2, ||b||^2.
         first: First pair.
@@ -204,8 +204,8 @@ def _compare(a, b, numbers, lanes, groups_a, groups_b, group_a, lane_a, group_b,
     for t in range(len(out)):
         for p in range(numbers):
             for r in range(first, last):
-                x = np.float64(a[((t * groups_a + group_a[r]) * numbers + p) * lanes + lane_a[r]])
-                y = np.float64(b[((t * groups_b + group_b[r]) * numbers + p) * lanes + lane_b[r]])
+                x = np.float64(a[((t * packs_a + pack_a[r]) * numbers + p) * lanes + lane_a[r]])
+                y = np.float64(b[((t * packs_b + pack_b[r]) * numbers + p) * lanes + lane_b[r]])
                 out[t, r, 0] += (x - y) * (x - y)
                 out[t, r, 1] += x * y
                 out[t, r, 2] += x * x
@@ -232,16 +232,16 @@ def quantities(
     """
     if not names:
         return {}
-    records, groups = kept.shape[:2]
+    records, packs = kept.shape[:2]
     n, d_out, ld = layout.used[0], layout.units[-1], layout.ld
     gradients = "gradient_squares" in names
     full = gradients and bool((draw.size[list(offsets)] == 0).any())
     samples = draw.data.samples if full else np.zeros((0, 0, n + d_out))
-    squares = np.zeros((3, records * groups, layout.depth, layout.lanes))
+    squares = np.zeros((3, records * packs, layout.depth, layout.lanes))
     maps = gradients or "end_to_end" in names
-    ends = layout.zeros(records * groups if maps else 0, d_out, ld[0], dtype=np.float64)
+    ends = layout.zeros(records * packs if maps else 0, d_out, ld[0], dtype=np.float64)
     arguments = (
-        kept.reshape(records * groups, *kept.shape[2:]), shape_of(layout, keep=True), draw.data.inputs,
+        kept.reshape(records * packs, *kept.shape[2:]), shape_of(layout, keep=True), draw.data.inputs,
         draw.data.targets, samples, layout.padded(draw.dataset, members, np.int64),
         layout.padded(draw.stream, members, np.int64), plain(draw.order, np.int32), plain(draw.size, np.int64),
         plain(offsets, np.int64), bool({"weight_squares", "bias_squares"} & set(names)), maps, gradients, squares, ends,
@@ -251,14 +251,14 @@ def quantities(
     def work(first: int, last: int) -> None:
         _summarise(*arguments, layout.zeros(scratch, dtype=np.float64), first, last)
 
-    run_blocks(work, records * groups)
-    squares = np.moveaxis(squares.reshape(3, records, groups, layout.depth, layout.lanes), 4, 3)
+    run_blocks(work, records * packs)
+    squares = np.moveaxis(squares.reshape(3, records, packs, layout.depth, layout.lanes), 4, 3)
     squares = squares.reshape(3, records, -1, layout.depth)[:, :, :members]
     found: dict[str, np.ndarray] = dict(
         zip(("weight_squares", "bias_squares", "gradient_squares"), squares, strict=True)
     )
     if maps:
-        ends = np.moveaxis(ends.reshape(records, groups, d_out, ld[0], layout.lanes), 4, 2)
+        ends = np.moveaxis(ends.reshape(records, packs, d_out, ld[0], layout.lanes), 4, 2)
         found["end_to_end"] = ends.reshape(records, -1, d_out, ld[0])[:, :members, :, : layout.units[0]]
     return {name: found[name] for name in names}
 

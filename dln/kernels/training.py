@@ -49,7 +49,7 @@ def train(
     dataset, stream, test_of, order, size, updates, records, losses, kept, reach, d, z, h, g, f,
     first, last,
 ):  # fmt: skip
-    """Train members (rows) or groups of members (lanes) first..last, in place, after `done` earlier updates.
+    """Train members (rows) or packs of members (lanes) first..last, in place, after `done` earlier updates.
 
     Args:
         variant: The rule's; see `dln.kernels.rules`.
@@ -83,7 +83,7 @@ def train(
         h: Scratch for the units' values.
         g: Scratch for gradients with respect to them.
         f: Float64 scratch for losses.
-        first: First member or group.
+        first: First member or pack.
         last: One past the last.
     """
     depth, a = shape.shape[1] - 1, shape[AT_A, 0]

@@ -108,8 +108,8 @@ def test_a_member_that_is_not_finite_leaves_the_others_untouched(widths, monkeyp
     monkeypatch.setenv("DLN_THREADS", "1")  # one thread: every member uses the same scratch
     problem = Problem(widths)
     calm = problem.quantities(*IN_KERNELS)
-    group, lane = divmod(3, problem.layout.lanes)
-    problem.kept[(1, group, slice(None)) + ((lane,) if problem.layout.lanes > 1 else ())] = np.nan
+    pack, lane = divmod(3, problem.layout.lanes)
+    problem.kept[(1, pack, slice(None)) + ((lane,) if problem.layout.lanes > 1 else ())] = np.nan
     wild = problem.quantities(*IN_KERNELS)
     for name, values in wild.items():
         assert not np.isfinite(values[1, 3]).all()
