@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
 from dln.composing.compose import as_overrides
+from dln.composing.grid import abridged
 from dln.config import ExperimentConfig
 from dln.engines import MEMBERS
 from dln.errors import ConfigError, suggestion
@@ -215,5 +216,8 @@ def closing(report: Report, shown: str) -> str:
 
 def resume_line(shown: str) -> str:
     """Return what to do to compute the rest."""
-    command = [*sys.argv, *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"])]
+    command = [
+        *map(abridged, sys.argv),
+        *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"]),
+    ]
     return f"go on with: python {shlex.join(command)}"

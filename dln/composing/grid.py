@@ -145,6 +145,19 @@ def spelled_out(override: str) -> str:
     return f"{key}=range({start},{stop + 1},{step})"
 
 
+def abridged(override: str) -> str:
+    """Return an override of whole numbers as people write it: what `spelled_out` was given.
+
+    >>> abridged("training.batch_seed=range(0,101,10)"), abridged("a=range(-3,8,1)"), abridged("a=1,2")
+    ('training.batch_seed=0..100..10', 'a=-3..7', 'a=1,2')
+    """
+    match = re.fullmatch(r"(.*)=range\((-?\d+),(-?\d+),([1-9]\d*)\)", override)
+    if match is None:
+        return override
+    key, start, beyond, step = match[1], *map(int, match.groups()[1:])
+    return f"{key}={start}..{beyond - 1}" + (f"..{step}" if step > 1 else "")
+
+
 def quoted(text: str) -> str:
     """Return words as an override's value that means just them, whatever is in them.
 

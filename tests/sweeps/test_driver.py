@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -531,7 +532,8 @@ def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
     process.send(signal.SIGINT)
     result = process.wait()
     assert result.status == 130
-    assert "go on with: python" in result.err
+    command = shlex.split(result.err.partition("go on with: python ")[2])
+    assert command[1:] == argv  # as it was given
     assert "Traceback" not in result.err
 
 
