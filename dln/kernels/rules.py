@@ -303,31 +303,15 @@ class AdamaxBuffers(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adamax(Rule):
+class Adamax(Adam):
     """torch.optim.Adamax: Adam with the largest gradient, which fades by beta2 a step, in place of the root."""
 
     name = "Adamax"
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
 
     @property
     def buffers(self) -> Buffers | None:
         """Running mean of gradients, and the largest of them of late."""
         return AdamaxBuffers
-
-    @property
-    def hyperparameters(self) -> np.ndarray:
-        """Weight decay, the betas' parts, eps."""
-        table, (beta1, beta2) = np.zeros(HYPER), self.betas
-        table[DECAY], table[NEW], table[KEEP], table[EPS] = self.weight_decay, 1 - beta1, beta2, self.eps
-        return table
-
-    def corrections(self, done: int, updates: int) -> np.ndarray:
-        """Return 1 / (1 - beta1^t) and 1, [updates, 2], of the updates t after `done`."""
-        return np.array([(1 / (1 - self.betas[0] ** t), 1.0) for t in range(done + 1, done + updates + 1)]).reshape(
-            -1, 2
-        )
 
 
 def _emit_adamax(e: Emitter, w: Any, d: Any, m: Any, q: Any, hyper: Any, correction: Any, count: Any) -> None:
