@@ -52,9 +52,7 @@ class ComparativeTrainer:
 
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train to the end and return the records; each is also passed to `on_record` as it is taken."""
-        self._lockstep.run(on_record)
-        self.history.events = self.events
-        return self.history
+        return self._lockstep.run(on_record)
 
     @property
     def step(self) -> int:

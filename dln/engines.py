@@ -20,7 +20,7 @@ from dln.base.machine import is_shortage
 from dln.base.registry import import_extensions
 from dln.config import ExperimentConfig
 from dln.data import Dataset
-from dln.footprint import members_that_fit
+from dln.footprint import cut_to_fit
 from dln.history import History
 
 MEMBERS = 512
@@ -69,14 +69,18 @@ def is_compiled(config: ExperimentConfig) -> bool:
     return factory.autograd_reason(config) is None
 
 
+def train_alone(config: ExperimentConfig, checkpoints: Path | None = None) -> History:
+    """Train one run, on the engine that takes it."""
+    return factory.build(config, None, checkpoints).run()
+
+
 def one_by_one(configs: Sequence[ExperimentConfig], checkpoints: Sequence[Path | None]) -> list[History]:
     """Train runs here, one after the other.
 
     Raises:
         DlnError: What the first run raises that fails, once all are over; its `runs` tell of which.
     """
-    tasks = [*zip(configs, checkpoints, strict=True)]
-    return [*for_each(range(len(tasks)), lambda run: factory.build(tasks[run][0], None, tasks[run][1]).run()).values()]
+    return [*for_each(range(len(configs)), lambda run: train_alone(configs[run], checkpoints[run])).values()]
 
 
 def train_together(
@@ -117,23 +121,24 @@ def train_all(configs: Sequence[ExperimentConfig]) -> Iterator[tuple[list[int], 
     for i, config in enumerate(configs):
         alone = "" if is_compiled(config) else f" {i}"  # one history at a time is held
         together.setdefault(factory.structure(config) + alone, []).append(i)
-    stretches = [*together.values()]
-    while stretches:
-        indices = stretches.pop(0)
-        fitting = members_that_fit([configs[i] for i in indices[:MEMBERS]])
-        if fitting < len(indices):
-            stretches.insert(0, indices[fitting:])
-            indices = indices[:fitting]
-        try:
-            results = train_together([configs[i] for i in indices])
-        except (MemoryError, RuntimeError) as error:
-            if len(indices) == 1 or not is_shortage(error):
-                raise
-        else:
-            yield indices, results
-            continue
-        # Only here: the error holds on to all that its trace can see, which is the memory that the halves need.
-        stretches[:0] = [half.tolist() for half in np.array_split(indices, 2)]
+    for alike in together.values():
+        for indices in cut_to_fit(np.array(alike), configs.__getitem__, MEMBERS):
+            yield from _halved_where_short(configs, indices.tolist())
+
+
+def _halved_where_short(configs: Sequence[ExperimentConfig], indices: list[int]) -> Iterator[tuple[list[int], Results]]:
+    """Train some of the runs together or, where memory is too short for that, half by half."""
+    try:
+        results = train_together([configs[i] for i in indices])
+    except (MemoryError, RuntimeError) as error:
+        if len(indices) == 1 or not is_shortage(error):
+            raise
+    else:
+        yield indices, results
+        return
+    # Only here: the error holds on to all that its trace can see, which is the memory that the halves need.
+    for half in np.array_split(indices, 2):
+        yield from _halved_where_short(configs, half.tolist())
 
 
 def _find_events(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -39,6 +39,23 @@ def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
         numbers = 2 + 4 * len(metrics)
         total += len(configs) * len(factory.recorded_steps(first)) * numbers * 3 * 8
     return total
+
+
+def cut_to_fit(
+    runs: np.ndarray, config_of: Callable[[int], ExperimentConfig], members: int, share: float = 1.0
+) -> Iterator[np.ndarray]:
+    """Cut runs that share tensor shapes into ensembles, in their order.
+
+    Args:
+        runs: Their numbers.
+        config_of: Gives the config of a number.
+        members: Runs of an ensemble at most; fewer where memory is short.
+        share: Of the machine, what is for us: others may train beside.
+    """
+    while len(runs):
+        fitting = members_that_fit([config_of(int(run)) for run in runs[:members]], share)
+        yield runs[:fitting]
+        runs = runs[fitting:]
 
 
 def members_that_fit(configs: Sequence[ExperimentConfig], share: float = 1.0) -> int:

@@ -89,6 +89,7 @@ class Lockstep:
                 break
             for lane in alive.values():
                 lane.update()
+        self.history.events = ends_of(self.lanes)
         return self.history
 
     def _alive(self) -> dict[str, Lane]:

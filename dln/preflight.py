@@ -42,7 +42,7 @@ def check_names(config: ExperimentConfig) -> None:
     recorded_steps(config)
     checkpoint_steps(config)
     key = "model_metrics" if isinstance(config, ComparativeConfig) else "metrics"
-    build_metrics(config.lane_metrics, MODEL_METRICS, key)
+    metrics = build_metrics(config.lane_metrics, MODEL_METRICS, key)
     shapes, outline = [], None
     for lane in config.lanes.values():
         model, training, key = lane.model, lane.training, lane.key("training")
@@ -51,7 +51,7 @@ def check_names(config: ExperimentConfig) -> None:
                 check_batch_size(size, config.data.samples, f"{lane.key('callbacks')}[{i}].params: batch_size")
         criterion = build_criterion(training.criterion, training.criterion_params, key)
         check_optimizer(training.optimizer, training.optimizer_params, key)
-        outline = _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
+        outline = outline or _outline(config.data, model.in_dim, model.out_dim)  # the same for both lanes
         if parameters(lane) > MANY:
             log.warning("making %s weights: some seconds a hundred million", f"{parameters(lane):,}")
         shapes.append(build_model(config, lane, outline).shapes)
@@ -60,7 +60,7 @@ def check_names(config: ExperimentConfig) -> None:
     assert outline is not None
     if len(shapes) == 2:
         pairs = build_metrics(config.pair_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, outline)
-        check_lanes(build_metrics(config.lane_metrics), pairs)
+        check_lanes(metrics, pairs)
     check_events_of(config, outline)
     autograd_reason(config)
 

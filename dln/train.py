@@ -113,9 +113,7 @@ class Trainer:
 
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
-        Lockstep({"": self}, self.max_steps, self.recorded, self.history).run(on_record)
-        self.history.events = self.events
-        return self.history
+        return Lockstep({"": self}, self.max_steps, self.recorded, self.history).run(on_record)
 
     def begin(self, step: int) -> None:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""

@@ -18,11 +18,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 from dln.base.output import speak_patiently
-from dln.composing.compose import as_overrides, loader_class, resolve, save_yaml
+from dln.composing.compose import as_overrides, composed, loader_class, resolve, save_yaml
 from dln.composing.grid import parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
 from dln.config import ComparativeConfig, Schema, SingleConfig
@@ -170,7 +169,7 @@ class Gate(Callback):
                 jobs = [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
             for job in jobs:
                 lines = [*config.hydra.overrides.hydra, *job]
-                self._check(loader.load_configuration(config.hydra.job.config_name, lines, RunMode.RUN))
+                self._check(composed(loader, config.hydra.job.config_name, lines))
             claim_output(config, "sweep")
 
     def _check(self, config: DictConfig) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dln.base.machine import check_fits
-from dln.base.values import hidden_widths
 from dln.config import DataConfig, ExperimentConfig, LaneConfig, ModelConfig, TrainingConfig
 
 RECORD = 100
@@ -22,7 +21,7 @@ def check_burden(config: ExperimentConfig) -> None:
     for lane in config.lanes.values():
         model, training = lane.model, lane.training
         needed += parameters(lane) * _bytes_each(size, training)
-        check_fits(needed, f"{lane.key('model')}.{_largest(model)}", "weights and what the optimizer keeps of them")
+        check_fits(needed, f"{lane.key('model')}.{_largest(lane)}", "weights and what the optimizer keeps of them")
         if config.data.online:
             batch = (training.batch_size or 0) * _sample(model, size)
             check_fits(batch, f"{lane.key('training')}.batch_size", "the samples of a batch")
@@ -44,9 +43,9 @@ def _bytes_each(size: int, training: TrainingConfig) -> int:
     return max(8 + 2 * size, (3 if plain else 4) * size)
 
 
-def _largest(model: ModelConfig) -> str:
-    widths = hidden_widths(model.hidden_dim, model.num_hidden)
-    dims = {"in_dim": model.in_dim, "out_dim": model.out_dim, "hidden_dim": max(widths, default=0)}
+def _largest(lane: LaneConfig) -> str:
+    n_in, *hidden, n_out = lane.widths
+    dims = {"in_dim": n_in, "out_dim": n_out, "hidden_dim": max(hidden, default=0)}
     return max(dims, key=lambda key: dims[key])
 
 

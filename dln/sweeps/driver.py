@@ -19,7 +19,7 @@ from dln.composing.contents import FILE_KEYS, check_same, check_unchanged, locat
 from dln.config import ComparativeConfig, SingleConfig
 from dln.engines import MEMBERS, is_compiled, train_together
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
-from dln.footprint import ensemble_bytes, members_that_fit
+from dln.footprint import cut_to_fit, ensemble_bytes
 from dln.results.directories import RunDirectories
 from dln.results.run import CHECKPOINTS
 from dln.results.sweep import SWEEP, SweepStore
@@ -233,10 +233,7 @@ def cut(
         for start in range(0, len(cells), one_by_one):
             yield cells[start : start + one_by_one]
         return
-    while len(cells):
-        fitting = members_that_fit([plan.config(int(cell)) for cell in cells[:members]], share)
-        yield cells[:fitting]
-        cells = cells[fitting:]
+    yield from cut_to_fit(cells, plan.config, members, share)
 
 
 ROUNDS = 3

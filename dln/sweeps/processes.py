@@ -13,9 +13,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from dln import factory
 from dln.base.blame import for_each
 from dln.config import ExperimentConfig
+from dln.engines import train_alone
 from dln.errors import LaunchError
 from dln.history import History
 
@@ -61,7 +61,7 @@ class Spread:
     def _here(self, task: Task) -> History:
         started = time.perf_counter()
         try:
-            return _run(task)
+            return train_alone(*task)
         finally:
             self._spent += time.perf_counter() - started
 
@@ -69,7 +69,7 @@ class Spread:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
             self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
-        return self._pool.submit(_run, task)
+        return self._pool.submit(train_alone, *task)
 
 
 @contextlib.contextmanager
@@ -85,11 +85,6 @@ def spread(processes: int) -> Iterator[Spread]:
     finally:
         if spread._pool is not None:
             spread._pool.shutdown()
-
-
-def _run(task: Task) -> History:
-    config, checkpoints = task
-    return factory.build(config, None, checkpoints).run()
 
 
 def _begin() -> None:
