@@ -205,9 +205,6 @@ def clear(e: Emitter, p: Any, columns: list[Any], ld: Any, start: Any, stop: Any
             e.store(e.zero, e.at(p, c, ld, k))
 
 
-# In all products n_out rows of W and n of its columns are used; ld is the stride of W, h and p, ldo that of o and g.
-
-
 def shared(
     emit: Callable[..., None], stored: int = 0, passed: int | None = None, flat: bool = False, whole: Sequence[int] = ()
 ) -> Callable[..., Any]:

@@ -8,11 +8,13 @@ Three products are all that training needs. For one layer with weights W [out, i
     outer     W += c g' h     the update (c = -lr), or the gradient itself (c = 1, into a buffer of zeros)
 
 `update` is pull and outer in one pass over W. The nets are far too small for a BLAS, so the products are emitted here,
-with Python loops as the unroller: a tile of some rows of W and samples stays in registers.
+with Python loops as the unroller: a tile of some rows of W and samples stays in registers. All use n_out rows of W and
+n of its columns; ld is the stride of W, h and p, ldo that of o and g.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -21,64 +23,77 @@ from numba import types
 from dln.kernels.emitter import COLUMNS, Emitter, blocks, chunks, clear, intrinsic, shared, tiles
 
 
+def _nest(
+    e: Emitter, columns: list[Any], n_out: Any, n: Any, tile: Callable[..., None], cleared: tuple[Any, ...] = ()
+) -> None:
+    """Emit the loops over a layer that the products share, for some samples; `cleared` is an array and its stride.
+
+    What they do:
+
+        for start, stop in blocks of the n units of a row:
+            cleared[columns, start:stop] = 0
+            for rows in tiles of the n_out rows:
+                tile(columns, rows, start, stop)
+    """
+
+    def block(start: Any, stop: Any) -> None:
+        if cleared:
+            array, ld = cleared
+            clear(e, array, columns, ld, start, stop)
+        tiles(e, n_out, lambda rows: tile(columns, rows, start, stop), len(columns))
+
+    blocks(e, n, block)
+
+
+def _coefficients(e: Emitter, g: Any, ldo: Any, columns: list[Any], rows: list[Any]) -> list[list[Any]]:
+    """Load g[s, i] of a tile, row by row: what multiplies whole vectors."""
+    return [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
+
+
 def _emit_forward(e: Emitter, o: Any, w: Any, h: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any) -> None:
     """Emit o[s, i] = sum_k w[i, k] h[s, k]."""
 
-    def chunk(columns: list[Any]) -> None:
-        def block(start: Any, stop: Any) -> None:
-            def tile(rows: list[Any]) -> None:
-                target = [[e.at(o, c, ldo, r) for c in columns] for r in rows]
-                sums = [[e.variable(e.zero) for _ in columns] for _ in rows]
-                if e.lanes:  # later blocks go on from the sums of the earlier ones
-                    with e.b.if_then(e.b.icmp_signed(">", start, e.int(0))):
-                        for r in range(len(rows)):
-                            for c in range(len(columns)):
-                                e.b.store(e.load(target[r][c]), sums[r][c])
-                with e.units(start, stop) as (k, _):
-                    inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
-                    for r, row in enumerate(rows):
-                        weights = e.load_weights(e.at(w, row, ld, k))
-                        for x, slot in zip(inputs, sums[r], strict=True):
-                            e.b.store(e.muladd(weights, x, e.b.load(slot)), slot)
-                for c in range(len(columns)):
-                    done = [e.b.load(sums[r][c]) for r in range(len(rows))]
-                    if e.lanes:
-                        for r, x in enumerate(done):
-                            e.store(x, target[r][c])
-                    else:
-                        for r, x in enumerate(e.sums(done)):
-                            e.b.store(x, target[r][c], align=e.bytes)
+    def tile(columns: list[Any], rows: list[Any], start: Any, stop: Any) -> None:
+        target = [[e.at(o, c, ldo, r) for c in columns] for r in rows]
+        sums = [[e.variable(e.zero) for _ in columns] for _ in rows]
+        if e.lanes:  # later blocks go on from the sums of the earlier ones
+            with e.b.if_then(e.b.icmp_signed(">", start, e.int(0))):
+                for r in range(len(rows)):
+                    for c in range(len(columns)):
+                        e.b.store(e.load(target[r][c]), sums[r][c])
+        with e.units(start, stop) as (k, _):
+            inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
+            for r, row in enumerate(rows):
+                weights = e.load_weights(e.at(w, row, ld, k))
+                for x, slot in zip(inputs, sums[r], strict=True):
+                    e.b.store(e.muladd(weights, x, e.b.load(slot)), slot)
+        for c in range(len(columns)):
+            done = [e.b.load(sums[r][c]) for r in range(len(rows))]
+            if e.lanes:
+                for r, x in enumerate(done):
+                    e.store(x, target[r][c])
+            else:
+                for r, x in enumerate(e.sums(done)):
+                    e.b.store(x, target[r][c], align=e.bytes)
 
-            tiles(e, n_out, tile, len(columns))
-
-        blocks(e, n, block)
-
-    chunks(e, samples, chunk)
+    chunks(e, samples, lambda columns: _nest(e, columns, n_out, n, tile))
 
 
 def _emit_pull(e: Emitter, p: Any, w: Any, g: Any, n_out: Any, ld: Any, n: Any, ldo: Any, samples: Any) -> None:
     """Emit p[s, k] = sum_i g[s, i] w[i, k]."""
 
-    def chunk(columns: list[Any]) -> None:
-        def block(start: Any, stop: Any) -> None:
-            clear(e, p, columns, ld, start, stop)
+    def tile(columns: list[Any], rows: list[Any], start: Any, stop: Any) -> None:
+        gs = _coefficients(e, g, ldo, columns, rows)
+        with e.units(start, stop) as (k, _):
+            weights = [e.load_weights(e.at(w, r, ld, k)) for r in rows]
+            for c, column in enumerate(columns):
+                where = e.at(p, column, ld, k)
+                x = e.load(where)
+                for r in range(len(rows)):
+                    x = e.muladd(gs[r][c], weights[r], x)
+                e.store(x, where)
 
-            def tile(rows: list[Any]) -> None:
-                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
-                with e.units(start, stop) as (k, _):
-                    weights = [e.load_weights(e.at(w, r, ld, k)) for r in rows]
-                    for c, column in enumerate(columns):
-                        where = e.at(p, column, ld, k)
-                        x = e.load(where)
-                        for r in range(len(rows)):
-                            x = e.muladd(gs[r][c], weights[r], x)
-                        e.store(x, where)
-
-            tiles(e, n_out, tile, len(columns))
-
-        blocks(e, n, block)
-
-    chunks(e, samples, chunk)
+    chunks(e, samples, lambda columns: _nest(e, columns, n_out, n, tile, cleared=(p, ld)))
 
 
 def _emit_outer(
@@ -94,21 +109,15 @@ def _emit_outer(
         where = e.at(w, row, ld, k)
         e.store(e.muladd(factor, total, e.load(where)), where)
 
-    def few(columns: list[Any]) -> None:  # their g stay in registers
-        def block(start: Any, stop: Any) -> None:
-            def tile(rows: list[Any]) -> None:
-                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
-                with e.units(start, stop) as (k, _):
-                    inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
-                    for r, row in enumerate(rows):
-                        total = e.b.fmul(gs[r][0], inputs[0])
-                        for c in range(1, len(columns)):
-                            total = e.muladd(gs[r][c], inputs[c], total)
-                        add(total, row, k)
-
-            tiles(e, n_out, tile, len(columns))
-
-        blocks(e, n, block)
+    def few(columns: list[Any], rows: list[Any], start: Any, stop: Any) -> None:  # their g stay in registers
+        gs = _coefficients(e, g, ldo, columns, rows)
+        with e.units(start, stop) as (k, _):
+            inputs = [e.load(e.at(h, c, ld, k)) for c in columns]
+            for r, row in enumerate(rows):
+                total = e.b.fmul(gs[r][0], inputs[0])
+                for c in range(1, len(columns)):
+                    total = e.muladd(gs[r][c], inputs[c], total)
+                add(total, row, k)
 
     def many(rows: list[Any]) -> None:
         with e.units(e.int(0), n) as (k, _):
@@ -124,7 +133,7 @@ def _emit_outer(
         with then:
             tiles(e, n_out, many)
         with otherwise:
-            chunks(e, samples, few)
+            chunks(e, samples, lambda columns: _nest(e, columns, n_out, n, few))
 
 
 def _emit_update(
@@ -133,34 +142,26 @@ def _emit_update(
     """Emit p = g w with the old w, then w += scale * g' h, in one pass over w, for at most COLUMNS samples."""
     factor = e.coefficient(scale)
 
-    def whole(columns: list[Any]) -> None:
-        def block(start: Any, stop: Any) -> None:
-            clear(e, p, columns, ld, start, stop)
+    def tile(columns: list[Any], rows: list[Any], start: Any, stop: Any) -> None:
+        gs = _coefficients(e, g, ldo, columns, rows)
+        with e.units(start, stop) as (k, _):
+            weights = [e.load(e.at(w, r, ld, k)) for r in rows]
+            changes: list[Any] = [None] * len(rows)
+            for c, column in enumerate(columns):
+                inputs = e.load(e.at(h, column, ld, k))
+                where = e.at(p, column, ld, k)
+                x = e.load(where)
+                for r in range(len(rows)):
+                    x = e.muladd(gs[r][c], weights[r], x)
+                    first = c == 0
+                    changes[r] = e.b.fmul(gs[r][c], inputs) if first else e.muladd(gs[r][c], inputs, changes[r])
+                e.store(x, where)
+            for r, row in enumerate(rows):
+                e.store(e.muladd(factor, changes[r], weights[r]), e.at(w, row, ld, k))
 
-            def tile(rows: list[Any]) -> None:
-                gs = [[e.coefficient(e.at(g, c, ldo, r)) for c in columns] for r in rows]
-                with e.units(start, stop) as (k, _):
-                    weights = [e.load(e.at(w, r, ld, k)) for r in rows]
-                    changes: list[Any] = [None] * len(rows)
-                    for c, column in enumerate(columns):
-                        inputs = e.load(e.at(h, column, ld, k))
-                        where = e.at(p, column, ld, k)
-                        x = e.load(where)
-                        for r in range(len(rows)):
-                            x = e.muladd(gs[r][c], weights[r], x)
-                            first = c == 0
-                            changes[r] = e.b.fmul(gs[r][c], inputs) if first else e.muladd(gs[r][c], inputs, changes[r])
-                        e.store(x, where)
-                    for r, row in enumerate(rows):
-                        e.store(e.muladd(factor, changes[r], weights[r]), e.at(w, row, ld, k))
-
-            tiles(e, n_out, tile, len(columns))
-
-        blocks(e, n, block)
-
-    for size in range(1, COLUMNS + 1):
+    for size in range(1, COLUMNS + 1):  # all samples at once: w is read before it is written
         with e.b.if_then(e.b.icmp_signed("==", samples, e.int(size))):
-            whole([e.int(c) for c in range(size)])
+            _nest(e, [e.int(c) for c in range(size)], n_out, n, tile, cleared=(p, ld))
 
 
 def _emit_squares(
