@@ -58,8 +58,7 @@ class FullBatches:
 
     def draw(self, steps: int) -> Draw:
         """Return the batches of the next `steps` steps."""
-        order, size = np.zeros((1, steps, 1), np.int32), np.zeros(steps, np.int64)
-        return Draw(self.data, self.dataset, np.zeros(len(self.dataset), np.int64), order, size)
+        return Draw.full(self.data, self.dataset, steps)
 
     def select(self, members: Int[np.ndarray, " r"]) -> FullBatches:
         """Return batches that go on for some of the members only."""

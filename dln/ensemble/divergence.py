@@ -94,8 +94,7 @@ def go_through(
         count = len(part.size)
         rates = lr[min(first, len(lr) - 1) :][:count]
         kept, reach = state.blank(count), np.empty((count, state.members))
-        of = part.data, part.dataset, part.stream, part.order, part.size
-        losses = state.train(*of, min(count, updates - first), rates, range(count), test, test_of, kept, reach)
+        losses = state.train(part, min(count, updates - first), rates, range(count), test, test_of, kept, reach)
         close = may_overflow(reach, part, layout.dtype) | records_near_limit(losses, part, test, layout.dtype).any(0)
         parameters = layout.take_all(kept, state.members)
         for place, offset in np.argwhere(close.T).tolist():

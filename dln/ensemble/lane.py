@@ -226,7 +226,8 @@ class Lane:
             before = group.state.copy() if updates else group.state
             kept = group.state.blank(len(looks)) if keep or back else None
             reach = np.empty((1, len(group.members)))
-            found = self._train(group.state, group.members, draw, updates, lr, looks, kept, reach)
+            own, test_of = lr[:, group.members], self.dataset[group.members]
+            found = group.state.train(draw, updates, own, looks, self.test_data, test_of, kept, reach)
             self._settle(group, before, draw, updates, lr, looks, found, reach[0])
             if kept is not None:
                 seen = Kept(group.members, group.state.layout, kept, draw, looks, rates[:, group.members])
@@ -259,11 +260,9 @@ class Lane:
                 raise ConfigError(f"there is no {split} set to evaluate a loss on")
             result = np.empty(len(self))
             for group in self.groups:
-                r = len(group.members)
-                one = np.zeros((1, 1, 1), np.int32), np.zeros(1, np.int64)
-                of = self.dataset[group.members]
-                # Before update 0 of none, on the full batch of `data`.
-                result[group.members] = group.state.train(data, of, np.zeros(r, np.int64), *one, 0, np.zeros(r), [0])[0]
+                draw = Draw.full(data, self.dataset[group.members])
+                (found,), _ = group.state.train(draw, 0, np.zeros(len(group.members)), [0])  # before update 0 of none
+                result[group.members] = found
             close = near_limit(result, data.targets[0].size, self.dtype) & self.moving
             for m in np.flatnonzero(close).tolist():
                 weights, biases = self.parameters(m)
@@ -278,11 +277,9 @@ class Lane:
                 raise ConfigError("there is no train set to take a gradient on")
             result = np.empty(len(self))
             for group in self.groups:
-                streams = np.zeros(len(group.members), np.int64)
-                one = np.zeros((1, 1, 1), np.int32), np.zeros(1, np.int64)
-                draw = Draw(self.train_data, self.dataset[group.members], streams, *one)
+                draw = Draw.full(self.train_data, self.dataset[group.members])
                 name, state = "gradient_squares", group.state
-                squares = quantities([name], state.layout, state.packed()[None], len(group.members), draw, [0])[name]
+                squares = quantities([name], state.layout, state.packed()[None], draw, [0])[name]
                 result[group.members] = np.sqrt(squares[0].sum(-1))
             self._found["gradient"] = result
         return self._found["gradient"]
@@ -341,22 +338,6 @@ class Lane:
             schedules = (getattr(c, "lr_scale", None) for c in callbacks)
             alike.setdefault(tuple(s for s in schedules if s is not None), []).append(m)
         return alike
-
-    def _train(
-        self,
-        state: State,
-        members: np.ndarray,
-        draw: Draw,
-        updates: int,
-        lr: np.ndarray,
-        records: np.ndarray,
-        kept: np.ndarray | None,
-        reach: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return state.train(
-            draw.data, draw.dataset, draw.stream, draw.order, draw.size, updates, lr[:, members], records,
-            self.test_data, self.dataset[members], kept, reach,
-        )  # fmt: skip
 
     def _settle(
         self,

@@ -100,7 +100,7 @@ class Sight:
         self.lane, self.kept, self.given, self.depth = lane, kept, given, kept[0].layout.depth
         self.alive = lane.diverged_at > np.array(steps)[:, None]
         """Which members have not diverged by which records [T, R]: only those are looked at, as `dln.train` does."""
-        found = [quantities(names, k.layout, k.weights, len(k.members), k.draw, k.offsets) for k in kept]
+        found = [quantities(names, k.layout, k.weights, k.draw, k.offsets) for k in kept]
         merged = {name: self._merged([f[name] for f in found]) for name in names}
         # Contiguous, whatever the company: the order of sums may depend on how a tensor lies.
         self.quantities = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in merged.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from dln.base.stacked import decomposed
 
 if TYPE_CHECKING:
     from jaxtyping import Int
+
+    from dln.kernels.layout import Layout
 
 
 class Data:
@@ -67,6 +69,23 @@ class Data:
         return np.concatenate([self.inputs, self.targets], axis=2).astype(np.float64)
 
 
+class Drawn(NamedTuple):
+    """A `Draw` as kernels take it: member m sees the samples order[stream[m], s, : size[s]] of dataset[m] at step s."""
+
+    inputs: np.ndarray
+    """[D, N, n], with the constant one if there are biases."""
+    targets: np.ndarray
+    """[D, N, d_out]."""
+    dataset: np.ndarray
+    """[G, V], the row of inputs and targets that is a member's."""
+    stream: np.ndarray
+    """[G, V], the row of order."""
+    order: np.ndarray
+    """Sample numbers [K, drawn, B], int32."""
+    size: np.ndarray
+    """Samples in each batch [drawn]; 0 is the full batch."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """Batches of consecutive steps: which samples of which data each member sees at each."""
@@ -77,8 +96,21 @@ class Draw:
     stream: Int[np.ndarray, " R"]
     """A member's row of `order`."""
     order: Int[np.ndarray, "K steps B"]
+    """Sample numbers, which are not checked."""
     size: Int[np.ndarray, " steps"]
     """Samples in each batch; 0 is the full batch."""
+
+    @classmethod
+    def full(cls, data: Data, dataset: Int[np.ndarray, " R"], steps: int = 1) -> Draw:
+        """Return full batches."""
+        stream, size = (np.zeros(count, np.int64) for count in (len(dataset), steps))
+        return cls(data, dataset, stream, np.zeros((1, steps, 1), np.int32), size)
+
+    def packed(self, layout: Layout) -> Drawn:
+        """Return what kernels take for members of a layout."""
+        dataset, stream = (layout.padded(of, len(self.dataset), np.int64) for of in (self.dataset, self.stream))
+        order, size = plain(self.order, np.int32), plain(self.size, np.int64)
+        return Drawn(self.data.inputs, self.data.targets, dataset, stream, order, size)
 
     def part(self, members: slice | Int[np.ndarray, " r"]) -> Draw:
         """Return the batches of some of the members."""

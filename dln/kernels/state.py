@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from dln.base.parallel import run_blocks
-from dln.kernels import training
-from dln.kernels.batches import Data, plain
+from dln.kernels.batches import Data, Draw, plain
 from dln.kernels.emitter import vector_length
 from dln.kernels.layout import Arrays, Layout, shape_of
 from dln.kernels.rules import HYPER, Rule
+from dln.kernels.training import Condensed, Method, Noted, make_scratch, train
 
 
 class State:
@@ -45,11 +45,7 @@ class State:
 
     def train(
         self,
-        data: Data,
-        dataset: np.ndarray,
-        stream: np.ndarray,
-        order: np.ndarray,
-        size: np.ndarray,
+        draw: Draw,
         updates: int,
         lr: np.ndarray,
         records: Sequence[int] | np.ndarray = (),
@@ -61,11 +57,7 @@ class State:
         """Make `updates` updates and return the losses on the way.
 
         Args:
-            data: What members train on.
-            dataset: Row of `data` of each member [R].
-            stream: Row of `order` of each member [R].
-            order: Sample numbers [K, drawn, B], int32, which are not checked; drawn >= updates and > every record.
-            size: Samples in each batch [drawn]; 0 is the full batch.
+            draw: The batches of at least so many steps, and of every record.
             updates: How many to make.
             lr: Learning rate of each member [R], or of each at every update [updates, R].
             records: Sorted offsets from 0 to `updates` at which losses are measured, before the update is made.
@@ -74,59 +66,55 @@ class State:
             kept: Array of the layout [len(records), G, P] to copy the weights to at each record, or None.
             reach: Array [S, R] to write to, for each of S steps or all of them together (S = 1), the sum of squares of
                 what a member's outputs are made of: the outputs on the batch or, where it has more samples than there
-                are inputs, the end-to-end map. The step after the last update counts if its batch is among `order`.
+                are inputs, the end-to-end map. The step after the last update counts if its batch is drawn.
 
         Returns:
             The float64 losses [len(records), R] on the batch at each record and on the test set (NaN if there is none).
         """
-        size, records, order = plain(size, np.int64), plain(records, np.int64), plain(order, np.int32)
+        at, members = self.layout, self.members
+        drawn, records = draw.packed(at), plain(records, np.int64)
         needed = max(updates, records[-1] + 1 if len(records) else 0)
-        if min(len(size), order.shape[1]) < needed or size.max(initial=0) > order.shape[2]:
-            raise ValueError(f"{needed} batches are needed; order is {order.shape} and size {size.shape}")
-        at = self.layout
-        n, d_out, ld0, ld_top = at.used[0], at.units[-1], at.ld[0], at.ld[-1]
-        nothing = np.zeros((0, 0, n + d_out))
-        full, recorded = bool((size == 0).any()), len(records) > 0
-        moments = data.moments if full else np.zeros((0, 0, 0), at.dtype)
-        samples = data.samples if full and recorded else nothing
-        tests = test.samples if test is not None and recorded else nothing
-        losses = np.full((2, len(records), self.packs, at.lanes), np.nan)
-        rates = at.padded(np.atleast_2d(lr), self.members, np.float64)
-        vectors = (0 if reach is None else len(reach), self.packs)
-        squares = at.zeros(*vectors) if at.lanes > 1 else at.zeros(*vectors, vector_length(at.dtype))
+        if min(len(drawn.size), drawn.order.shape[1]) < needed or drawn.size.max(initial=0) > drawn.order.shape[2]:
+            raise ValueError(f"{needed} batches are needed; order is {drawn.order.shape} and size {drawn.size.shape}")
+        full, recorded = bool((drawn.size == 0).any()), len(records) > 0
+        nothing = np.zeros((0, 0, at.used[0] + at.units[-1]))
+        condensed = Condensed(
+            moments=draw.data.moments if full else np.zeros((0, 0, 0), at.dtype),
+            samples=draw.data.samples if full and recorded else nothing,
+            tests=test.samples if test is not None and recorded else nothing,
+            test_of=at.padded(0 if test_of is None else test_of, members, np.int64),
+        )
+        weights, *buffers = self._arrays
         hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.packs, HYPER, at.lanes))
-        weights, *kept_of_rule = self._arrays
-        buffers = None if self.rule.buffers is None else self.rule.buffers(*kept_of_rule)
-        rows = (at.padded(of, self.members, np.int64) for of in (dataset, stream, 0 if test_of is None else test_of))
-        arguments = (
-            self.rule.variant, self.done, weights, buffers, plain(hyper, at.dtype), rates,
-            float(self.rule.weight_decay), self.rule.corrections(self.done, updates), shape_of(at),
-            data.inputs, data.targets, moments, samples, tests, *rows, order, size, int(updates), records, losses,
-            at.zeros(0, self.packs, 0) if kept is None else kept, squares,
-        )  # fmt: skip
-        batch = order.shape[2] * (ld0 + ld_top)
-        pseudo = (samples.shape[1] + tests.shape[1]) * (ld0 + ld_top)
-        lengths = {
-            "z": training.HEAD + n * (ld0 + ld_top) + batch,
-            "h": n * at.ld.sum(),  # never more than n columns: larger batches are condensed
-            "g": n * at.ld.sum(),
-            "f": 2 * d_out * at.ld.max() + training.HEAD + batch + pseudo if recorded else 0,
-        }
+        method = Method(
+            variant=self.rule.variant,
+            done=self.done,
+            hyper=plain(hyper, at.dtype),
+            lr=at.padded(np.atleast_2d(lr), members, np.float64),
+            decay=float(self.rule.weight_decay),
+            correction=self.rule.corrections(self.done, updates),
+        )
+        vectors = (0 if reach is None else len(reach), self.packs)
+        noted = Noted(
+            records=records,
+            losses=np.full((2, len(records), self.packs, at.lanes), np.nan),
+            kept=at.zeros(0, self.packs, 0) if kept is None else kept,
+            reach=at.zeros(*vectors) if at.lanes > 1 else at.zeros(*vectors, vector_length(at.dtype)),
+        )
+        of_rule = None if self.rule.buffers is None else self.rule.buffers(*buffers)
+        arguments = weights, of_rule, method, shape_of(at), drawn, condensed, int(updates), noted
 
         def work(first: int, last: int) -> None:
-            z, h, g, f = (
-                at.zeros(length, dtype=np.float64 if name == "f" else at.dtype) for name, length in lengths.items()
-            )
-            d = None if buffers is None else at.zeros(training.GRADIENT_ROWS * at.ld.max())
-            training.train(*arguments, d, z, h, g, f, first, last)
+            train(*arguments, make_scratch(at, drawn, condensed, recorded), first, last)
 
         run_blocks(work, self.packs)
         self.done += int(updates)
         if reach is not None:
+            squares = noted.reach
             with np.errstate(over="ignore"):
                 of_each = squares.reshape(len(reach), -1) if at.lanes > 1 else squares.sum(-1, dtype=np.float64)
-            reach[...] = of_each[:, : self.members]
-        on_batch, on_test = losses.reshape(2, len(records), self.packs * at.lanes)[:, :, : self.members]
+            reach[...] = of_each[:, :members]
+        on_batch, on_test = noted.losses.reshape(2, len(records), self.packs * at.lanes)[:, :, :members]
         return on_batch, on_test
 
     @property

@@ -8,7 +8,7 @@ as many rows as the net has outputs, so norms of gradients cost what a step on s
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -100,33 +100,33 @@ def _outer_squares(typingctx, total, at, a, at_a, u, at_u, n_out, lda, ld, n, sa
     return types.void(*kinds), shared(_emit_outer_squares, stored=11, passed=11)
 
 
+class _Wanted(NamedTuple):
+    norms: bool
+    """squares[0] and squares[1]."""
+    maps: bool
+    """`ends`."""
+    gradients: bool
+    """squares[2]; needs `maps`."""
+
+
 @compiled
-def _summarise(
-    kept, shape, inputs, targets, samples, dataset, stream, order, size, records, norms, maps, gradients, squares,
-    ends, f, first, last,
-):  # fmt: skip
+def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, first, last):
     """Find quantities of members (rows) or packs of members (lanes) first..last of all records, record by record.
 
     Args:
         kept: Weights [T * G, P] or [T * G, P, V].
-        shape: [6, L + 1]; see `dln.kernels.training.LD`; maps are kept.
-        inputs: [D, N, n], with the constant one if there are biases.
-        targets: [D, N, d_out].
+        shape: [6, L + 1]; see `dln.kernels.layout`; maps are kept.
+        drawn: The batches, a `dln.kernels.batches.Drawn`.
         samples: Float64 [D, k, n + d_out]: pseudo-samples of the full batch.
-        dataset: [G, V], the row of inputs, targets and samples that is a member's.
-        stream: [G, V], the row of order.
-        order: Sample numbers [K, drawn, B].
-        size: Samples in each batch [drawn]; 0 is the full batch.
         records: Which batch each record has [T].
-        norms: Whether to find squares[0] and squares[1].
-        maps: Whether to find `ends`.
-        gradients: Whether to find squares[2]; needs `maps`.
+        wanted: What to find, a `_Wanted`.
         squares: [3, T * G, L, V], written with sums of squares of weights, biases, gradients.
         ends: [T * G, d_out, ld] or [..., V], written with end-to-end maps.
         f: Float64 scratch.
         first: First to do.
         last: One past the last.
     """
+    inputs, targets, dataset, stream, order, size = drawn
     depth = shape.shape[1] - 1
     n, d_out, ld0, ld_top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth]
     bias = n - shape[UNITS, 0]
@@ -140,7 +140,7 @@ def _summarise(
     for item in range(first, last):
         w, m, s = kept[item], item % packs, records[item // packs]
         fill(f, 0, f.size, 0.0)  # a diverged member may have left NaN in the padding
-        if norms:
+        if wanted.norms:
             for i in range(depth):
                 n_out, used, ld, _, at = layer_of(shape, i)
                 _sum_squares(f, total, w, at, n_out, ld, 0, shape[UNITS, i])
@@ -149,10 +149,10 @@ def _summarise(
                 _sum_squares(f, total, w, at, n_out, ld, shape[UNITS, i], used)
                 for lane in range(v):
                     squares[1, item, i, lane] = peek(f, total * v + lane)
-        if maps:
+        if wanted.maps:
             compose(f, w, shape)
             widen(ends[item], 0, f, shape[AT_A, 0] * v, d_out * ld0 * v)
-        if gradients:
+        if wanted.gradients:
             for j in range(d_out):
                 fill(f, (top + j * ld_top + j) * v, v, 1.0)
             count, scale = np.int64(size[s]), 2.0
@@ -213,12 +213,7 @@ def _compare(a, b, numbers, lanes, packs_a, packs_b, pack_a, lane_a, pack_b, lan
 
 
 def quantities(
-    names: Collection[str],
-    layout: Layout,
-    kept: np.ndarray,
-    members: int,
-    draw: Draw,
-    offsets: Sequence[int] | np.ndarray,
+    names: Collection[str], layout: Layout, kept: np.ndarray, draw: Draw, offsets: Sequence[int] | np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return quantities of all members at several records, float64 [T, R, ...].
 
@@ -226,25 +221,23 @@ def quantities(
         names: Which of `dln.measure.quantities.IN_KERNELS`.
         layout: Of `kept`.
         kept: Weights at the records [T, G, P] or [T, G, P, V].
-        members: R.
-        draw: The members' batches.
+        draw: The R members' batches.
         offsets: Which batch of the draw each record has [T].
     """
     if not names:
         return {}
-    records, packs = kept.shape[:2]
+    (records, packs), members = kept.shape[:2], len(draw.dataset)
     n, d_out, ld = layout.used[0], layout.units[-1], layout.ld
     gradients = "gradient_squares" in names
     full = gradients and bool((draw.size[list(offsets)] == 0).any())
     samples = draw.data.samples if full else np.zeros((0, 0, n + d_out))
     squares = np.zeros((3, records * packs, layout.depth, layout.lanes))
     maps = gradients or "end_to_end" in names
+    wanted = _Wanted(bool({"weight_squares", "bias_squares"} & set(names)), maps, gradients)
     ends = layout.zeros(records * packs if maps else 0, d_out, ld[0], dtype=np.float64)
     arguments = (
-        kept.reshape(records * packs, *kept.shape[2:]), shape_of(layout, keep=True), draw.data.inputs,
-        draw.data.targets, samples, layout.padded(draw.dataset, members, np.int64),
-        layout.padded(draw.stream, members, np.int64), plain(draw.order, np.int32), plain(draw.size, np.int64),
-        plain(offsets, np.int64), bool({"weight_squares", "bias_squares"} & set(names)), maps, gradients, squares, ends,
+        kept.reshape(records * packs, *kept.shape[2:]), shape_of(layout, keep=True), draw.packed(layout), samples,
+        plain(offsets, np.int64), wanted, squares, ends,
     )  # fmt: skip
     scratch = d_out * (ld.sum() + 2 * ld.max()) + HEAD + max(draw.order.shape[2], samples.shape[1]) * (ld[0] + ld[-1])
 

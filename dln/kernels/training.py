@@ -8,12 +8,15 @@ cancel to nothing when they are small.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
+from dln.kernels.batches import Drawn
 from dln.kernels.compiling import compiled
 from dln.kernels.emitter import COLUMNS
-from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, lanes_of, layer_of
+from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, lanes_of, layer_of
 from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
 from dln.kernels.products import forward, outer, pull, squares, update
 from dln.kernels.rules import EPS, LR, RATE, SHRINK, step
@@ -43,49 +46,103 @@ def compose(f, w, shape):
                 add(f, (a + j * ld + shape[UNITS, i]) * v, f, (b + j * ldo + shape[UNITS, i + 1]) * v, v)
 
 
+class Method(NamedTuple):
+    """How weights are updated."""
+
+    variant: int
+    """The rule's; see `dln.kernels.rules`."""
+    done: int
+    """Updates made before."""
+    hyper: np.ndarray
+    """[G, HYPER, V]; see `dln.kernels.rules`. Rows LR, RATE and SHRINK are written by `train`."""
+    lr: np.ndarray
+    """Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1."""
+    decay: float
+    """Weight decay."""
+    correction: np.ndarray
+    """Float64 [updates, 2], the rule's factors of the updates, or none."""
+
+
+class Condensed(NamedTuple):
+    """Whole sets in fewer numbers; see `dln.kernels.batches.Data`. What is not needed is empty."""
+
+    moments: np.ndarray
+    """[D, n, n + d_out], X'X / N and X'Y / N, for gradients on full batches."""
+    samples: np.ndarray
+    """Float64 [D, k, n + d_out], whose squared residuals sum to the loss on the training set."""
+    tests: np.ndarray
+    """The same of the test sets."""
+    test_of: np.ndarray
+    """[G, V], the row of tests that is a member's."""
+
+
+class Noted(NamedTuple):
+    """What `train` writes down on the way."""
+
+    records: np.ndarray
+    """Sorted offsets [T] at which losses are measured, before the update."""
+    losses: np.ndarray
+    """Float64 [2, T, G, V]: batch and test losses."""
+    kept: np.ndarray
+    """[T, G, P] or [T, G, P, V]: the weights at each record; nothing is if T is 0."""
+    reach: np.ndarray
+    """Zeros [S, G, VECTOR]: the squares of what the members' outputs are made of are added, step by step or, if S is 1,
+    of all steps; also of the step after the last update, if its batch is drawn. A lane has its element, a member in the
+    rows layout the whole vector. Nothing is if S is 0."""
+
+
+class Scratch(NamedTuple):
+    """Where `train` computes: zeros, of one thread."""
+
+    d: np.ndarray
+    """Gradient of GRADIENT_ROWS rows of a layer."""
+    z: np.ndarray
+    """The batch and its moments."""
+    h: np.ndarray
+    """The units' values: the layers' outputs, sample by sample."""
+    g: np.ndarray
+    """Gradients with respect to them."""
+    f: np.ndarray
+    """Float64, for losses: maps, and samples to measure on."""
+
+
+def make_scratch(layout: Layout, drawn: Drawn, condensed: Condensed, recorded: bool) -> Scratch:
+    """Return room for `train`; for losses only if any are `recorded`."""
+    n, d_out, ld, capacity = layout.used[0], layout.units[-1], layout.ld, drawn.order.shape[2]
+    sample = ld[0] + ld[-1]
+    samples = capacity + condensed.samples.shape[1] + condensed.tests.shape[1]
+    units = n * ld.sum()  # never more than n columns: larger batches are condensed
+    return Scratch(
+        d=layout.zeros(GRADIENT_ROWS * ld.max()),
+        z=layout.zeros(HEAD + (n + capacity) * sample),
+        h=layout.zeros(units),
+        g=layout.zeros(units),
+        f=layout.zeros(2 * d_out * ld.max() + HEAD + samples * sample if recorded else 0, dtype=np.float64),
+    )
+
+
 @compiled
-def train(
-    variant, done, weights, buffers, hyper, lr, decay, correction, shape, inputs, targets, moments, samples, tests,
-    dataset, stream, test_of, order, size, updates, records, losses, kept, reach, d, z, h, g, f,
-    first, last,
-):  # fmt: skip
-    """Train members (rows) or packs of members (lanes) first..last, in place, after `done` earlier updates.
+def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scratch, first, last):
+    """Train members (rows) or packs of members (lanes) first..last in place.
 
     Args:
-        variant: The rule's; see `dln.kernels.rules`.
-        done: Updates made before.
         weights: [G, P] or [G, P, V].
         buffers: The rule's arrays, like weights, or None; their type decides at compile time what is done.
-        hyper: [G, HYPER, V]; see `dln.kernels.rules`. Rows LR, RATE and SHRINK are written here.
-        lr: Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1.
-        decay: Weight decay in float64.
-        correction: Float64 [updates, 2], the rule's factors of the updates, or none.
+        method: How they are updated, a `Method`.
         shape: [6, L + 1]; see `dln.kernels.layout`.
-        inputs: [D, N, n], with the constant one if there are biases.
-        targets: [D, N, d_out].
-        moments: [D, n, n + d_out], X'X / N and X'Y / N, for batches of size 0 (full batch).
-        samples: Float64 [D, k, n + d_out], whose squared residuals sum to the loss on the training set.
-        tests: The same of the test sets; none if empty.
-        dataset: [G, V], the row of inputs, targets, moments and samples that is a member's.
-        stream: [G, V], the row of order.
-        test_of: [G, V], the row of tests.
-        order: Sample numbers [K, drawn, B].
-        size: Samples in each batch [drawn]; 0 is the full batch.
+        drawn: The batches, a `Drawn`.
+        condensed: Whole sets, a `Condensed`.
         updates: How many to make.
-        records: Sorted offsets at which losses are measured, before the update.
-        losses: Float64 [2, T, G, V]: written with batch and test losses.
-        kept: [T, G, P] or [T, G, P, V]: written with the weights at each record; nothing is if T is 0.
-        reach: Zeros [S, G, VECTOR]: the squares of what the members' outputs are made of are added, step by step or, if
-            S is 1, of all steps; also of the step after the last update, if its batch is drawn. A lane has its element,
-            a member in the rows layout the whole vector. Nothing is if S is 0.
-        d: Scratch for the gradient of GRADIENT_ROWS rows of a layer, or None.
-        z: Scratch for the batch and its moments.
-        h: Scratch for the units' values.
-        g: Scratch for gradients with respect to them.
-        f: Float64 scratch for losses.
+        noted: What is written on the way, a `Noted`.
+        scratch: Where to compute, a `Scratch`.
         first: First member or pack.
         last: One past the last.
     """
+    variant, done, hyper, lr, decay, correction = method
+    inputs, targets, dataset, stream, order, size = drawn
+    moments, samples, tests, test_of = condensed
+    records, losses, kept, reach = noted
+    d, z, h, g, f = scratch
     depth, a = shape.shape[1] - 1, shape[AT_A, 0]
     n, d_out, ld0, ld_top, top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth], shape[AT_H, depth]
     bias = n - shape[UNITS, 0]

@@ -44,7 +44,7 @@ class Problem:
         size[1:] = self.batch // 2  # a short batch; or, of the full one, the full one
         data = Data(self.inputs, self.targets, self.dtype, self.bias)
         draw = Draw(data, self.dataset, self.stream, self.order, size)
-        return quantities(names, self.layout, self.kept, self.members, draw, range(RECORDS))
+        return quantities(names, self.layout, self.kept, draw, range(RECORDS))
 
     def network(self, t, m):
         """Member m at record t, in float64, with autograd's gradients of the loss on its batch."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dln.base.parallel import thread_count
 from dln.errors import ConfigError
 from dln.kernels import rules, training
-from dln.kernels.batches import Data
+from dln.kernels.batches import Data, Draw
 from dln.kernels.rules import SGD, Adam, Adamax, AdamW
 from dln.kernels.state import State
 
@@ -72,20 +72,9 @@ class Problem:
         losses = []
         for start, stop in itertools.pairwise((0, *cuts, updates)):
             inside = [t - start for t in records if start <= t < stop or (t == stop == updates)]
-            losses.append(
-                state.train(
-                    data,
-                    self.dataset[members],
-                    self.stream[members],
-                    self.order[:, start : stop + 1],
-                    self.size[start : stop + 1],
-                    stop - start,
-                    self.lr[members],
-                    inside,
-                    test,
-                    self.dataset[members],
-                )
-            )
+            draw = Draw(data, self.dataset, self.stream, self.order, self.size).part(members)
+            cut = draw.between(start, stop + 1), stop - start, self.lr[members]
+            losses.append(state.train(*cut, inside, test, draw.dataset))
         return state, np.concatenate(losses, axis=1)
 
     def member(self, m):
@@ -267,7 +256,7 @@ def test_without_a_test_set_its_losses_are_nan():
     state = State(problem.weights, None, "float64", SGD())
     data = Data(problem.inputs, problem.targets, "float64", False)
     who = np.arange(2)
-    train, test = state.train(data, 0 * who, who, problem.order, problem.size, 2, problem.lr, [0, 2])
+    train, test = state.train(Draw(data, 0 * who, who, problem.order, problem.size), 2, problem.lr, [0, 2])
     assert np.isfinite(train).all()
     assert np.isnan(test).all()
     assert train.shape == test.shape == (2, 2)
@@ -302,10 +291,10 @@ def test_rates_of_every_update_are_those_of_updates_one_by_one(widths, dtype, ru
     rates = np.random.default_rng(1).uniform(0, 0.002, (12, 5))
     data, who = Data(problem.inputs, problem.targets, dtype, False), np.arange(5)
     together, apart = (State(problem.weights, None, dtype, RULES[rule]) for _ in range(2))
-    together.train(data, 0 * who, who, problem.order, problem.size, 12, rates)
+    draw = Draw(data, 0 * who, who, problem.order, problem.size)
+    together.train(draw, 12, rates)
     for s in range(12):
-        cut = problem.order[:, s : s + 1], problem.size[s : s + 1]
-        apart.train(data, 0 * who, who, *cut, 1, rates[s])
+        apart.train(draw.at(s), 1, rates[s])
     assert np.array_equal(everything(together), everything(apart))
     assert not np.array_equal(everything(together), everything(problem.train(RULES[rule], dtype)[0]))
 
@@ -381,7 +370,7 @@ def test_a_copied_or_selected_state_goes_on_alike(widths):
 
     def go_on(state, members):
         who = np.asarray(members)
-        state.train(data, 0 * who, who, problem.order, problem.size, 5, problem.lr[who])
+        state.train(Draw(data, 0 * who, who, problem.order, problem.size), 5, problem.lr[who])
         return everything(state)
 
     state = State(problem.weights, None, "float64", rule)
@@ -423,4 +412,4 @@ def test_too_few_batches_are_an_error():
     who = np.arange(2)
     for updates, records in [(5, ()), (4, (4,))]:
         with pytest.raises(ValueError, match="batches are needed"):
-            state.train(data, 0 * who, who, problem.order, problem.size, updates, problem.lr, records)
+            state.train(Draw(data, 0 * who, who, problem.order, problem.size), updates, problem.lr, records)
