@@ -9,7 +9,7 @@ from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History
 from dln.lockstep import Lockstep, OnRecord, ends_of
-from dln.metrics import COMPARATIVE_METRICS, build_metrics, check_lanes, looks_back
+from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics, check_lanes, looks_back
 from dln.train import Trainer
 
 
@@ -24,7 +24,10 @@ class ComparativeTrainer:
     engine = "autograd"
 
     def __init__(
-        self, trainer_a: Trainer, trainer_b: Trainer, comparative_metrics: Sequence[str | MetricConfig] = ()
+        self,
+        trainer_a: Trainer,
+        trainer_b: Trainer,
+        comparative_metrics: Sequence[str | MetricConfig] | Sequence[Metric] = (),
     ) -> None:
         """Pair two trainers of equal `max_steps` that record at the same steps."""
         if trainer_a.max_steps != trainer_b.max_steps:

@@ -157,18 +157,43 @@ def linear_teacher(
     """
     teacher = make_teacher(in_dim, out_dim, params, data_seed, rotate)
     source = make_inputs(in_dim, inputs, inputs_params, d_active, data_seed)
+    outline = Dataset(None, None, None, None, teacher, noise_std, source)
+    dataset = drawn(
+        outline,
+        whiten=whiten,
+        train_samples=None if online else train_samples,
+        test_samples=test_samples,
+        data_seed=data_seed,
+    )
+    return dataset.to(dtype, device)
+
+
+@uniform()
+def drawn(outline: Dataset, *, whiten: bool, train_samples: int | None, test_samples: int, data_seed: int) -> Dataset:
+    """Return a dataset of this teacher, noise and inputs with samples drawn, in float64 on the cpu.
+
+    Args:
+        outline: Its own samples are not looked at.
+        whiten: Whether X'X/N of the training inputs is to be I.
+        train_samples: Size of the training set; None: there is none, data are online.
+        test_samples: Size of the test set.
+        data_seed: Seed of all.
+    """
+    teacher, source = outline.teacher, outline.inputs
+    assert teacher is not None
+    assert source is not None
     if whiten:
-        check_whiten(None if online else train_samples, source.active)
+        check_whiten(train_samples, source.active)
     x = source.draw(test_samples, stream(data_seed, "test inputs"))
     test = [torch.from_numpy(a) for a in (x, transform(teacher.numpy(), x))]
-    dataset = Dataset(None, None, test[0], test[1], teacher, noise_std, source)
-    if not online:
+    dataset = Dataset(None, None, test[0], test[1], teacher, outline.noise_std, source)
+    if train_samples is not None:
         x = source.draw(train_samples, stream(data_seed, "train inputs"))
         if whiten:
             x[:, : source.active] = whitened(x[:, : source.active])
         y = dataset.label(x, stream(data_seed, "train noise"))
         dataset = replace(dataset, train_inputs=torch.from_numpy(x), train_targets=torch.from_numpy(y))
-    return dataset.to(dtype, device)
+    return dataset
 
 
 def check_whiten(samples: int | None, dim: int) -> None:

@@ -6,6 +6,7 @@ run_experiments, sweeps, estimates -> train_together -> compiled: all in one ens
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,20 @@ import numpy as np
 from dln import factory
 from dln.base.blame import for_each
 from dln.base.machine import is_shortage
-from dln.base.registry import import_extensions
+from dln.blueprint import Blueprint
+from dln.composing.alike import structure
 from dln.config import ExperimentConfig
 from dln.data import Dataset
+from dln.factory import Plan
 from dln.footprint import cut_to_fit
 from dln.history import History
+from dln.measure.columns import lane_columns
+from dln.measure.events import find_events
 
 MEMBERS = 512
 """Runs trained together at most: enough to keep every core busy, few enough for memory."""
 
-Alone = Callable[[Sequence[ExperimentConfig], Sequence[Path | None]], list[History]]
+Alone = Callable[[Sequence[Plan], Sequence[Path | None]], list[History]]
 """Trains runs one by one, each with its directory of checkpoints; on several cores, perhaps."""
 
 
@@ -64,32 +69,31 @@ class Results:
 
 
 def is_compiled(config: ExperimentConfig) -> bool:
-    """Whether the compiled engine trains a config's run; its extensions are imported to know."""
-    import_extensions(config.extensions)
-    return factory.autograd_reason(config) is None
+    """Whether the compiled engine trains a config's run."""
+    return Blueprint(config).autograd_reason is None
 
 
-def train_alone(config: ExperimentConfig, checkpoints: Path | None = None) -> History:
+def train_alone(plan: Plan, checkpoints: Path | None = None) -> History:
     """Train one run, on the engine that takes it."""
-    return factory.build(config, None, checkpoints).run()
+    return factory.build(plan, None, checkpoints).run()
 
 
-def one_by_one(configs: Sequence[ExperimentConfig], checkpoints: Sequence[Path | None]) -> list[History]:
+def one_by_one(plans: Sequence[Plan], checkpoints: Sequence[Path | None]) -> list[History]:
     """Train runs here, one after the other.
 
     Raises:
         DlnError: What the first run raises that fails, once all are over; its `runs` tell of which.
     """
-    return [*for_each(range(len(configs)), lambda run: train_alone(configs[run], checkpoints[run])).values()]
+    return [*for_each(range(len(plans)), lambda run: train_alone(plans[run], checkpoints[run])).values()]
 
 
 def train_together(
-    configs: Sequence[ExperimentConfig], checkpoints: Sequence[Path] | None = None, alone: Alone = one_by_one
+    plans: Sequence[Plan], checkpoints: Sequence[Path] | None = None, alone: Alone = one_by_one
 ) -> Results:
-    """Train runs that agree in `factory.structure`, on the engine that takes them.
+    """Train runs that agree in `structure`, on the engine that takes them.
 
     Args:
-        configs: Resolved configs.
+        plans: Resolved configs, or blueprints, whose data are given up at the end.
         checkpoints: Where to save each run's weights, if the configs say that they are saved.
         alone: How runs of the autograd engine are trained.
 
@@ -98,38 +102,44 @@ def train_together(
         MemoryError: There is too little for so many.
     """
     started = time.perf_counter()
-    lanes = len(configs) * len(configs[0].lanes)
-    if is_compiled(configs[0]):
-        ensemble = factory.build_ensemble(configs, checkpoints=checkpoints).run()
-        curves, present = ensemble.curves(), ensemble.present(slice(None))
-        events = [ensemble.events(run) for run in range(len(configs))]
-        trajectories, records, engine = ensemble.trajectories, ensemble.history, "compiled"
-    else:
-        histories = alone(configs, checkpoints or [None] * len(configs))
-        (curves, present), events = _stacked(histories), [history.events for history in histories]
-        trajectories, records, engine = lanes, histories.__getitem__, "autograd"
-    if configs[0].events:
-        found = _find_events(configs, curves, present, events)
-        events = [own | more for own, more in zip(events, found, strict=True)]
+    blueprints = [Blueprint.of(plan) for plan in plans]
+    lanes = len(plans) * len(blueprints[0].config.lanes)
+    try:
+        if blueprints[0].autograd_reason is None:
+            ensemble = factory.build_ensemble(blueprints, checkpoints=checkpoints).run()
+            curves, present = ensemble.curves(), ensemble.present(slice(None))
+            events = [ensemble.events(run) for run in range(len(plans))]
+            trajectories, records, engine = ensemble.trajectories, ensemble.history, "compiled"
+        else:
+            histories = alone(plans, checkpoints or [None] * len(plans))
+            (curves, present), events = _stacked(histories), [history.events for history in histories]
+            trajectories, records, engine = lanes, histories.__getitem__, "autograd"
+        if blueprints[0].config.events:
+            found = _find_events(blueprints, curves, present, events)
+            events = [own | more for own, more in zip(events, found, strict=True)]
+    finally:
+        for blueprint in blueprints:
+            blueprint.forget()
     seconds = time.perf_counter() - started
     return Results(engine, curves, present, events, trajectories, lanes, seconds, records)
 
 
 def train_all(configs: Sequence[ExperimentConfig]) -> Iterator[tuple[list[int], Results]]:
     """Train any runs, those together that can be and that fit; yield which they are, and what came of them."""
+    blueprints = [Blueprint(config) for config in configs]
     together: dict[str, list[int]] = {}
-    for i, config in enumerate(configs):
-        alone = "" if is_compiled(config) else f" {i}"  # one history at a time is held
-        together.setdefault(factory.structure(config) + alone, []).append(i)
+    for i, blueprint in enumerate(blueprints):
+        alone = "" if blueprint.autograd_reason is None else f" {i}"  # one history at a time is held
+        together.setdefault(structure(blueprint.config) + alone, []).append(i)
     for alike in together.values():
         for indices in cut_to_fit(np.array(alike), configs.__getitem__, MEMBERS):
-            yield from _halved_where_short(configs, indices.tolist())
+            yield from _halved_where_short(blueprints, indices.tolist())
 
 
-def _halved_where_short(configs: Sequence[ExperimentConfig], indices: list[int]) -> Iterator[tuple[list[int], Results]]:
+def _halved_where_short(blueprints: Sequence[Blueprint], indices: list[int]) -> Iterator[tuple[list[int], Results]]:
     """Train some of the runs together or, where memory is too short for that, half by half."""
     try:
-        results = train_together([configs[i] for i in indices])
+        results = train_together([blueprints[i] for i in indices])
     except (MemoryError, RuntimeError) as error:
         if len(indices) == 1 or not is_shortage(error):
             raise
@@ -138,26 +148,52 @@ def _halved_where_short(configs: Sequence[ExperimentConfig], indices: list[int])
         return
     # Only here: the error holds on to all that its trace can see, which is the memory that the halves need.
     for half in np.array_split(indices, 2):
-        yield from _halved_where_short(configs, half.tolist())
+        yield from _halved_where_short(blueprints, half.tolist())
+
+
+def find_events_of(
+    config: ExperimentConfig,
+    columns: Mapping[str, np.ndarray],
+    ends: Mapping[str, int],
+    dataset: Dataset,
+    labels: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Return the values of the events of a config in the records of its run.
+
+    Args:
+        config: A resolved config.
+        columns: All columns of the records, [T, ...] each.
+        ends: The steps at which lanes diverged or were stopped, as in `History.ends`: their training ended there.
+        dataset: What the run learned from.
+        labels: Of each lane's metrics, by the lane's suffix.
+    """
+    if not config.events or "step" not in columns:
+        return {}
+    step = columns["step"]
+    found: dict[str, Any] = {}
+    for suffix in config.lanes:
+        last = min(ends.get(f"diverged_at{suffix}", math.inf) - 1, ends.get(f"stopped_at{suffix}", math.inf))
+        names = {"step": "step", **lane_columns(columns, labels[suffix], suffix)}
+        own = {name: columns[column][step <= last] for name, column in names.items()}
+        found |= find_events(config.events, own, dataset, suffix)
+    return found
 
 
 def _find_events(
-    configs: Sequence[ExperimentConfig],
+    blueprints: Sequence[Blueprint],
     curves: Mapping[str, np.ndarray],
     present: np.ndarray,
     ends: Sequence[Mapping[str, int]],
 ) -> list[dict[str, Any]]:
     """Return the values of the configs' events, run by run, each found in its own records."""
-    datasets: dict[str, Dataset] = {}
+    factory.share_data(blueprints)
+    labels = blueprints[0].labels
 
     def find(run: int) -> dict[str, Any]:
-        config = configs[run]
-        key = repr(config.data)
-        datasets[key] = datasets.get(key) or factory.dataset_of(config)
         own = {name: (c if name == "step" else c[run])[present[run]] for name, c in curves.items()}
-        return factory.find_events_of(config, own, ends[run], datasets[key])
+        return find_events_of(blueprints[run].config, own, ends[run], blueprints[run].dataset, labels)
 
-    return [*for_each(range(len(configs)), find).values()]
+    return [*for_each(range(len(blueprints)), find).values()]
 
 
 def _stacked(histories: Sequence[History]) -> tuple[dict[str, np.ndarray], np.ndarray]:

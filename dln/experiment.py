@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory
+from dln.blueprint import Blueprint
 from dln.composing.compose import Composed, is_only_comparative, laid_over, load_config, resolve
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
-from dln.engines import train_all
+from dln.engines import find_events_of, train_all
 from dln.errors import ConfigError, StorageError
 from dln.history import History
 from dln.results.run import CHECKPOINTS, RunWriter, run_summary
@@ -55,7 +56,7 @@ def run_experiment(
     array([ 0, 10, 20])
     """
     resolved = _resolved(config, config_name, comparative, dataset)
-    return run_resolved(resolved, dataset=dataset, directory=directory, progress=progress)
+    return run_blueprint(Blueprint(resolved, dataset), directory=directory, progress=progress)
 
 
 def run_experiments(configs: Sequence[Config], *, config_name: str = "default") -> list[History]:
@@ -84,22 +85,18 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
     return [histories[i] for i in range(len(resolved))]
 
 
-def run_resolved(
-    config: ExperimentConfig,
-    *,
-    dataset: Dataset | None = None,
-    directory: str | Path | None = None,
-    progress: bool = False,
-    claimed: bool = False,
+def run_blueprint(
+    blueprint: Blueprint, *, directory: str | Path | None = None, progress: bool = False, claimed: bool = False
 ) -> History:
-    """Run a resolved config; whatever ends the run, its records so far are stored and its summary says how it ended.
+    """Run a blueprint; whatever ends the run, its records so far are stored and its summary says how it ended.
 
     See `run_experiment`; `claimed` says that `store.claim_named` has made the directory this process's own.
     """
+    config = blueprint.config
     checkpoints = None if directory is None else Path(directory) / CHECKPOINTS
     _check_place(config, directory)
     try:
-        trainer = factory.build(config, dataset, checkpoints)
+        trainer = factory.build(blueprint, checkpoints=checkpoints)
     except KeyboardInterrupt:
         if directory is not None:
             with contextlib.suppress(StorageError), RunWriter(directory, claimed) as writer:
@@ -110,8 +107,8 @@ def run_resolved(
 
         with progress_bar(config.max_steps) as tick:
             trainer.add_callback(tick)
-            return _run(trainer, config, dataset, directory, claimed)
-    return _run(trainer, config, dataset, directory, claimed)
+            return _run(trainer, blueprint, directory, claimed)
+    return _run(trainer, blueprint, directory, claimed)
 
 
 def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None:
@@ -121,12 +118,12 @@ def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None
         raise ConfigError(f"{key} needs a directory to save weights in: run_experiment(..., directory=...)")
 
 
-def _run(
-    trainer: Any, config: ExperimentConfig, dataset: Dataset | None, directory: str | Path | None, claimed: bool
-) -> History:
+def _run(trainer: Any, blueprint: Blueprint, directory: str | Path | None, claimed: bool) -> History:
     def run(*on_record: Any) -> History:
         history = trainer.run(*on_record)
-        history.events |= factory.find_events_of(config, history.columns, history.ends, dataset)
+        if blueprint.config.events:
+            sources = blueprint.dataset, blueprint.labels
+            history.events |= find_events_of(blueprint.config, history.columns, history.ends, *sources)
         return history
 
     if directory is None:

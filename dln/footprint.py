@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from dln import factory
 from dln.base.machine import free
+from dln.blueprint import recorded_steps
 from dln.config import ExperimentConfig
 from dln.metrics import MODEL_METRICS, build_metrics, looks_back
 
@@ -37,7 +37,7 @@ def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
         samples = first.data.test_samples + (0 if first.data.online else first.data.samples or 0)
         total += datasets * samples * (model.in_dim + model.out_dim) * (2 * 8 + 2 * size)
         numbers = 2 + 4 * len(metrics)
-        total += len(configs) * len(factory.recorded_steps(first)) * numbers * 3 * 8
+        total += len(configs) * len(recorded_steps(first)) * numbers * 3 * 8
     return total
 
 

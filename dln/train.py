@@ -21,7 +21,7 @@ from dln.ingredients.optimizers import build_criterion, build_optimizer
 from dln.lockstep import Lockstep, OnRecord, columns_of, ends_of, fire
 from dln.measure.data_quantities import Later, constants
 from dln.measure.quantities import Supply
-from dln.metrics import MODEL_METRICS, MetricData, Value, build_metrics, looks_back
+from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
 from dln.model import DeepLinearNetwork
 from dln.timeline import Steps, chosen_steps
 
@@ -58,7 +58,7 @@ class Trainer:
         criterion_params: Mapping[str, Any] | None = None,
         evaluate_every: int = 1,
         evaluate_at: Steps | None = None,
-        metrics: Sequence[str | MetricConfig] = (),
+        metrics: Sequence[str | MetricConfig] | Sequence[Metric] = (),
         callbacks: Sequence[Callback] = (),
     ) -> None:
         """Set up a run.
@@ -76,7 +76,7 @@ class Trainer:
             criterion_params: Its arguments.
             evaluate_every: Steps between records.
             evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
-            metrics: Names of metrics to record, or MetricConfigs.
+            metrics: Names of metrics to record, MetricConfigs, or what `build_metrics` made of them.
             callbacks: Called with (step, trainer), in this order.
         """
         _check_fit(model, dataset)

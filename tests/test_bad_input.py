@@ -10,10 +10,10 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from dln.blueprint import check_names
 from dln.composing.compose import apply_override, load_config, loader_class, resolve
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError
-from dln.preflight import check_names
 
 S, C = SingleConfig, ComparativeConfig
 SHORT = 600

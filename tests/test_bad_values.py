@@ -12,6 +12,7 @@ from torch import nn
 
 from dln import run_experiment
 from dln.base import machine
+from dln.blueprint import check_names
 from dln.callbacks import CALLBACKS
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, fields
@@ -23,7 +24,6 @@ from dln.ingredients.teachers import MATRICES
 from dln.kernels.rules import RULES
 from dln.measure.events import EVENTS
 from dln.metrics import MODEL_METRICS
-from dln.preflight import check_names
 
 NAN, INF = math.nan, math.inf
 BAD = [

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from dln import ComparativeTrainer, Trainer, factory
+from dln.blueprint import check_names
 from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.model import DeepLinearNetwork, save_weights
-from dln.preflight import check_names
 
 
 def test_every_field_reaches_the_trainer():

@@ -61,9 +61,7 @@ def test_where_memory_gives_out_half_are_tried(shortage, monkeypatch, tmp_path):
     build = factory.build_ensemble
 
     def short(configs, *args, **kwargs):
-        if len(configs) > 2 or (len(configs) == 1 and configs[0].training.model_seed == 7):
-            raise shortage
-        if any(config.training.model_seed == 7 for config in configs):
+        if len(configs) > 2 or any(blueprint.config.training.model_seed == 7 for blueprint in configs):
             raise shortage
         return build(configs, *args, **kwargs)
 

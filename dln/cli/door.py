@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra._internal.hydra as hydra_internal
 from hydra.conf import HydraConf
@@ -27,6 +27,9 @@ from dln.composing.hydra_errors import translated
 from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
 from dln.terminal import FAILURE, USAGE_ERROR, answer_signals, closing_line, interrupted_line, status_of
+
+if TYPE_CHECKING:
+    from dln.blueprint import Blueprint
 
 SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
 CHECKED_IN_FULL = 64
@@ -71,16 +74,17 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
 
         run_job(job, GlobalHydra.instance().config_loader())
         return
-    from dln.experiment import run_resolved
+    from dln.experiment import run_blueprint
 
     directory = Path(HydraConfig.get().runtime.output_dir)
     shown = os.path.relpath(directory)
-    resolved = resolve(config, schema)
+    blueprint = _checked.pop() if _checked else checked(config, schema)
+    resolved = blueprint.config
     if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place
         save_yaml(dataclasses.asdict(resolved), directory / ".hydra" / "config.yaml")
     started = time.perf_counter()
     try:
-        history = run_resolved(resolved, directory=directory, progress=True, claimed=directory in _claims)
+        history = run_blueprint(blueprint, directory=directory, progress=True, claimed=directory in _claims)
     except KeyboardInterrupt:
         print(interrupted_line(_last_step(directory), resolved.max_steps, shown), file=sys.stderr)
         raise
@@ -146,7 +150,7 @@ class Gate(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check the config of a single run."""
         with reported(self.schema):
-            self._check(config)
+            _checked.append(checked(config, self.schema))
             claim_output(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -169,14 +173,20 @@ class Gate(Callback):
                 jobs = [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
             for job in jobs:
                 lines = [*config.hydra.overrides.hydra, *job]
-                self._check(composed(loader, config.hydra.job.config_name, lines))
+                checked(composed(loader, config.hydra.job.config_name, lines), self.schema)
             claim_output(config, "sweep")
 
-    def _check(self, config: DictConfig) -> None:
-        resolved = resolve(config, self.schema)
-        from dln.preflight import check_names  # imports torch: only once the schema is satisfied
 
-        check_names(resolved)
+def checked(config: DictConfig, schema: Schema) -> Blueprint:
+    """Return the blueprint of a composed config; what is wrong with the config is raised."""
+    resolved = resolve(config, schema)
+    from dln.blueprint import check_names  # imports torch: only once the schema is satisfied
+
+    return check_names(resolved)
+
+
+_checked: list[Blueprint] = []
+"""What the gate has let through and is about to run."""
 
 
 def claim_output(config: DictConfig, mode: str) -> None:

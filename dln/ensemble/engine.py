@@ -23,7 +23,7 @@ from dln.history import History, Record
 from dln.ingredients.optimizers import check_optimizer
 from dln.kernels.rules import make_rule
 from dln.lockstep import OnRecord
-from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, build_metrics, check_lanes
+from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import check_chain
 from dln.timeline import Steps, chosen_steps
 
@@ -44,8 +44,8 @@ class Ensemble:
         *,
         evaluate_every: int = 1,
         evaluate_at: Steps | None = None,
-        metrics: Sequence[str | MetricConfig] = (),
-        comparative_metrics: Sequence[str | MetricConfig] = (),
+        metrics: Mapping[str, Sequence[str | MetricConfig] | Sequence[Metric]] | None = None,
+        comparative_metrics: Sequence[str | MetricConfig] | Sequence[Metric] = (),
         members: Mapping[str, Int[np.ndarray, " R"]] | None = None,
     ) -> None:
         """Set up R runs.
@@ -54,7 +54,7 @@ class Ensemble:
             lanes: By the suffix of their columns: {"": lane}, or {"_a": lane, "_b": lane}.
             evaluate_every: Steps between records.
             evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
-            metrics: Metrics of each model.
+            metrics: Metrics of each lane, by its suffix, as in `Trainer`.
             comparative_metrics: Metrics of each pair.
             members: For each lane, which member each run is; runs may share a trajectory. None: run r is member r.
         """
@@ -65,8 +65,9 @@ class Ensemble:
         self.recorded = chosen_steps(self.max_steps, evaluate_every, evaluate_at)
         data = first.datasets[0]  # all are alike
         built = {
-            key: build_metrics(metrics, MODEL_METRICS, shapes=[lane.shapes], dataset=data, optimizer=lane.optimizer)
+            key: build_metrics(own, MODEL_METRICS, shapes=[lane.shapes], dataset=data, optimizer=lane.optimizer)
             for key, lane in self.lanes.items()
+            for own in [metrics[key] if metrics else ()]
         }
         shapes = [lane.shapes for lane in self.lanes.values()]
         pair_metrics = build_metrics(comparative_metrics, COMPARATIVE_METRICS, "comparative_metrics", shapes, data)
@@ -330,7 +331,7 @@ def train_ensemble(
         rule=make_rule(optimizer, params),
         max_steps=max_steps,
     )
-    return Ensemble({"": lane}, evaluate_every=evaluate_every, evaluate_at=evaluate_at, metrics=metrics).run()
+    return Ensemble({"": lane}, evaluate_every=evaluate_every, evaluate_at=evaluate_at, metrics={"": metrics}).run()
 
 
 class SoloRun:

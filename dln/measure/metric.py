@@ -246,7 +246,7 @@ def looks_back(metrics: Sequence[Metric]) -> bool:
 
 
 def build_metrics(
-    metrics: str | Sequence[str | MetricConfig],
+    metrics: str | Sequence[str | MetricConfig] | Sequence[Metric],
     registry: Registry = MODEL_METRICS,
     key: str = "metrics",
     shapes: Sequence[Shapes] = (),
@@ -257,8 +257,9 @@ def build_metrics(
     """Return the metrics that a config lists; two that would fill the same column are an error.
 
     Args:
-        metrics: Names, or MetricConfigs. "cheap" stands for all cheap metrics that have a value for these models and
-            data, "moderate" for moderate ones too, "heavy" for all.
+        metrics: Names, or MetricConfigs; or what was built of them, which is taken as it is. "cheap" stands for all
+            cheap metrics that have a value for these models and data, "moderate" for moderate ones too, "heavy" for
+            all.
         registry: Where they are registered.
         key: The config key to name in an error.
         shapes: Parameter shapes of the models, one or a pair, that each metric must have a value for.
@@ -266,10 +267,11 @@ def build_metrics(
         criterion: The loss that each metric must hold for.
         optimizer: The optimizer likewise.
     """
-    configs = [
-        MetricConfig(name=m) if isinstance(m, str) else m for m in ([metrics] if isinstance(metrics, str) else metrics)
-    ]
-    built: list[Metric] = []
+    given = [metrics] if isinstance(metrics, str) else list(metrics)
+    built = [metric for metric in given if isinstance(metric, Metric)]
+    if built:
+        return built
+    configs = [MetricConfig(name=m) if isinstance(m, str) else m for m in given if not isinstance(m, Metric)]
     for i, config in enumerate(configs):
         if config.name in COSTS and config.name not in registry:
             named = {c.label or c.name for c in configs}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dln import factory
+from dln.blueprint import recorded_steps
 from dln.engines import MEMBERS, is_compiled, train_together
 from dln.footprint import ensemble_bytes, members_that_fit
 from dln.sweeps.plan import Plan
@@ -34,7 +34,7 @@ def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
     configs = together[:TRIED]
     full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
     compiled = is_compiled(full)
-    records = len(factory.recorded_steps(full))
+    records = len(recorded_steps(full))
     every = max(1, max_steps // (records - 1))  # as many records as in the whole run, at most
     change = {"max_steps": max_steps, "evaluate_every": every, "evaluate_at": None}
     short = [dataclasses.replace(config, **change) for config in configs]

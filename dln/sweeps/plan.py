@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from dln.base.arrays import content
+from dln.composing.alike import structure
 from dln.composing.checks import check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
@@ -120,8 +121,7 @@ class GridPlan(Plan):
         Raises:
             ConfigError: A value cannot be run; the message names its key.
         """
-        from dln.factory import structure  # imports torch: only once the grid is understood
-        from dln.preflight import check_names
+        from dln.blueprint import check_names  # imports torch: only once the grid is understood
 
         self.grid, self.schema = grid, schema
         axes = grid.axes
@@ -242,7 +242,7 @@ class GridPlan(Plan):
         place = self.grid.place(cell)
         return self._bases[tuple(place[i] for i in self._outer)], [place[i] for i in self._inner]
 
-    def _check_values(self, base: Base, direct: Direct, check_names: Callable[[ExperimentConfig], None]) -> None:
+    def _check_values(self, base: Base, direct: Direct, check_names: Callable[[ExperimentConfig], Any]) -> None:
         """Check every value of an axis beside the first values of the others."""
         metadata = {key: item.metadata for key, item in fields(self.schema)}
         for leaves, column in zip(direct.leaves, direct.columns, strict=True):

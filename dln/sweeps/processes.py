@@ -14,12 +14,12 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dln.base.blame import for_each
-from dln.config import ExperimentConfig
 from dln.engines import train_alone
 from dln.errors import LaunchError
+from dln.factory import Plan
 from dln.history import History
 
-Task = tuple[ExperimentConfig, Path | None]
+Task = tuple[Plan, Path | None]
 """A run, and where its weights are saved."""
 
 WORTH = 5.0
@@ -35,14 +35,14 @@ class Spread:
         self._pool: ProcessPoolExecutor | None = None
         self._spent = 0.0
 
-    def run(self, configs: Sequence[ExperimentConfig], checkpoints: Sequence[Path | None]) -> list[History]:
-        """Train each config's run, with its directory of checkpoints, and return the histories.
+    def run(self, plans: Sequence[Plan], checkpoints: Sequence[Path | None]) -> list[History]:
+        """Train each run, with its directory of checkpoints, and return the histories.
 
         Raises:
             DlnError: What the first run raises that fails, once all are over; its `runs` tell of which.
             LaunchError: A process died.
         """
-        tasks = [*zip(configs, checkpoints, strict=True)]
+        tasks = [*zip(plans, checkpoints, strict=True)]
         elsewhere: dict[int, Future[History]] = {}
 
         def train(run: int) -> History:

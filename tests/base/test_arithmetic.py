@@ -19,6 +19,7 @@ import tests.ingredients.test_inputs as inputs_tests
 import tests.ingredients.test_teachers as teachers_tests
 from dln import Dataset, factory
 from dln.base.arithmetic import uniform
+from dln.blueprint import Blueprint
 from dln.composing.compose import load_config, resolve
 from dln.config import SingleConfig
 from dln.measure.events import event
@@ -148,9 +149,10 @@ def config(data=None, model=None, **more):
 
 def made(config):
     """All that a run is made from: data and initial weights."""
-    data = factory.dataset_of(config)
+    blueprint = Blueprint(config)
+    data = blueprint.dataset
     tensors = [data.train_inputs, data.train_targets, data.test_inputs, data.test_targets, data.teacher]
-    return [*(t.numpy() for t in tensors if t is not None), *factory.initial_arrays(config, config.lanes[""], data)[0]]
+    return [*(t.numpy() for t in tensors if t is not None), *blueprint.start("")[0]]
 
 
 @pytest.mark.parametrize("name", teachers_tests.EXAMPLES)
@@ -185,7 +187,7 @@ def test_inputs_and_whitening(name):
 def test_least_squares_maps_of_arrays():
     dataset = Dataset.from_arrays(*own_arrays(), dtype=torch.float64)
     start = config(model={"init": "aligned"})
-    assert_always_alike(lambda: factory.initial_arrays(start, start.lanes[""], dataset)[0])
+    assert_always_alike(lambda: Blueprint(start, dataset).start("")[0])
 
 
 def first_row(input_moments, target_moments, covariance, teacher_left, teacher_values, teacher_right):

@@ -5,13 +5,13 @@ import copy
 import pytest
 
 from dln.base import machine
+from dln.blueprint import check_names
 from dln.composing.burden import check_burden
 from dln.composing.compose import apply_override, resolve, schema_node
 from dln.composing.grid import parse_grid
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.ingredients.inputs import make_inputs
-from dln.preflight import check_names
 from tests.composing.test_contents import planner
 
 S, C = SingleConfig, ComparativeConfig

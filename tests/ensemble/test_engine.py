@@ -19,6 +19,7 @@ from dln import (
     train_ensemble,
 )
 from dln.callbacks import CALLBACKS as REGISTERED
+from dln.composing.alike import structure
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
@@ -148,7 +149,7 @@ def test_every_distribution_of_inputs_is_the_same_under_both_engines_and_in_any_
         for other, params in INPUTS_OF_FIVE.items()
     ]
     configs = [config(c, "compiled") for c in (*with_seeds, *others)]
-    assert len({factory.structure(c) for c in configs}) == 1
+    assert len({structure(c) for c in configs}) == 1
     records, _ = run_all(configs)
     for member in (0, 3):
         assert records[member] == run_all([configs[member]])[0][0]

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dln import Dataset, factory, register_init, run_experiment
+from dln.blueprint import check_names
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.initialisations import INITS, draw_initial, haar
 from dln.model import DeepLinearNetwork, save_weights
-from dln.preflight import check_names
 
 widths_of_a_net = st.lists(st.integers(1, 7), min_size=2, max_size=6)
 seeds = st.integers(0, 50)

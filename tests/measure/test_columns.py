@@ -3,11 +3,11 @@
 import pytest
 
 import dln
+from dln.blueprint import check_names
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, keys
 from dln.errors import ConfigError
 from dln.measure.columns import TAKEN, check_apart, check_label, lane_columns
-from dln.preflight import check_names
 from dln.results.tables import RUN
 
 CONFIG_KEYS = sorted({key for schema in (SingleConfig, ComparativeConfig) for key in keys(schema)})

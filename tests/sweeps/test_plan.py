@@ -8,7 +8,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import open_dict
 
-from dln import factory
+from dln.composing.alike import structure
 from dln.composing.compose import loader_class, resolve
 from dln.composing.grid import parse_grid
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
@@ -97,7 +97,7 @@ def test_cells_are_grouped_by_their_structure(name):
     plan = planned(name)
     groups = list(plan.together())
     assert sorted(cell for cells in groups for cell in cells) == list(range(len(plan)))
-    structures = [{factory.structure(plan.config(int(cell))) for cell in cells} for cells in groups]
+    structures = [{structure(plan.config(int(cell))) for cell in cells} for cells in groups]
     assert all(len(s) == 1 for s in structures)
     assert len(set.union(*structures)) == len(groups)
 

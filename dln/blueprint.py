@@ -1,0 +1,378 @@
+"""What a config comes to before it runs: everything that is made of it, each thing once.
+
+    config -> Blueprint -> Trainer, ComparativeTrainer, Ensemble
+
+A part is made when it is first asked for, and what is wrong with it is told then. So checking a config is to ask for
+its parts, and building takes those that are there. The samples of a teacher's data are drawn last, for the run alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from dln.base.arithmetic import uniform
+from dln.base.registry import import_extensions
+from dln.base.values import check_batch_size
+from dln.callbacks import Callback, build_callbacks
+from dln.composing.burden import parameters
+from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig
+from dln.data import Dataset, check_whiten, drawn, load_dataset
+from dln.errors import ConfigError
+from dln.ingredients.edge import Optimizer
+from dln.ingredients.initialisations import asks_for_teacher, draw_initial
+from dln.ingredients.inputs import make_inputs
+from dln.ingredients.optimizers import build_criterion, check_optimizer
+from dln.ingredients.teachers import make_teacher
+from dln.measure.events import check_events
+from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
+from dln.model import DeepLinearNetwork, load_weights
+from dln.timeline import chosen_steps
+from dln.train import Trainer
+from dln.utils import select_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dln.history import Record
+
+log = logging.getLogger("dln")
+
+MANY = 10**8
+"""Weights whose drawing is announced."""
+
+Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
+"""Weights of every layer, and biases if there are any."""
+
+
+class Blueprint:
+    """A config and the parts it describes; those of its models by the lane's suffix."""
+
+    def __init__(self, config: ExperimentConfig, dataset: Dataset | None = None) -> None:
+        """Take a resolved config, whose extensions are imported, and data to use instead of what it describes."""
+        import_extensions(config.extensions)
+        self.config = config
+        self.given = dataset
+        self.starts: dict[str, Initial] = {}
+        """What `start` has returned."""
+        self._events_fit = False
+
+    @classmethod
+    def of(cls, config: ExperimentConfig | Blueprint, dataset: Dataset | None = None) -> Blueprint:
+        """Return the blueprint of a config; one that is made already is taken as it is."""
+        return config if isinstance(config, Blueprint) else cls(config, dataset)
+
+    @uniform()
+    def check(self) -> Blueprint:
+        """Make all that can be made without drawing samples.
+
+        Raises:
+            ConfigError: What `factory.build` would raise: unknown names, wrong parameters, shapes that do not fit.
+            ExtensionError: A user's code fails.
+        """
+        parts = "device recorded saved_at callbacks criteria optimizers autograd_reason outline metrics pair_metrics"
+        for part in parts.split():  # those whose faults are found soonest come first
+            getattr(self, part)
+        for suffix in self.config.lanes:
+            self.start(suffix)
+        self.check_events()
+        return self
+
+    # --- when ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def recorded(self) -> Collection[int]:
+        """The steps at which a run is recorded unless it ends early."""
+        return recorded_steps(self.config)
+
+    @cached_property
+    def saved_at(self) -> Collection[int]:
+        """The steps at which weights are saved, if the config says that they are."""
+        config = self.config
+        every = config.checkpoint_every or config.max_steps
+        return chosen_steps(config.max_steps, every, config.checkpoint_at, "checkpoint_at")
+
+    # --- what trains --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the run is computed."""
+        return select_device(self.config.device)
+
+    @cached_property
+    def callbacks(self) -> dict[str, list[Callback]]:
+        """The interventions on each model; those that save weights are not among them."""
+        built = {}
+        for suffix, lane in self.config.lanes.items():
+            key = lane.key("callbacks")
+            built[suffix] = build_callbacks(lane.callbacks, key)
+            for i, callback in enumerate(built[suffix]):
+                for size in getattr(callback, "batch_sizes", ()):
+                    check_batch_size(size, self.config.data.samples, f"{key}[{i}].params: batch_size")
+        return built
+
+    @cached_property
+    def criteria(self) -> dict[str, nn.Module]:
+        """The loss of each model."""
+        lanes = self.config.lanes.values()
+        return {
+            lane.suffix: build_criterion(lane.training.criterion, lane.training.criterion_params, lane.key("training"))
+            for lane in lanes
+        }
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """What makes the steps of each model, in words."""
+        named = {}
+        for suffix, lane in self.config.lanes.items():
+            optimizer = Optimizer(lane.training.optimizer, lane.training.optimizer_params)
+            check_optimizer(optimizer.name, optimizer.params, lane.key("training"))
+            named[suffix] = optimizer
+        return named
+
+    @cached_property
+    def autograd_reason(self) -> str | None:
+        """Why the run is the autograd engine's; None if the compiled one takes it.
+
+        It depends on the config alone, so a run is the same alone and in a sweep.
+
+        Raises:
+            ConfigError: The config asks for the compiled engine, which does not cover it.
+        """
+        engine = self.config.engine
+        if engine == "autograd":
+            return "engine=autograd"
+        from dln.ensemble.coverage import why_not
+
+        reason = None
+        for suffix, lane in self.config.lanes.items():
+            loss = lane.training.criterion, lane.training.criterion_params
+            reason = reason or why_not(*self.optimizers[suffix], *loss, self.device, self.callbacks[suffix])
+        if reason is not None and engine == "compiled":
+            raise ConfigError(f"engine=compiled does not cover {reason}; use engine=auto or engine=autograd")
+        return reason
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def outline(self) -> Dataset:
+        """The data before samples are drawn: of a teacher's data all but the samples, which are zeros."""
+        data, model = self.config.data, next(iter(self.config.lanes.values())).model  # all lanes have its dimensions
+        if self.given is not None or data.path is not None:
+            return self.dataset
+        with uniform():
+            teacher = make_teacher(model.in_dim, model.out_dim, data.params, data.data_seed, data.rotate)
+            inputs = make_inputs(model.in_dim, data.inputs, data.inputs_params, data.d_active, data.data_seed)
+        if data.whiten:
+            check_whiten(data.samples, inputs.active)
+        x, y = torch.zeros(1, model.in_dim), torch.zeros(1, model.out_dim)
+        train = (None, None) if data.online else (x, y)
+        return Dataset(*train, x, y, teacher, data.noise_std, inputs)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the run learns from: what was given or, in float64 on the cpu, what the config describes."""
+        data = self.config.data
+        if self.given is not None:
+            return self.given
+        if data.path is not None:
+            return _own_data(data, self.config.lanes)
+        return drawn(
+            self.outline,
+            whiten=data.whiten,
+            train_samples=None if data.online else data.train_samples,
+            test_samples=data.test_samples,
+            data_seed=data.data_seed,
+        )
+
+    @property
+    def source(self) -> str:
+        """What says where the data are from: blueprints of the same source have the same data."""
+        return "" if self.given is not None else repr(self.config.data)
+
+    def share_data(self, other: Blueprint) -> None:
+        """Take the data of another blueprint of the same `source`."""
+        self.outline, self.dataset = other.outline, other.dataset
+
+    # --- models -------------------------------------------------------------------------------------------------------
+
+    def start(self, suffix: str) -> Initial:
+        """Return the weights, and biases if any, that a lane starts from, in the run's precision."""
+        if suffix not in self.starts:
+            lane = self.config.lanes[suffix]
+            if parameters(lane) > MANY:
+                log.warning("making %s weights: some seconds a hundred million", f"{parameters(lane):,}")
+            teacher = None
+            if asks_for_teacher(lane.model.init, lane.key("model")):
+                teacher = teacher_of(self.outline.to(getattr(torch, self.config.dtype), "cpu"))
+            self.starts[suffix] = initial_arrays(self.config, lane, teacher)
+        return self.starts[suffix]
+
+    def forget(self) -> None:
+        """Give up data and weights, which may be large; what is asked for once more is made again."""
+        self.starts.clear()
+        for name in ("dataset", "outline"):
+            self.__dict__.pop(name, None)
+
+    # --- what is recorded ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def metrics(self) -> dict[str, list[Metric]]:
+        """The metrics of each model."""
+        key = "model_metrics" if isinstance(self.config, ComparativeConfig) else "metrics"
+        return {
+            suffix: build_metrics(
+                self.config.lane_metrics,
+                MODEL_METRICS,
+                key,
+                [shapes_of(lane)],
+                self.outline,
+                self.criteria[suffix],
+                self.optimizers[suffix],
+            )
+            for suffix, lane in self.config.lanes.items()
+        }
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """What the metrics of each model are called."""
+        return {suffix: [metric.label for metric in metrics] for suffix, metrics in self.metrics.items()}
+
+    @cached_property
+    def pair_metrics(self) -> list[Metric]:
+        """The metrics of both models together; none where there is one."""
+        lanes = self.config.lanes
+        if len(lanes) == 1:
+            return []
+        shapes, criterion = [*map(shapes_of, lanes.values())], next(iter(self.criteria.values()))
+        key, configs = "comparative_metrics", self.config.pair_metrics
+        pairs = build_metrics(configs, COMPARATIVE_METRICS, key, shapes, self.outline, criterion)
+        for own in self.metrics.values():
+            check_lanes(own, pairs)
+        return pairs
+
+    def check_events(self) -> None:
+        """Raise ConfigError where the events do not fit what is recorded; they are looked at once."""
+        if self._events_fit or not self.config.events:
+            return
+        data = self.outline.to(getattr(torch, self.config.dtype), "cpu")
+        labels = next(iter(self.labels.values()))
+
+        def first(labels: Collection[str]) -> list[Record]:
+            lanes = [self._probe(lane, data) for lane in self.config.lanes.values()]
+            for lane in lanes:
+                lane.metrics = [metric for metric in lane.metrics if metric.label in labels]
+                lane.begin(0)
+            return [lane.measure(lane.supply()) for lane in lanes]
+
+        check_events(self.config.events, labels, data, first)
+        self._events_fit = True
+
+    def _probe(self, lane: LaneConfig, data: Dataset) -> Trainer:
+        """Return a trainer that tells what a lane's first record has, if not its numbers."""
+        training = lane.training
+        return Trainer(
+            DeepLinearNetwork.from_weights(*self.start(lane.suffix)),
+            data,
+            batch_size=1 if data.online else None,
+            optimizer=training.optimizer,
+            optimizer_params=training.optimizer_params,
+            criterion=training.criterion,
+            criterion_params=training.criterion_params,
+            metrics=self.config.lane_metrics,  # not those of the run: they remember what they were shown first
+        )
+
+
+def check_names(config: ExperimentConfig) -> Blueprint:
+    """Return the blueprint of a config, checked."""
+    return Blueprint(config).check()
+
+
+def shapes_of(lane: LaneConfig) -> list[list[int]]:
+    """Return the shapes of a model's parameters, layer by layer."""
+    layers = pairwise(lane.widths)
+    return [shape for before, after in layers for shape in [[after, before], *([[after]] if lane.model.bias else [])]]
+
+
+def recorded_steps(config: ExperimentConfig) -> Collection[int]:
+    """Return the steps at which a run is recorded unless it ends early."""
+    return chosen_steps(config.max_steps, config.evaluate_every, config.evaluate_at)
+
+
+def _own_data(data: DataConfig, lanes: Mapping[str, LaneConfig]) -> Dataset:
+    """Return arrays of one's own, which must have the dimensions of the models."""
+    dataset = load_dataset(str(data.path), noise_std=data.noise_std, data_seed=data.data_seed)
+    first = next(iter(lanes.values()))
+    if dataset.dims != (first.model.in_dim, first.model.out_dim):
+        key = first.key("model")
+        raise ConfigError(
+            f"data.path: {data.path!r} has {dataset.dims[0]} inputs and {dataset.dims[1]} outputs a sample, but "
+            f"{key}.in_dim={first.model.in_dim} and {key}.out_dim={first.model.out_dim}"
+        )
+    return dataset
+
+
+@uniform()
+def initial_arrays(config: ExperimentConfig, lane: LaneConfig, teacher: np.ndarray | None) -> Initial:
+    """Return the weights, and biases if any, that a lane starts from, in the run's precision.
+
+    Args:
+        config: A resolved config.
+        lane: One of its models.
+        teacher: The map to be learned [out, in], if the initialisation asks for it.
+    """
+    key, model = lane.key("model"), lane.model
+    if model.weights is not None and model.init != "gamma":
+        raise ConfigError(f"{key}.weights and {key}.init={model.init} both say how to start; leave one out")
+    weights = draw_initial(
+        model.in_dim,
+        model.hidden_dim,
+        model.num_hidden,
+        model.out_dim,
+        gamma=model.gamma,
+        init=model.init,
+        params=model.init_params,
+        seed=lane.training.model_seed,
+        teacher=teacher,
+        key=key,
+    )
+    biases = [np.zeros(len(w)) for w in weights] if model.bias else None
+    if model.weights is not None:
+        described = DeepLinearNetwork.from_weights(weights, biases).shapes
+        weights, biases = _from_file(model.weights, described, f"{key}.weights")
+    arrays = [(model.alpha * w).astype(config.dtype) for w in weights]
+    if not all(np.isfinite(w).all() for w in arrays):
+        scale = f"their scale, {model.init_params}" if model.init_params else "their scale"
+        raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or {scale}")
+    return arrays, None if biases is None else [b.astype(config.dtype) for b in biases]
+
+
+def _from_file(path: str, shapes: list[list[int]], key: str) -> Initial:
+    """Return the weights and biases of a checkpoint, whose parameters must have these shapes."""
+    try:
+        loaded = DeepLinearNetwork.from_weights(*load_weights(path), dtype=torch.float64)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if loaded.shapes != shapes:
+        raise ConfigError(f"{key}: {path!r} holds shapes {loaded.shapes} but the config describes {shapes}")
+    arrays = [[p.detach().numpy() for p in ps] for ps in (loaded.weights, loaded.biases)]
+    return arrays[0], arrays[1] or None
+
+
+def teacher_of(data: Dataset) -> np.ndarray:
+    """Return the map to be learned, [out, in]: the teacher, or the least-squares map of arrays that came without one.
+
+    The latter is Sigma_yx Sigma^-1; where inputs do not span all dimensions, the one of least norm.
+    """
+    if data.teacher is not None:
+        return data.teacher.cpu().numpy()
+    inputs, targets = (cast(torch.Tensor, t).double().cpu() for t in (data.train_inputs, data.train_targets))
+    if not (inputs.isfinite().all() and targets.isfinite().all()):
+        raise ConfigError("data: no map can be fitted to numbers too large for float32; set dtype=float64")
+    return np.linalg.lstsq(inputs.numpy(), targets.numpy())[0].T

@@ -1,0 +1,28 @@
+"""Which runs are alike: those that can be trained together, and those that are bound to go the same way."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from dln.config import ExperimentConfig, fields
+
+
+def trajectory(config: ExperimentConfig, suffix: str) -> str:
+    """Return what the weights of a lane depend on: runs that agree in it go the same way.
+
+    Batch seeds count only where batches are drawn: not on the full batch, as long as no callback may leave it.
+    """
+    _, model, training, callbacks = config.lanes[suffix]
+    full = training.batch_size in (None, config.data.samples) and not config.data.online and not callbacks
+    training = replace(training, batch_seed=0) if full else training
+    return repr((config.data, model, training, callbacks))
+
+
+def structure(config: ExperimentConfig) -> str:
+    """Return what runs must agree in to share an ensemble: everything but batchable fields and callbacks."""
+    values = []
+    for key, item in fields(config):
+        if not item.metadata["batchable"] and not key.startswith(("shared.", "callbacks")):
+            values.append((key, functools.reduce(getattr, key.split("."), config)))
+    return repr((type(config).__name__, values))
