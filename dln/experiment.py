@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dln import factory
 from dln.blueprint import Blueprint
-from dln.composing.compose import Composed, is_only_comparative, laid_over, load_config, resolve
+from dln.composing.compose import Composed, is_only_comparative, laid_over, load_config
+from dln.composing.variants import Resolver
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.engines import find_events_of, train_all
 from dln.errors import ConfigError, StorageError
@@ -74,7 +75,8 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
     >>> [bool(history["train_loss"][-1] < history["train_loss"][0]) for history in histories]
     [True, True, True]
     """
-    resolved = [_resolved(config, config_name) for config in configs]
+    resolver = Resolver()
+    resolved = [_resolved(config, config_name, resolver=resolver) for config in configs]
     for config in resolved:
         _check_place(config, None)
     histories: dict[int, History] = {}
@@ -150,14 +152,18 @@ def _run(trainer: Any, blueprint: Blueprint, directory: str | Path | None, claim
 
 
 def _resolved(
-    config: Any, config_name: str, comparative: bool | None = None, dataset: Dataset | None = None
+    config: Any,
+    config_name: str,
+    comparative: bool | None = None,
+    dataset: Dataset | None = None,
+    resolver: Resolver | None = None,
 ) -> ExperimentConfig:
     """Return a config, given in any form, resolved."""
     schema = _schema(config, comparative, config_name)
     if isinstance(config, ExperimentConfig):
         return config
     if isinstance(config, Mapping):
-        return resolve(_described(dataset, schema, config), schema)
+        return (resolver or Resolver()).resolve(_described(dataset, schema, config), schema)
     if isinstance(config, str):
         raise ConfigError(f"overrides are a list of strings: [{config!r}]")
     return load_config([*_flat(_described(dataset, schema, {})), *config], schema, config_name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from dln.config import ExperimentConfig, fields
 
@@ -21,8 +24,14 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
 
 def structure(config: ExperimentConfig) -> str:
     """Return what runs must agree in to share an ensemble: everything but batchable fields and callbacks."""
-    values = []
-    for key, item in fields(config):
-        if not item.metadata["batchable"] and not key.startswith(("shared.", "callbacks")):
-            values.append((key, functools.reduce(getattr, key.split("."), config)))
-    return repr((type(config).__name__, values))
+    return repr((type(config).__name__, [value_of(config) for value_of in _structural(type(config))]))
+
+
+@functools.cache
+def _structural(schema: type[ExperimentConfig]) -> list[Callable[[ExperimentConfig], Any]]:
+    """Return what reads each value of a config that runs must agree in."""
+    return [
+        operator.attrgetter(key)
+        for key, item in fields(schema)
+        if not item.metadata["batchable"] and not key.startswith(("shared.", "callbacks"))
+    ]

@@ -17,6 +17,7 @@ _CLOSURE_OR_SPARSE = {"Optimizer", "LBFGS", "SparseAdam"}
 """Of torch.optim, what a plain loop cannot use: LBFGS re-evaluates the loss, SparseAdam wants sparse gradients."""
 
 
+@cache
 def optimizers() -> list[str]:
     """Names of the torch.optim optimizers a run can use."""
     classes = inspect.getmembers(torch.optim, inspect.isclass)
@@ -95,12 +96,15 @@ DEPRECATED = ("size_average", "reduce")
 """Arguments of losses in whose place torch wants `reduction`."""
 
 
+@cache
+def _arguments(cls: type) -> dict[str, inspect.Parameter]:
+    """Return what a config may set of an optimizer or a loss."""
+    arguments = inspect.signature(cls).parameters.items()
+    return {name: parameter for name, parameter in arguments if name not in ("self", "params", "lr", *DEPRECATED)}
+
+
 def _check_arguments(cls: type, params: Mapping[str, Any], key: str) -> None:
-    known = {
-        name: parameter
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if name not in ("self", "params", "lr", *DEPRECATED)
-    }
+    known = _arguments(cls)
     for name, value in params.items():
         if name == "lr":
             continue

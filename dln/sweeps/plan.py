@@ -29,6 +29,7 @@ from dln.composing.checks import check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
 from dln.composing.grid import Axis, Grid
+from dln.composing.variants import with_values
 from dln.config import ExperimentConfig, Schema, fields, is_free_dict, leaf_of
 from dln.errors import ConfigError
 from dln.results.tables import IDENTITY
@@ -397,19 +398,6 @@ def _assignments(base: Base, places: Sequence[int]) -> dict[str, Any]:
         for leaves, column in zip(direct.leaves, direct.columns, strict=True)
         for path in leaves
     }
-
-
-def with_values(node: Any, assignments: Mapping[str, Any]) -> Any:
-    """Return a copy of a config, or of a part of it, with values at dotted paths."""
-    heads: dict[str, dict[str, Any]] = {}
-    for path, value in assignments.items():
-        head, _, rest = path.partition(".")
-        heads.setdefault(head, {})[rest] = value
-    changed = {}
-    for head, inner in heads.items():
-        old = node.get(head) if isinstance(node, Mapping) else getattr(node, head)
-        changed[head] = inner[""] if "" in inner else with_values({} if old is None else old, inner)
-    return {**node, **changed} if isinstance(node, Mapping) else dataclasses.replace(node, **changed)
 
 
 def _get(config: Any, path: str) -> Any:

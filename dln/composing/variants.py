@@ -1,0 +1,108 @@
+"""Configs that differ in numbers alone: one is resolved, and the others are copies of it with their numbers set.
+
+To resolve a config takes some milliseconds. Seeds, rates and scales (the schema's batchable numbers) change nothing
+else in it, unless it has a `${...}` in which something is computed from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dln.composing.checks import check_value
+from dln.composing.compose import affected_leaves, merge_schema, resolve
+from dln.config import ExperimentConfig, Schema, fields
+from dln.errors import ConfigError
+
+
+class Resolver:
+    """Resolves dictionaries, one like the other: what they have in common is resolved once."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._alike: dict[str, tuple[ExperimentConfig, dict[str, tuple[str, ...] | None]]] = {}
+
+    def resolve(self, config: Mapping[str, Any], schema: Schema) -> ExperimentConfig:
+        """Return what `resolve` does.
+
+        >>> from dln.config import SingleConfig
+        >>> resolver = Resolver()
+        >>> [resolver.resolve({"training": {"lr": lr}}, SingleConfig).training.lr for lr in (1, 0.5)]
+        [1.0, 0.5]
+        """
+        numbers: dict[str, float] = {}
+        rest = _without_numbers(config, _numbers(schema), "", numbers)
+        if rest is None:
+            return resolve(config, schema)
+        key = repr((schema.__name__, rest, [*numbers]))
+        if key not in self._alike:
+            resolved = resolve(config, schema)
+            merged = merge_schema(schema, OmegaConf.create(dict(config)))
+            self._alike[key] = resolved, {path: affected_leaves(merged, path) for path in numbers}
+            return resolved
+        like, leaves = self._alike[key]
+        try:
+            return with_values(like, _set(numbers, leaves, schema))
+        except ConfigError:  # it names the key in the words of a config that is resolved alone
+            return resolve(config, schema)
+
+
+def with_values(node: Any, assignments: Mapping[str, Any]) -> Any:
+    """Return a copy of a config, or of a part of it, with values at dotted paths."""
+    heads: dict[str, dict[str, Any]] = {}
+    for path, value in assignments.items():
+        head, _, rest = path.partition(".")
+        heads.setdefault(head, {})[rest] = value
+    changed = {}
+    for head, inner in heads.items():
+        old = node.get(head) if isinstance(node, Mapping) else getattr(node, head)
+        changed[head] = inner[""] if "" in inner else with_values({} if old is None else old, inner)
+    return {**node, **changed} if isinstance(node, Mapping) else dataclasses.replace(node, **changed)
+
+
+@cache
+def _numbers(schema: Schema) -> dict[str, dataclasses.Field]:
+    """Return the batchable leaves of a schema that hold one number."""
+    return {key: item for key, item in fields(schema) if item.metadata["batchable"] and item.type in (int, float)}
+
+
+def _without_numbers(value: Any, known: Mapping[str, dataclasses.Field], path: str, numbers: dict[str, float]) -> Any:
+    """Return a config whose batchable numbers are moved to `numbers`; None where it holds what YAML cannot say."""
+    if type(value) is dict:
+        rest = {}
+        for key, inner in value.items():
+            where = f"{path}.{key}" if path else str(key)
+            kind = known[where].type if where in known else None
+            if type(inner) is kind or (kind is float and type(inner) is int):
+                numbers[where] = inner
+            else:
+                rest[key] = _without_numbers(inner, known, where, numbers)
+                if rest[key] is None and inner is not None:
+                    return None
+        return rest
+    if type(value) in (list, tuple):
+        rest = [_without_numbers(inner, known, f"{path}[]", numbers) for inner in value]
+        return None if any(r is None and v is not None for r, v in zip(rest, value, strict=True)) else rest
+    return value if type(value) in (int, float, str, bool, type(None)) else None
+
+
+def _set(
+    numbers: Mapping[str, float], leaves: Mapping[str, tuple[str, ...] | None], schema: Schema
+) -> dict[str, float]:
+    """Return what each leaf of a config becomes that takes one of its numbers.
+
+    Raises:
+        ConfigError: A number is out of bounds, or more is computed from it.
+    """
+    values = {}
+    for path, number in numbers.items():
+        followers, item = leaves[path], _numbers(schema)[path]
+        if followers is None:
+            raise ConfigError(f"{path}: something is computed from it")
+        check_value(path, number, item.metadata)
+        values |= dict.fromkeys(followers, item.type(number))
+    return values

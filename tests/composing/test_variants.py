@@ -1,0 +1,84 @@
+"""Dictionaries that are resolved one like the other come to what each comes to alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dln.composing import variants
+from dln.composing.compose import resolve
+from dln.composing.variants import Resolver
+from dln.config import ComparativeConfig, SingleConfig
+from dln.errors import ConfigError
+
+ODD = [0, 3, 0.25, 1e-3, -1, True, "0.5", "x", None, float("nan"), float("inf"), 10**400, 2**70, np.float64(0.5), [1]]
+FITTING = st.sampled_from([1, 2, 0.5])
+NUMBERS = FITTING | st.sampled_from(ODD)
+PARTS = {
+    "training": {"lr": NUMBERS, "model_seed": NUMBERS, "batch_seed": NUMBERS},
+    "model": {"gamma": st.one_of(NUMBERS, st.just("${model.alpha}"), st.just("${training.model_seed}"))},
+    "data": {
+        "noise_std": NUMBERS,
+        "params": st.sampled_from([{"scale": "${data.noise_std}"}, {"note": "noise ${data.noise_std}"}]),
+    },
+}
+SCHEMAS = {
+    SingleConfig: {**PARTS, "wrong": {"key": NUMBERS}},
+    ComparativeConfig: {
+        **{f"{name}_a": keys for name, keys in PARTS.items() if name != "data"},
+        "data": PARTS["data"],
+        "shared": {"training": st.fixed_dictionaries({}, optional=PARTS["training"])},
+    },
+}
+
+
+def configs_of(schema):
+    """One config, and others with the same keys."""
+    keys = {name: st.fixed_dictionaries({}, optional=keys) for name, keys in SCHEMAS[schema].items()}
+    return st.fixed_dictionaries({}, optional=keys).flatmap(lambda first: st.tuples(st.just(first), *4 * [like(first)]))
+
+
+def like(value):
+    """The same mappings and words, but other numbers."""
+    if isinstance(value, dict):
+        return st.fixed_dictionaries({key: like(inner) for key, inner in value.items()})
+    return st.just(value) if isinstance(value, str) and "$" in value else FITTING | NUMBERS
+
+
+def outcome(resolver, config, schema):
+    try:
+        return resolver(config, schema)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_every_config_comes_to_what_it_comes_to_alone(schema, data):
+    resolver = Resolver()
+    for config in data.draw(configs_of(schema)):
+        assert repr(outcome(resolver.resolve, config, schema)) == repr(outcome(resolve, config, schema))
+
+
+def test_those_that_differ_in_numbers_are_resolved_once(monkeypatch):
+    resolved = []
+    monkeypatch.setattr(variants, "resolve", lambda *args: (resolved.append(1), resolve(*args))[1])
+    resolver = Resolver()
+    for schema, section in ((SingleConfig, "training"), (ComparativeConfig, "shared")):
+        for seed in range(5):
+            numbers = {"lr": 0.1 / (seed + 1), "model_seed": seed}
+            config = resolver.resolve({section: numbers if section == "training" else {"training": numbers}}, schema)
+            for lane in config.lanes.values():
+                assert (lane.training.lr, lane.training.model_seed) == (numbers["lr"], seed)
+    assert len(resolved) == 2
+
+
+@pytest.mark.parametrize("text", ["${data.noise_std}", "noise ${data.noise_std}", "${..noise_std}"])
+def test_what_refers_to_a_number_follows_it(text):
+    resolver = Resolver()
+    for noise in (0.25, 0.5):
+        config = {"data": {"noise_std": noise, "params": {"matrix": "diagonal", "note": text}}}
+        found = resolver.resolve(config, SingleConfig)
+        assert str(noise) in str(found.data.params["note"])
+        assert repr(found) == repr(resolve(config, SingleConfig))
