@@ -9,7 +9,7 @@ its parts, and building takes those that are there. The samples of a teacher's d
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
@@ -22,7 +22,7 @@ from dln.base.registry import import_extensions
 from dln.base.values import check_batch_size
 from dln.callbacks import Callback, build_callbacks
 from dln.composing.burden import parameters
-from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig
+from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig, ModelConfig
 from dln.data import Dataset, check_whiten, drawn, load_dataset
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
@@ -160,10 +160,14 @@ class Blueprint:
 
     # --- data ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def _model(self) -> ModelConfig:
+        return next(iter(self.config.lanes.values())).model  # all lanes have its dimensions
+
     @cached_property
     def outline(self) -> Dataset:
         """The data before samples are drawn: of a teacher's data all but the samples, which are zeros."""
-        data, model = self.config.data, next(iter(self.config.lanes.values())).model  # all lanes have its dimensions
+        data, model = self.config.data, self._model
         if self.given is not None or data.path is not None:
             return self.dataset
         with uniform():
@@ -182,7 +186,7 @@ class Blueprint:
         if self.given is not None:
             return self.given
         if data.path is not None:
-            return _own_data(data, self.config.lanes)
+            return _own_data(data, (self._model.in_dim, self._model.out_dim))
         return drawn(
             self.outline,
             whiten=data.whiten,
@@ -202,6 +206,7 @@ class Blueprint:
 
     # --- models -------------------------------------------------------------------------------------------------------
 
+    @uniform()
     def start(self, suffix: str) -> Initial:
         """Return the weights, and biases if any, that a lane starts from, in the run's precision."""
         if suffix not in self.starts:
@@ -305,20 +310,17 @@ def recorded_steps(config: ExperimentConfig) -> Collection[int]:
     return chosen_steps(config.max_steps, config.evaluate_every, config.evaluate_at)
 
 
-def _own_data(data: DataConfig, lanes: Mapping[str, LaneConfig]) -> Dataset:
-    """Return arrays of one's own, which must have the dimensions of the models."""
+def _own_data(data: DataConfig, dims: tuple[int, int]) -> Dataset:
+    """Return arrays of one's own, which must have these dimensions."""
     dataset = load_dataset(str(data.path), noise_std=data.noise_std, data_seed=data.data_seed)
-    first = next(iter(lanes.values()))
-    if dataset.dims != (first.model.in_dim, first.model.out_dim):
-        key = first.key("model")
+    if dataset.dims != dims:
         raise ConfigError(
             f"data.path: {data.path!r} has {dataset.dims[0]} inputs and {dataset.dims[1]} outputs a sample, but "
-            f"{key}.in_dim={first.model.in_dim} and {key}.out_dim={first.model.out_dim}"
+            f"model.in_dim={dims[0]} and model.out_dim={dims[1]}"
         )
     return dataset
 
 
-@uniform()
 def initial_arrays(config: ExperimentConfig, lane: LaneConfig, teacher: np.ndarray | None) -> Initial:
     """Return the weights, and biases if any, that a lane starts from, in the run's precision.
 

@@ -104,5 +104,5 @@ def _set(
         if followers is None:
             raise ConfigError(f"{path}: something is computed from it")
         check_value(path, number, item.metadata)
-        values |= dict.fromkeys(followers, item.type(number))
+        values |= dict.fromkeys(followers, float(number) if item.type is float else number)
     return values
