@@ -29,7 +29,7 @@ SCREENFUL = 85
 LONG = "max_steps=200000"  # minutes
 
 EXTENSION = '''
-from dln import model_metric, register_callback, register_matrix, comparative_metric
+from dln import comparative_metric, model_metric, register_callback, register_inputs, register_matrix
 from dln.timeline import acting_at
 import os
 import signal
@@ -65,13 +65,12 @@ def gap(model_a, model_b):
     """A metric of the pair."""
     return 0.0
 
-@register_matrix("interrupting")
-def interrupting(in_dim, out_dim, params):
-    """Ctrl-C while the data is made: the first call only checks the config."""
-    calls.append(1)
-    if len(calls) == 2:
+@register_inputs("interrupting")
+def interrupting(samples, dim, rng):
+    """Ctrl-C while the data is made: a few samples only check the config."""
+    if samples > 10:
         os.kill(os.getpid(), signal.SIGINT)
-    return torch.ones(out_dim, in_dim)
+    return rng.standard_normal((samples, dim))
 
 @register_matrix("ones")
 def ones(in_dim, out_dim, params):
@@ -195,7 +194,7 @@ def test_ctrl_c_says_how_far_it_got(door, tmp_path, waiting):
 
 
 def test_ctrl_c_before_the_first_record(door, lab):
-    result = door.run(lab, "extensions=[my_lab]", "data.params.matrix=interrupting", PYTHONPATH=str(lab))
+    result = door.run(lab, "extensions=[my_lab]", "data.inputs=interrupting", PYTHONPATH=str(lab))
     assert result.status == 130
     assert "Traceback" not in result.err
     assert "interrupted" in result.err.splitlines()[-1]
