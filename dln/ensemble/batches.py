@@ -42,87 +42,72 @@ LARGE = 4_000_000
 """Numbers that one draw may hold."""
 
 
-class FullBatches:
-    """Every step sees the whole training set; streams wait untouched for a later change of batch size."""
+class EpochBatches:
+    """Epochs of the training set: all of it at every step, or permutations cut into batches, the last short if need be.
+
+    An epoch is drawn when its first batch is wanted, not before: a change of batch size finds the streams where
+    `OfflineBatches` has them. Full batches draw nothing.
+    """
 
     def __init__(
         self,
         data: Data,
         dataset: Int[np.ndarray, " R"],
-        samples: int,
-        stream_of: Int[np.ndarray, " R"],
         orders: Orders,
+        stream_of: Int[np.ndarray, " R"],
+        batch_size: int | None,
     ) -> None:
-        """Take the data, each member's row of it, its number of samples, and the streams of a later order."""
-        self.data, self.dataset, self.samples, self.stream_of, self.orders = data, dataset, samples, stream_of, orders
+        """Start an epoch.
 
-    def draw(self, steps: int) -> Draw:
-        """Return the batches of the next `steps` steps."""
-        return Draw.full(self.data, self.dataset, steps)
-
-    def select(self, members: Int[np.ndarray, " r"]) -> FullBatches:
-        """Return batches that go on for some of the members only."""
-        streams, stream_of = np.unique(self.stream_of[members], return_inverse=True)
-        orders = self.orders.select(streams)
-        return FullBatches(self.data, self.dataset[members], self.samples, stream_of, orders)
-
-    def resized(self, batch_size: int | None) -> FullBatches | MiniBatches:
-        """Return batches of another size: a new epoch from the same streams."""
-        if batch_size is None or batch_size == self.samples:
-            return FullBatches(self.data, self.dataset, self.samples, self.stream_of, self.orders)
-        check_batch_size(batch_size, self.samples)
-        return MiniBatches(self, batch_size)
-
-    def longest_draw(self) -> int:
-        """Steps whose batches fit comfortably in memory."""
-        return LARGE
-
-
-class MiniBatches:
-    """Permutations of the training set cut into batches; the last of an epoch is short where need be.
-
-    An epoch is drawn when its first batch is wanted, not before: a change of batch size finds the streams where
-    `OfflineBatches` has them.
-    """
-
-    def __init__(self, full: FullBatches, batch_size: int) -> None:
-        """Start an epoch of batches of `batch_size`."""
-        self.full, self.batch_size = full, batch_size
-        edges = range(0, full.samples, batch_size)
-        self._sizes = np.array([min(batch_size, full.samples - i) for i in edges])
-        self._ready = np.zeros((len(full.orders), 0, batch_size), np.int32)
+        Args:
+            data: Training sets of equal shape.
+            dataset: Each member's row of them.
+            orders: Streams of permutations.
+            stream_of: Each member's stream.
+            batch_size: Samples a step; None is the full batch.
+        """
+        samples = data.inputs.shape[1]
+        check_batch_size(batch_size, samples)
+        self.data, self.dataset, self.orders, self.stream_of = data, dataset, orders, stream_of
+        self.samples, self.batch_size = samples, None if batch_size == samples else batch_size
+        self._ready = np.zeros((len(orders), 0, batch_size or 0), np.int32)
+        """Batches [K, steps, B] that are drawn already."""
         self._ready_size = np.zeros(0, np.int64)
 
     def draw(self, steps: int) -> Draw:
         """Return the batches of the next `steps` steps."""
-        missing = steps - self._ready.shape[1]
-        if missing > 0:
-            epochs, n, batches = -(-missing // len(self._sizes)), self.full.samples, len(self._sizes)
-            permutations = self.full.orders.permutations(n, epochs)  # [K, epochs, n]
-            padded = np.zeros((len(permutations), epochs, batches * self.batch_size), np.int32)
-            padded[:, :, :n] = permutations
-            fresh = padded.reshape(len(permutations), epochs * batches, self.batch_size)
-            self._ready = np.concatenate([self._ready, fresh], 1)
-            self._ready_size = np.concatenate([self._ready_size, np.tile(self._sizes, epochs)])
+        if self.batch_size is None:
+            return Draw.full(self.data, self.dataset, steps)
+        if steps > len(self._ready_size):
+            self._draw_epochs(self.batch_size, steps - len(self._ready_size))
         order, self._ready = self._ready[:, :steps], self._ready[:, steps:]
         size, self._ready_size = self._ready_size[:steps], self._ready_size[steps:]
-        order = np.ascontiguousarray(order)
-        return Draw(self.full.data, self.full.dataset, self.full.stream_of, order, size)
+        return Draw(self.data, self.dataset, self.stream_of, np.ascontiguousarray(order), size)
 
-    def select(self, members: Int[np.ndarray, " r"]) -> MiniBatches:
+    def _draw_epochs(self, batch_size: int, missing: int) -> None:
+        """Draw as many epochs as hold the batches of so many more steps."""
+        sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
+        epochs = -(-missing // len(sizes))
+        padded = np.zeros((len(self.orders), epochs, len(sizes) * batch_size), np.int32)
+        padded[:, :, : self.samples] = self.orders.permutations(self.samples, epochs)
+        fresh = padded.reshape(len(self.orders), epochs * len(sizes), batch_size)
+        self._ready = np.concatenate([self._ready, fresh], 1)
+        self._ready_size = np.concatenate([self._ready_size, np.tile(sizes, epochs)])
+
+    def select(self, members: Int[np.ndarray, " r"]) -> EpochBatches:
         """Return batches that go on for some of the members only."""
-        chosen = MiniBatches(self.full.select(members), self.batch_size)
-        chosen._ready = self._ready[np.unique(self.full.stream_of[members])]
-        chosen._ready_size = self._ready_size
+        streams, stream_of = np.unique(self.stream_of[members], return_inverse=True)
+        chosen = EpochBatches(self.data, self.dataset[members], self.orders.select(streams), stream_of, self.batch_size)
+        chosen._ready, chosen._ready_size = self._ready[streams], self._ready_size
         return chosen
 
-    def resized(self, batch_size: int | None) -> FullBatches | MiniBatches:
+    def resized(self, batch_size: int | None) -> EpochBatches:
         """Return batches of another size: a new epoch from the same streams."""
-        return self.full.resized(batch_size)
+        return EpochBatches(self.data, self.dataset, self.orders, self.stream_of, batch_size)
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
-        return max(1, LARGE // (len(self.full.orders) * self.batch_size))
+        return LARGE if self.batch_size is None else max(1, LARGE // (len(self.orders) * self.batch_size))
 
 
 class FreshBatches:
@@ -196,7 +181,7 @@ def make_batches(
     assert data is not None
     seeds, stream_of = np.unique(np.asarray(batch_seeds), return_inverse=True)
     orders = Orders([stream(int(seed), "batch order") for seed in seeds])
-    return FullBatches(data, dataset, data.inputs.shape[1], stream_of, orders).resized(batch_size), data
+    return EpochBatches(data, dataset, orders, stream_of, batch_size), data
 
 
 def split_data(datasets: Sequence[Dataset], split: str, dtype: np.dtype, bias: bool) -> Data | None:

@@ -15,7 +15,8 @@ from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.ensemble.coverage import why_not
-from dln.ensemble.lane import Kept, Lane
+from dln.ensemble.groups import Kept
+from dln.ensemble.lane import Lane
 from dln.ensemble.member import NEVER
 from dln.ensemble.probe import Probe
 from dln.errors import ConfigError, DlnError

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from dln.base.blame import for_each
 from dln.callbacks import Callback
 from dln.data import Dataset
-from dln.ensemble.batches import LARGE, MemberBatches, make_batches, split_data
+from dln.ensemble.batches import LARGE, make_batches, split_data
 from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
+from dln.ensemble.groups import Group, Kept
 from dln.ensemble.member import NEVER, UNCHANGED, Member
+from dln.ensemble.rates import Rates
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
 from dln.kernels.batches import Draw
-from dln.kernels.layout import Layout
 from dln.kernels.rules import SGD, Rule
 from dln.kernels.state import State
 from dln.kernels.summary import quantities
@@ -30,43 +31,6 @@ if TYPE_CHECKING:
 
 STRETCH = 4e9
 """Floating point operations, about, before Python is asked again: so that records appear and Ctrl-C is heard."""
-
-
-@dataclass
-class Group:
-    """Members of a lane with the same batch size, in the same place of their epochs."""
-
-    members: Int[np.ndarray, " r"]
-    state: State
-    batches: MemberBatches
-    batch_size: int | None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The weights of a group's members at several records, as they lie in memory."""
-
-    members: Int[np.ndarray, " r"]
-    layout: Layout
-    weights: np.ndarray
-    """[T, G, P] or [T, G, P, V]."""
-    draw: Draw
-    offsets: Int[np.ndarray, " T"]
-    """Which batch of the draw is each record's [T]."""
-    lr: Float64[np.ndarray, "T r"]
-    """Learning rates."""
-    past: Sequence[Sequence[np.ndarray]] = ()
-    """Where they are wanted: the weights, unpacked, one step before each record, and two [T, r, ...]."""
-
-    def part(self, records: slice | Int[np.ndarray, " t"]) -> Kept:
-        """Return some of the records."""
-        past = [[a[records] for a in arrays] for arrays in self.past]
-        of = {"weights": self.weights[records], "offsets": self.offsets[records], "lr": self.lr[records]}
-        return replace(self, past=past, **of)
-
-    def unpacked(self) -> list[np.ndarray]:
-        """Return the weights of all layers and then, if there are any, the biases, each [T, r, ...]."""
-        return self.layout.take_all(self.weights, len(self.members))
 
 
 class Lane:
@@ -117,8 +81,6 @@ class Lane:
         self.start = [*weights, *(biases or ())]
         """Initial weights and then biases, each [R, ...]."""
         self.dataset = np.zeros(members, np.int64) if dataset is None else np.asarray(dataset, np.int64)
-        self.lr = np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy()
-        self.lr_scale = np.ones(members)
         self.stopped_at = np.full(members, NEVER)
         self.diverged_at = np.full(members, NEVER)
         self.last_loss = np.full(members, np.nan)
@@ -133,6 +95,7 @@ class Lane:
         self.groups = [Group(np.arange(members), state, batches, batch_size)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
+        self.rates = Rates(np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy(), self.callbacks)
         self.members: list[Member] = []
         self.step = 0
         self._lost: dict[int, list[np.ndarray]] = {}
@@ -141,7 +104,7 @@ class Lane:
         """Losses and norms of the present weights, as callbacks asked for them."""
 
     def __len__(self) -> int:
-        return len(self.lr)
+        return len(self.dataset)
 
     @cached_property
     def _past(self) -> list[np.ndarray]:
@@ -160,7 +123,7 @@ class Lane:
             DlnError: What the first callback raises that fails; its `runs` are the members whose callbacks fail.
         """
         self.step = step
-        self.lr_scale[:] = 1
+        self.rates.scale[:] = 1
         if not self.members and any(self.callbacks):
             self.members = [Member(self, m) for m in range(len(self))]
         sizes: dict[int, int | None] = {}
@@ -176,7 +139,7 @@ class Lane:
         if self.members:
             for_each(np.flatnonzero(self.moving).tolist(), act)
         if sizes:
-            self._resize(sizes)
+            self.groups = [part for group in self.groups for part in group.split(sizes)]
 
     def next_callback(self, step: int) -> int:
         """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""
@@ -220,8 +183,8 @@ class Lane:
         shape = (len(records), len(self))
         everything = []
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
-        lr = self._rates(updates)
-        rates = self.scheduled(looks) if keep or back else np.zeros((0, len(self)))
+        lr = np.where(self.moving, self.rates.of_updates(self.step, updates), 0.0)  # 0 keeps the weights
+        rates = self.rates.at(self.step, looks) if keep or back else np.zeros((0, len(self)))
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.copy() if updates else group.state
             kept = group.state.blank(len(looks)) if keep or back else None
@@ -313,32 +276,6 @@ class Lane:
         """Forget losses of weights that a callback has changed."""
         self._found = {}
 
-    def _rates(self, updates: int) -> Float64[np.ndarray, "s R"]:
-        """Return the learning rates of the next updates, or of one where all are the same; 0 keeps the weights."""
-        constant = updates < 2 or (not any(self._schedules()) and (self.lr_scale == 1).all())
-        steps = 1 if constant else updates
-        return np.where(self.moving, self.scheduled(np.arange(steps)), 0.0)
-
-    def scheduled(self, offsets: Int[np.ndarray, " s"]) -> Float64[np.ndarray, "s R"]:
-        """Return every member's learning rate so many steps from now; schedules have acted on this step already."""
-        scale = np.ones((len(offsets), len(self)))
-        with np.errstate(over="ignore", invalid="ignore"):  # rates without bound make a member diverge
-            for schedules, members in self._schedules().items():
-                of_all = np.ones(len(offsets))
-                for schedule in schedules:
-                    of_all *= schedule(self.step + offsets)
-                scale[:, members] = of_all[:, None]
-            scale[offsets == 0] = self.lr_scale
-            return self.lr * scale
-
-    def _schedules(self) -> dict[tuple[Any, ...], list[int]]:
-        """Return the members that have the same schedules of the learning rate, by these."""
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        for m, callbacks in enumerate(self.callbacks if any(self.callbacks) else ()):
-            schedules = (getattr(c, "lr_scale", None) for c in callbacks)
-            alike.setdefault(tuple(s for s in schedules if s is not None), []).append(m)
-        return alike
-
     def _settle(
         self,
         group: Group,
@@ -385,19 +322,3 @@ class Lane:
         data = self.datasets[self.dataset[member]]
         inputs, targets = (getattr(data, f"{split}_{kind}").numpy() for kind in ("inputs", "targets"))
         return torch_loss(parameters, self.groups[0].state.layout.depth, inputs, targets)
-
-    def _resize(self, sizes: dict[int, int | None]) -> None:
-        """Give members new batch sizes; those that still agree stay together."""
-        groups = []
-        for group in self.groups:
-            wanted = [sizes.get(int(m), UNCHANGED) for m in group.members]
-            for size in dict.fromkeys(wanted):
-                places = np.array([p for p, w in enumerate(wanted) if w == size])
-                everyone = len(places) == len(wanted)
-                batches = group.batches if everyone else group.batches.select(places)
-                state = group.state if everyone else group.state.select(places)
-                if size is UNCHANGED:
-                    groups.append(Group(group.members[places], state, batches, group.batch_size))
-                else:
-                    groups.append(Group(group.members[places], state, batches.resized(size), size))  # type: ignore[arg-type]
-        self.groups = groups

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from torch.nn import MSELoss
 
 from dln.base.values import check_batch_size, real_number
 from dln.data import Dataset
+from dln.ensemble.groups import Group
+from dln.ensemble.rates import Rates
 from dln.model import DeepLinearNetwork
 from dln.train import full_gradient
 
@@ -33,11 +35,10 @@ class Home(Protocol):
     """Which of the datasets is whose."""
     last_loss: np.ndarray
     stopped_at: np.ndarray
-    lr: np.ndarray
-    lr_scale: np.ndarray
+    rates: Rates
 
-    def group_of(self, member: int) -> tuple[Any, int]:
-        """Return the group that a member is in, those of one batch size, and its place there."""
+    def group_of(self, member: int) -> tuple[Group, int]:
+        """Return the group that a member is in, and its place there."""
         ...
 
     def parameters(self, member: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -87,20 +88,20 @@ class Member:
     @property
     def lr(self) -> float:
         """The learning rate."""
-        return float(self._lane.lr[self._index])
+        return float(self._lane.rates.own[self._index])
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lane.lr[self._index] = real_number(value, "lr")
+        self._lane.rates.own[self._index] = real_number(value, "lr")
 
     @property
     def lr_scale(self) -> float:
         """What the learning rate is multiplied by at this step alone."""
-        return float(self._lane.lr_scale[self._index])
+        return float(self._lane.rates.scale[self._index])
 
     @lr_scale.setter
     def lr_scale(self, value: float) -> None:
-        self._lane.lr_scale[self._index] = real_number(value, "lr_scale")
+        self._lane.rates.scale[self._index] = real_number(value, "lr_scale")
 
     @property
     def batch_size(self) -> int | None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dln.base.blame import as_runs, for_each
 from dln.base.parallel import run_blocks, thread_count
-from dln.ensemble.lane import Kept, Lane
+from dln.ensemble.groups import Kept
+from dln.ensemble.lane import Lane
 from dln.ensemble.views import Sight
 from dln.kernels.summary import pair_quantities
 from dln.lockstep import naming

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dln.data import Dataset
-from dln.ensemble.lane import Kept, Lane
+from dln.ensemble.groups import Kept
+from dln.ensemble.lane import Lane
 from dln.kernels.batches import Draw
 from dln.kernels.summary import quantities
 from dln.measure.data_quantities import Later
