@@ -127,7 +127,7 @@ class Probe:
         known = self._pair_quantities(sights, members) if len(sights) == 2 else {}
         everyone = alive.all()
         records, runs = (slice(None), slice(None)) if everyone else np.nonzero(alive)
-        sides = [sight.found(records, of[runs]) for sight, of in zip(sights, members, strict=True)]
+        sides = [sight.whole(records, of[runs]) for sight, of in zip(sights, members, strict=True)]
         whole = _joint(sides, {name: values[records, runs] for name, values in known.items()})
         for metric in metrics:
             if metric.of_quantities:

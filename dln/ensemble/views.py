@@ -1,4 +1,12 @@
-"""What metrics see of a lane at several records: quantities, blocks of members, members as networks of their own."""
+"""What metrics see of a lane at several records: the whole of it, blocks of members, or members one by one.
+
+    view     of                                    has                                      is for metrics that
+    whole    all members at all records            what kernels have found, no weights      name quantities alone
+    block    as many as fit the cache              weights [K, out, in], gradients          are batched and need weights
+    solo     one member at one record              a `DeepLinearNetwork`, its data          are a user's, not batched
+
+Kernels and numpy find the first two for many members at a time; the last is a call of Python for each.
+"""
 
 from __future__ import annotations
 
@@ -149,12 +157,12 @@ class Sight:
         """How many members' weights fit the cache."""
         return max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
 
-    def found(self, record: Any, member: Any) -> Supply:
-        """Return what there is of members at records, pair by pair or [T, R, ...], for metrics that need no weights."""
+    def whole(self, record: Any, member: Any) -> Supply:
+        """Return what there is without weights of members at records, [T, R, ...] or pair by pair."""
         return Supply(self._found(record, member) | self._given(record, member))
 
     def block(self, record: Int[np.ndarray, " K"], member: Int[np.ndarray, " K"], gradients: bool) -> Supply:
-        """Return what there is of members at records, pair by pair."""
+        """Return what there is of members at records, pair by pair, with their weights and, if wanted, gradients."""
         model = self._view(self.arrays, record, member)
         if gradients:
             add_gradients(model, *(samples[record, member] for samples in self.batches))

@@ -132,10 +132,16 @@ class Emitter:
         return cgutils.for_range_slice(self.b, start, stop, self.int(step), inc=True)
 
     def sums(self, vectors: Sequence[Any]) -> list[Any]:
-        """Sums over the elements of 1, 2 or 4 vectors, as scalars; one fixed tree, so always the same rounding."""
-        n, owner = self.n, [[q] * self.n for q in range(len(vectors))]  # owner: whose partial sum is in each element
+        """Sums over the elements of 1, 2 or 4 vectors, as scalars; one fixed tree, so always the same rounding.
+
+        Two vectors become one that holds the half-sums of both, until there is one; that one is folded. Which vector an
+        element belongs to, for two of four numbers (. is nobody's):
+
+            a a a a + b b b b  ->  a a b b  ->  a . b .
+        """
+        n, owner = self.n, [[q] * self.n for q in range(len(vectors))]
         width = n
-        while len(vectors) > 1:  # two vectors become one that holds the half-sums of both
+        while len(vectors) > 1:
             width //= 2
             low = [g * 2 * width + j for g in range(n // (2 * width)) for j in range(width)]
             low += [n + j for j in low]

@@ -2,7 +2,14 @@
 
 Small nets lie side by side in the lanes of vectors ([G, P, V], V members a pack), larger ones each for itself
 ([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company. A bias is
-one more column of its layer's weights.
+one more column of its layer's weights. Here for W [2, 2] with biases, vectors of V = 4 numbers between the bars:
+
+    lanes, members 0 to 3    w11 w11 w11 w11 | w12 w12 w12 w12 | b1 b1 b1 b1 | w21 w21 w21 w21 | ...
+    rows, member 0           w11 w12 b1  0   | w21 w22 b2  0
+
+In lanes an instruction does the same for V members: no sum runs along a vector, and the last pack may have empty lanes.
+In rows it does the same for V weights of one member: a row is padded to whole vectors, and a sum over a row ends with
+one over a vector (`Emitter.sums`).
 """
 
 from __future__ import annotations

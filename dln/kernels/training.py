@@ -1,9 +1,18 @@
 """The training loop of the compiled engine: members trained for many steps, their losses measured on the way.
 
-With more samples in a batch than there are inputs, the columns of the identity are propagated instead of the batch: the
-gradient of the end-to-end map A is G = (2 / d_out) (A X'X - Y'X) / B, and layer l gets (W_L ... W_{l+1})' G
-(W_{l-1} ... W_1)', so any batch costs what one of d_in samples does. Losses are not computed this way: they would
-cancel to nothing when they are small.
+With more samples in a batch than there are inputs, the columns of the identity are propagated instead of the batch:
+
+    the batch       inputs X [B, n]      outputs X A'      their gradient  (2 / d_out) (X A' - Y) / B
+    the identity    inputs I [n, n]      outputs A'        their gradient  (2 / d_out) (X'X A' - X'Y) / B = G'
+
+The gradient of the end-to-end map A is G, and layer l gets (W_L ... W_{l+1})' G (W_{l-1} ... W_1)' either way, so any
+batch costs what one of n samples does. Losses are not computed this way: they would cancel to nothing when they are
+small.
+
+With biases this holds as it stands, for what is affine in x is linear in (x, 1): n counts a constant input, which feeds
+a constant unit of each layer, whose weights the biases are. Every sample of a batch has 1 in these units. Of the
+identity's columns the last alone does, the constant's own: what it puts out is the bias of the end-to-end map, and the
+others, without a constant, put out the columns of its weights.
 """
 
 from __future__ import annotations
