@@ -72,40 +72,19 @@ class State:
             The float64 losses [len(records), R] on the batch at each record and on the test set (NaN if there is none).
         """
         at, members = self.layout, self.members
-        drawn, records = draw.packed(at), plain(records, np.int64)
-        needed = max(updates, records[-1] + 1 if len(records) else 0)
+        drawn, noted = draw.packed(at), self._noted(records, kept, 0 if reach is None else len(reach))
+        needed = max(updates, noted.records.max(initial=-1) + 1)
         if min(len(drawn.size), drawn.order.shape[1]) < needed or drawn.size.max(initial=0) > drawn.order.shape[2]:
             raise ValueError(f"{needed} batches are needed; order is {drawn.order.shape} and size {drawn.size.shape}")
-        full, recorded = bool((drawn.size == 0).any()), len(records) > 0
-        nothing = np.zeros((0, 0, at.used[0] + at.units[-1]))
-        condensed = Condensed(
-            moments=draw.data.moments if full else np.zeros((0, 0, 0), at.dtype),
-            samples=draw.data.samples if full and recorded else nothing,
-            tests=test.samples if test is not None and recorded else nothing,
-            test_of=at.padded(0 if test_of is None else test_of, members, np.int64),
-        )
-        weights, *buffers = self._arrays
-        hyper = np.broadcast_to(self.rule.hyperparameters[:, None], (self.packs, HYPER, at.lanes))
-        method = Method(
-            variant=self.rule.variant,
-            done=self.done,
-            hyper=plain(hyper, at.dtype),
-            lr=at.padded(np.atleast_2d(lr), members, np.float64),
-            decay=float(self.rule.weight_decay),
-            correction=self.rule.corrections(self.done, updates),
-        )
-        vectors = (0 if reach is None else len(reach), self.packs)
-        noted = Noted(
-            records=records,
-            losses=np.full((2, len(records), self.packs, at.lanes), np.nan),
-            kept=at.zeros(0, self.packs, 0) if kept is None else kept,
-            reach=at.zeros(*vectors) if at.lanes > 1 else at.zeros(*vectors, vector_length(at.dtype)),
-        )
-        of_rule = None if self.rule.buffers is None else self.rule.buffers(*buffers)
-        arguments = weights, of_rule, method, shape_of(at), drawn, condensed, int(updates), noted
+        recorded = len(noted.records) > 0
+        condensed = self._condensed(draw, test, test_of, recorded)
+        weights, *kept_of_rule = self._arrays
+        buffers = None if self.rule.buffers is None else self.rule.buffers(*kept_of_rule)
+        method, shape = self._method(updates, lr), shape_of(at)
 
         def work(first: int, last: int) -> None:
-            train(*arguments, make_scratch(at, drawn, condensed, recorded), first, last)
+            scratch = make_scratch(at, drawn, condensed, recorded)
+            train(weights, buffers, method, shape, drawn, condensed, int(updates), noted, scratch, first, last)
 
         run_blocks(work, self.packs)
         self.done += int(updates)
@@ -114,8 +93,38 @@ class State:
             with np.errstate(over="ignore"):
                 of_each = squares.reshape(len(reach), -1) if at.lanes > 1 else squares.sum(-1, dtype=np.float64)
             reach[...] = of_each[:, :members]
-        on_batch, on_test = noted.losses.reshape(2, len(records), self.packs * at.lanes)[:, :, :members]
+        on_batch, on_test = noted.losses.reshape(2, -1, self.packs * at.lanes)[:, :, :members]
         return on_batch, on_test
+
+    def _method(self, updates: int, lr: np.ndarray) -> Method:
+        """Return how the next updates are made."""
+        rule, layout = self.rule, self.layout
+        hyper = np.broadcast_to(rule.hyperparameters[:, None], (self.packs, HYPER, layout.lanes))
+        rates = layout.padded(np.atleast_2d(lr), self.members, np.float64)
+        corrections = rule.corrections(self.done, updates)
+        return Method(rule.variant, self.done, plain(hyper, layout.dtype), rates, float(rule.weight_decay), corrections)
+
+    def _condensed(self, draw: Draw, test: Data | None, test_of: np.ndarray | None, recorded: bool) -> Condensed:
+        """Return what is needed of whole sets: moments for full batches, samples and tests for losses."""
+        layout, full = self.layout, bool((draw.size == 0).any())
+        nothing = np.zeros((0, 0, layout.used[0] + layout.units[-1]))
+        return Condensed(
+            moments=draw.data.moments if full else np.zeros((0, 0, 0), layout.dtype),
+            samples=draw.data.samples if full and recorded else nothing,
+            tests=test.samples if test is not None and recorded else nothing,
+            test_of=layout.padded(0 if test_of is None else test_of, self.members, np.int64),
+        )
+
+    def _noted(self, records: Sequence[int] | np.ndarray, kept: np.ndarray | None, steps: int) -> Noted:
+        """Return where to note losses and weights at records, and the reach of so many steps."""
+        layout, packs = self.layout, self.packs
+        vector = () if layout.lanes > 1 else (vector_length(layout.dtype),)
+        return Noted(
+            records=plain(records, np.int64),
+            losses=np.full((2, len(records), packs, layout.lanes), np.nan),
+            kept=layout.zeros(0, packs, 0) if kept is None else kept,
+            reach=layout.zeros(steps, packs, *vector),
+        )
 
     @property
     def dims(self) -> tuple[int, int]:
