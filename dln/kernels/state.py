@@ -13,7 +13,7 @@ from dln.kernels.batches import Data, Draw, plain
 from dln.kernels.emitter import vector_length
 from dln.kernels.layout import Arrays, Layout, shape_of
 from dln.kernels.rules import HYPER, Rule
-from dln.kernels.training import Condensed, Method, Noted, make_scratch, train
+from dln.kernels.training import Condensed, Method, Noted, scratch_maker, train
 
 
 class State:
@@ -31,6 +31,7 @@ class State:
             rule: The update rule.
         """
         self.layout = Layout(weights, biases is not None, dtype)
+        self._shape = shape_of(self.layout)
         self.rule = rule
         self.members = len(weights[0])
         self.done = 0
@@ -80,11 +81,11 @@ class State:
         condensed = self._condensed(draw, test, test_of, recorded)
         weights, *kept_of_rule = self._arrays
         buffers = None if self.rule.buffers is None else self.rule.buffers(*kept_of_rule)
-        method, shape = self._method(updates, lr), shape_of(at)
+        method, scratch = self._method(updates, lr), scratch_maker(at, drawn, condensed, recorded)
 
         def work(first: int, last: int) -> None:
-            scratch = make_scratch(at, drawn, condensed, recorded)
-            train(weights, buffers, method, shape, drawn, condensed, int(updates), noted, scratch, first, last)
+            of_all = weights, buffers, method, self._shape, drawn, condensed, int(updates), noted
+            train(*of_all, scratch(), first, last)
 
         run_blocks(work, self.packs)
         self.done += int(updates)

@@ -17,6 +17,7 @@ others, without a constant, put out the columns of its weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -115,18 +116,20 @@ class Scratch(NamedTuple):
     """Float64, for losses: maps, and samples to measure on."""
 
 
-def make_scratch(layout: Layout, drawn: Drawn, condensed: Condensed, recorded: bool) -> Scratch:
-    """Return room for `train`; for losses only if any are `recorded`."""
-    n, d_out, ld, capacity = layout.used[0], layout.units[-1], layout.ld, drawn.order.shape[2]
+def scratch_maker(layout: Layout, drawn: Drawn, condensed: Condensed, recorded: bool) -> Callable[[], Scratch]:
+    """Return what makes room for `train`, of one thread each time; for losses only if any are `recorded`."""
+    n, d_out, capacity = int(layout.used[0]), int(layout.units[-1]), drawn.order.shape[2]
+    ld = layout.ld.tolist()
     sample = ld[0] + ld[-1]
     samples = capacity + condensed.samples.shape[1] + condensed.tests.shape[1]
-    units = n * ld.sum()  # never more than n columns: larger batches are condensed
-    return Scratch(
-        d=layout.zeros(GRADIENT_ROWS * ld.max()),
+    units = n * sum(ld)  # never more than n columns: larger batches are condensed
+    for_losses = 2 * d_out * max(ld) + HEAD + samples * sample if recorded else 0
+    return lambda: Scratch(
+        d=layout.zeros(GRADIENT_ROWS * max(ld)),
         z=layout.zeros(HEAD + (n + capacity) * sample),
         h=layout.zeros(units),
         g=layout.zeros(units),
-        f=layout.zeros(2 * d_out * ld.max() + HEAD + samples * sample if recorded else 0, dtype=np.float64),
+        f=layout.zeros(for_losses, dtype=np.float64),
     )
 
 
