@@ -18,9 +18,9 @@ from pathlib import Path
 import dln
 from dln import factory
 from dln.composing.compose import load_config
+from dln.composing.variants import with_values
 from dln.config import SingleConfig
 from dln.engines import MEMBERS
-from dln.sweeps.plan import with_values
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 STUDY = ["model.hidden_dim=10", "training.batch_size=1", "max_steps=5000", "evaluate_every=20", "metrics=[weight_norm]"]

@@ -33,8 +33,9 @@ from dln.results.directories import RunDirectories
 from dln.results.sweep import SweepStore
 from dln.sweeps.driver import compute, cut
 from dln.sweeps.lifeline import ending_with, this_process
-from dln.sweeps.plan import GridPlan, Plan, Plans
+from dln.sweeps.plan import Plan
 from dln.sweeps.report import Report
+from dln.sweeps.shapes import shaped
 from dln.terminal import tell
 
 log = logging.getLogger("dln")
@@ -69,8 +70,7 @@ class Recipe:
             return composed(loader, self.config_name, [*self.settings, *overrides])
 
         grids = [parse_grid([*self.overrides, *grid], self.zips, loader) for grid in self.grids or [[]]]
-        plans = [GridPlan(grid, loader.schema, compose) for grid in grids]
-        return plans[0] if len(plans) == 1 else Plans(plans)
+        return Plan([shaped(grid, loader.schema, compose) for grid in grids])
 
 
 def write_jobs(

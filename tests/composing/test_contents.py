@@ -15,7 +15,8 @@ from dln.errors import ConfigError
 from dln.ingredients.teachers import MATRICES, register_matrix
 from dln.sweeps import driver
 from dln.sweeps.driver import run_sweep
-from dln.sweeps.plan import GridPlan, Plans
+from dln.sweeps.plan import Plan
+from dln.sweeps.shapes import shaped
 
 TINY = ["model.num_hidden=0", "max_steps=3", "evaluate_every=3"]
 STORED = "d79d753a40d3daac95f44690"
@@ -31,7 +32,7 @@ def planner(schema):
             apply_override(config, override, schema)
         return config
 
-    return lambda overrides: GridPlan(parse_grid(overrides), schema, compose)
+    return lambda overrides: Plan([shaped(parse_grid(overrides), schema, compose)])
 
 
 def write(key, path, factor=1.0):
@@ -93,7 +94,7 @@ def test_paths_as_an_axis(kind):
     assert [both.values(cell)[f"{key}.digest"] for cell in range(2)] == [content(path), content(other)]
     assert {key, f"{key}.digest"} <= both.varying()
     assert both.contents == {path: content(path), other: content(other)}
-    assert Plans([plan(path), plan(other)]).contents == both.contents
+    assert Plan([*plan(path).grids, *plan(other).grids]).contents == both.contents
 
 
 def test_a_sweep_is_not_continued_on_other_content(kind, tmp_path):

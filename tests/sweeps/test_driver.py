@@ -28,7 +28,7 @@ from dln.results.sweep import SweepStore
 from dln.sweeps import driver
 from dln.sweeps.driver import run_sweep
 from dln.sweeps.estimate import estimate
-from dln.sweeps.plan import Plans
+from dln.sweeps.plan import Plan
 from tests.sweeps.test_plan import planner
 
 SMALL = ["max_steps=20", "evaluate_every=6", "model.hidden_dim=4"]
@@ -383,13 +383,13 @@ def test_a_full_disk_loses_nothing_that_was_finished(small_disk):
 
 
 def test_several_grids_are_one_sweep(tmp_path):
-    plans = Plans(
-        [plan_of("training.lr=0.001,0.002"), plan_of("model.gamma=1,1.5", "training.lr=0.002", "max_steps=10")]
-    )
-    assert plans.varying() == {"training.lr", "model.gamma", "max_steps"}
-    report = run_sweep(plans, tmp_path)
+    one = plan_of("training.lr=0.001,0.002")
+    two = plan_of("model.gamma=1,1.5", "training.lr=0.002", "max_steps=10")
+    both = Plan([*one.grids, *two.grids])
+    assert both.varying() == {"training.lr", "model.gamma", "max_steps"}
+    report = run_sweep(both, tmp_path)
     assert (report.runs, report.finished) == (4, 4)
-    assert_rows_are_runs_alone(load_sweep(tmp_path), plans)
+    assert_rows_are_runs_alone(load_sweep(tmp_path), both)
     assert [load_run(tmp_path / str(cell)).final["step"] for cell in range(4)] == [20, 20, 10, 10]
 
 
@@ -403,7 +403,7 @@ def test_merged_sweeps_are_the_sweep_of_both(tmp_path):
     assert merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "c") == 4
     frame = load_sweep(tmp_path / "c")
     assert frames.swept_keys(frame) == ["model.gamma", "training.lr"]
-    assert_rows_are_runs_alone(frame, Plans([one, two]))
+    assert_rows_are_runs_alone(frame, Plan([*one.grids, *two.grids]))
     more = plan_of("training.lr=0.001,0.002,0.003", "model.gamma=1,1.2")
     assert run_sweep(more, tmp_path / "c").found == 4  # and it goes on as a sweep of its own
     with pytest.raises(StorageError, match="holds a sweep already"):

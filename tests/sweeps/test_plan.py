@@ -13,7 +13,8 @@ from dln.composing.compose import loader_class, resolve
 from dln.composing.grid import parse_grid
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError
-from dln.sweeps.plan import GridPlan
+from dln.sweeps.plan import Plan
+from dln.sweeps.shapes import shaped
 
 
 def planner(schema, directory=None, name="default"):
@@ -26,7 +27,7 @@ def planner(schema, directory=None, name="default"):
             config.pop("hydra")
         return config
 
-    return lambda overrides, zips=(): GridPlan(parse_grid(overrides, zips, loader), schema, compose), compose
+    return lambda overrides, zips=(): Plan([shaped(parse_grid(overrides, zips, loader), schema, compose)]), compose
 
 
 def lanes_of(config):
@@ -85,10 +86,10 @@ def test_configs_are_those_that_are_composed_cell_by_cell(name):
     plan = planned(name)
     assert plan.shapes == shapes
     for cell in range(len(plan)):
-        alone = resolve(compose(plan.grid.overrides(cell)), schema)
+        alone = resolve(compose(plan.overrides(cell)), schema)
         assert lanes_of(plan.config(cell)) == lanes_of(alone)
     for cell in (0, len(plan) - 1):
-        assert plan_of(plan.grid.overrides(cell)).identity(0) == plan.identity(cell)
+        assert plan_of(plan.overrides(cell)).identity(0) == plan.identity(cell)
     assert len({plan.identity(cell) for cell in range(len(plan))}) == len(plan)
 
 
@@ -115,7 +116,7 @@ def test_zipped_keys_of_both_kinds():
     plan = plan_of(["model.gamma=1,2", "max_steps=5,6", "training.lr=0.1,0.2"], [["model.gamma", "max_steps"]])
     assert len(plan) == 4
     for cell in range(4):
-        assert plan.config(cell) == resolve(compose(plan.grid.overrides(cell)), SingleConfig)
+        assert plan.config(cell) == resolve(compose(plan.overrides(cell)), SingleConfig)
 
 
 def test_values_computed_from_a_swept_key_follow_it(tmp_path):
@@ -130,7 +131,7 @@ def test_values_computed_from_a_swept_key_follow_it(tmp_path):
     plan = plan_of(["training.lr=1,2", "training.model_seed=0..1", "training.batch_seed=5,6"])
     assert plan.shapes == 2  # the label is computed from batch_seed; the others are followed
     for cell in range(len(plan)):
-        assert plan.config(cell) == resolve(compose(plan.grid.overrides(cell)), SingleConfig)
+        assert plan.config(cell) == resolve(compose(plan.overrides(cell)), SingleConfig)
     config = plan.config(7)
     assert (config.model.gamma, config.data.params["scale"], config.data.data_seed) == (2.0, 2, 1)
     assert config.metrics[0].label == "norm_6"
@@ -147,7 +148,7 @@ def test_config_groups_are_composed_each(tmp_path):
     listed, globbed = (plan_of([tasks, "training.model_seed=0..2"]) for tasks in ("task=easy,hard", "task=glob(*)"))
     assert (len(listed), listed.shapes) == (6, 2)
     for cell in range(6):
-        assert listed.config(cell) == resolve(compose(listed.grid.overrides(cell)), SingleConfig)
+        assert listed.config(cell) == resolve(compose(listed.overrides(cell)), SingleConfig)
         assert globbed.config(cell) == listed.config(cell)
 
 
