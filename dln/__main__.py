@@ -1,28 +1,30 @@
-"""`python -m dln show DIR`: a table of a sweep; `merge A B -o C`: one sweep of several; `describe`: what names mean."""
+"""The command `dln`, or `python -m dln`: run, compare, show, merge, describe."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from dln.base.output import speak_patiently
+from dln import __version__
+from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.errors import DamagedError, DlnError
+
+DOORS = {
+    "run": "train one model: what run.py does; dln run --help",
+    "compare": "train two models in lockstep: what run_comparative.py does; dln compare --help",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one of the commands; an error is one line, exit status 2, or 1 for a damaged file."""
-    parser = argparse.ArgumentParser(prog="python -m dln", description="Sweeps, and what configs can name.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="a table of the final values, grouped by the keys swept over")
-    show.add_argument("directory", help="the directory of a sweep")
-    show.add_argument("columns", nargs="*", help="which curves to show; all of single numbers if none are named")
-    merge = commands.add_parser("merge", help="put several sweeps into one new directory")
-    merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
-    merge.add_argument("-o", "--out", required=True, help="the new directory")
-    merge.add_argument("--keep", choices=("first", "last"), default="first", help="which counts of a run in several")
-    told = commands.add_parser("describe", help="what metrics, events, callbacks, teachers, ... mean and take")
-    told.add_argument("names", nargs="*", help="which; all if none are named")
-    options = parser.parse_args(argv)
+    speak_patiently()
+    look_for_libraries_first()
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in DOORS:  # Hydra reads the rest
+        from dln.cli.commands import open_command
+
+        open_command(argv[0], argv[1:])
+    options = _parser().parse_args(argv)
     from dln.cli.table import print_table
     from dln.results.frames import merge_sweeps
 
@@ -41,6 +43,23 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1 if isinstance(error, DamagedError) else 2)
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dln", description="Experiments, sweeps, and what configs can name.")
+    parser.add_argument("--version", action="version", version=f"dln {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in DOORS.items():
+        commands.add_parser(name, help=what)
+    show = commands.add_parser("show", help="a table of the final values, grouped by the keys swept over")
+    show.add_argument("directory", help="the directory of a sweep")
+    show.add_argument("columns", nargs="*", help="which curves to show; all of single numbers if none are named")
+    merge = commands.add_parser("merge", help="put several sweeps into one new directory")
+    merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
+    merge.add_argument("-o", "--out", required=True, help="the new directory")
+    merge.add_argument("--keep", choices=("first", "last"), default="first", help="which counts of a run in several")
+    told = commands.add_parser("describe", help="what metrics, events, callbacks, teachers, ... mean and take")
+    told.add_argument("names", nargs="*", help="which; all if none are named")
+    return parser
+
+
 if __name__ == "__main__":
-    speak_patiently()
     main()

@@ -276,8 +276,9 @@ class ComparativeConfig(ExperimentConfig):
 
 Schema = type[SingleConfig] | type[ComparativeConfig]
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-"""The configs of a clone: `configs/single` and `configs/comparative`."""
+_HERE = Path(__file__).resolve().parent
+CONFIGS = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"
+"""Named configs, `single` and `comparative`: those of the installed package, or of a clone."""
 
 
 def folder(schema: Schema) -> str:

@@ -20,6 +20,7 @@ from dln.ingredients.inputs import Inputs, make_inputs
 from dln.ingredients.random_matrices import transform, whitened
 from dln.ingredients.teachers import make_teacher
 from dln.ingredients.teachers import register_matrix as register_matrix  # teachers may be written in this file too
+from dln.utils import as_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
@@ -85,10 +86,13 @@ class Dataset:
         test_inputs: Any = None,
         test_targets: Any = None,
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
     ) -> Dataset:
-        """Make a dataset from one's own arrays or tensors; the test set may be left out.
+        """Make a dataset from one's own arrays or tensors; the test set may be left out, and [N] stands for [N, 1].
+
+        Samples keep their precision, float32 or float64 (all other numbers become float64), unless `dtype` is given.
+        What a run computes in, its model decides: it takes the samples in its own precision.
 
         Raises:
             ConfigError: Shapes do not fit together, or there are NaN or infinite numbers.
@@ -99,10 +103,8 @@ class Dataset:
             "test_inputs": test_inputs,
             "test_targets": test_targets,
         }
-        tensors = {
-            name: None if a is None else torch.as_tensor(np.asarray(a)).to(dtype=dtype, device=device)
-            for name, a in arrays.items()
-        }
+        made = iter(as_tensors([a for a in arrays.values() if a is not None], dtype, device))
+        tensors = {name: None if a is None else _columns(next(made)) for name, a in arrays.items()}
         for name, tensor in tensors.items():
             if tensor is None:
                 if arrays["test_inputs" if name == "test_targets" else "test_targets"] is not None or "train" in name:
@@ -124,10 +126,11 @@ class Dataset:
         return cls(tensors["train_inputs"], tensors["train_targets"], tensors["test_inputs"], tensors["test_targets"])
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dataset:
-        """Return the dataset with its samples in another precision, on another device."""
+        """Return the dataset with its samples in a precision and on a device; itself, if that is where they are."""
         names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
         moved = {n: None if (t := getattr(self, n)) is None else t.to(dtype=dtype, device=device) for n in names}
-        return replace(self, **moved)
+        there = all(moved[name] is getattr(self, name) for name in names)
+        return self if there else replace(self, **moved)
 
 
 @uniform()
@@ -235,6 +238,11 @@ def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0
     assert dataset.train_targets is not None
     noise = torch.from_numpy(stream(data_seed, "train noise").standard_normal(tuple(dataset.train_targets.shape)))
     return replace(dataset, train_targets=dataset.train_targets + noise_std * noise)
+
+
+def _columns(samples: Tensor) -> Tensor:
+    """Return samples of one number each, [N], as [N, 1]."""
+    return samples[:, None] if samples.ndim == 1 else samples
 
 
 class Batches(Protocol):

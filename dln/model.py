@@ -14,6 +14,7 @@ from dln.base.arrays import load_arrays
 from dln.base.files import placing
 from dln.errors import ConfigError
 from dln.ingredients.initialisations import draw_initial
+from dln.utils import as_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,8 +31,8 @@ class DeepLinearNetwork(nn.Module):
     >>> model = DeepLinearNetwork(in_dim=3, hidden_dim=8, num_hidden=2, out_dim=2)
     >>> [tuple(w.shape) for w in model.weights]
     [(8, 3), (8, 8), (2, 8)]
-    >>> DeepLinearNetwork.from_weights([[[1.0, 2.0]], [[3.0]]]).end_to_end()
-    tensor([[3., 6.]], grad_fn=<MmBackward0>)
+    >>> DeepLinearNetwork.from_weights([[[1.0, 2.0]], [[3.0]]]).end_to_end().tolist()
+    [[3.0, 6.0]]
     """
 
     def __init__(
@@ -76,13 +77,14 @@ class DeepLinearNetwork(nn.Module):
     ) -> DeepLinearNetwork:
         """Build a network from its own weights [W_1, ..., W_L] (copied), and biases if it is to have any.
 
+        It computes in their precision (float32 if all are float32, else float64), unless `dtype` is given.
         With `check` false the weights are taken as they are, finite or not.
 
         Raises:
             ConfigError: The shapes do not chain, or a weight is not a matrix of finite numbers.
         """
-        matrices = [torch.as_tensor(w, dtype=dtype).detach() for w in weights]
-        vectors = None if biases is None else [torch.as_tensor(b, dtype=dtype).detach() for b in biases]
+        layers = as_tensors([*weights, *(biases or ())], dtype)
+        matrices, vectors = layers[: len(weights)], None if biases is None else layers[len(weights) :]
         check_chain([tuple(w.shape) for w in matrices], None if vectors is None else [tuple(b.shape) for b in vectors])
         if check and not all(torch.isfinite(p).all() for p in (*matrices, *(vectors or ()))):
             raise ConfigError("weights contain NaN or infinite numbers")

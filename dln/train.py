@@ -65,7 +65,7 @@ class Trainer:
 
         Args:
             model: The network to train, in place.
-            dataset: Training and test data, in the model's dtype and on its device.
+            dataset: Training and test data; they are taken in the model's precision, on its device.
             lr: Learning rate.
             max_steps: Number of updates.
             batch_size: Samples a step; None is the full batch.
@@ -80,6 +80,7 @@ class Trainer:
             callbacks: Called with (step, trainer), in this order.
         """
         _check_fit(model, dataset)
+        dataset = dataset.to(model.weights[0].dtype, model.weights[0].device)
         self.model = model
         self.dataset = dataset
         self.max_steps = max_steps
@@ -250,7 +251,7 @@ def _filled(model: DeepLinearNetwork, value: float) -> DeepLinearNetwork:
 
 
 def _check_fit(model: DeepLinearNetwork, dataset: Dataset) -> None:
-    """Raise ConfigError unless the dataset has the model's dimensions, dtype and device."""
+    """Raise ConfigError unless the dataset has the model's dimensions."""
     first, last = model.weights[0], model.weights[-1]
     dims = (first.shape[1], last.shape[0])
     for split in ("train", "test"):
@@ -261,11 +262,6 @@ def _check_fit(model: DeepLinearNetwork, dataset: Dataset) -> None:
         if (x.shape[1], y.shape[1]) != dims:
             raise ConfigError(
                 f"the model maps {dims[0]} to {dims[1]} but the {split} set has {x.shape[1]} to {y.shape[1]}"
-            )
-        if x.dtype != first.dtype or x.device != first.device:
-            raise ConfigError(
-                f"the model is {first.dtype} on {first.device} but the {split} set is {x.dtype} on {x.device}; "
-                "use dataset.to(dtype, device)"
             )
     if dataset.teacher is not None and dataset.online and tuple(dataset.teacher.shape) != dims[::-1]:
         raise ConfigError(f"the model maps {dims[0]} to {dims[1]} but the teacher is {list(dataset.teacher.shape)}")

@@ -1,4 +1,4 @@
-"""Small tools that know nothing of training: devices, and records on disk."""
+"""Small tools that know nothing of training: devices, precision, and records on disk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dln.base.sealed import content
 from dln.errors import ConfigError, DamagedError
@@ -35,6 +37,23 @@ def select_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ConfigError(f"device: {name!r} cannot be used here; use cpu, cuda, cuda:N, mps or auto") from None
     return device
+
+
+def as_tensors(
+    arrays: Sequence[Any], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> list[torch.Tensor]:
+    """Return arrays, tensors or nested lists as tensors of one precision: `dtype` or, if that is None, their own.
+
+    Their own is float32 where all are float32, and float64 otherwise.
+
+    >>> [str(t.dtype) for t in as_tensors([np.ones(2), [1, 2]])]
+    ['torch.float64', 'torch.float64']
+    """
+    import torch
+
+    tensors = [torch.as_tensor(a if isinstance(a, torch.Tensor) else np.asarray(a)).detach() for a in arrays]
+    own = torch.float32 if all(t.dtype == torch.float32 for t in tensors) else torch.float64
+    return [t.to(dtype=dtype or own, device=device) for t in tensors]
 
 
 def to_json(record: dict[str, Any]) -> str:

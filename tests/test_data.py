@@ -96,7 +96,7 @@ def test_float32_data_are_the_float64_data_rounded():
     ("arrays", "named"),
     [
         ((np.ones((3, 2)), np.ones((4, 1))), "3 train_inputs but 4 train_targets"),
-        ((np.ones(3), np.ones((3, 1))), "train_inputs must be"),
+        ((np.ones((3, 1, 1)), np.ones((3, 1))), "train_inputs must be"),
         ((np.full((3, 2), np.inf), np.ones((3, 1))), "train_inputs contains NaN"),
         ((np.ones((3, 2)), None), "train_targets is missing"),
         ((np.ones((3, 2)), np.ones((3, 1)), np.ones((2, 2))), "test_targets is missing"),

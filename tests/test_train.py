@@ -1,5 +1,6 @@
 """One run: against hand arithmetic, plain numpy and theory; records that describe theta_s and change nothing."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dln import Dataset, DeepLinearNetwork, Trainer, linear_teacher
+from dln import Dataset, DeepLinearNetwork, Trainer, linear_teacher, train_ensemble
 from dln.errors import ConfigError, ExtensionError
 from dln.metrics import model_metric
 from dln.timeline import acting_at
@@ -275,13 +276,34 @@ def test_a_callback_that_raises_is_named_by_its_factory():
     ("dataset", "named"),
     [
         (data(in_dim=5, dtype=F64), "maps 4 to 3 but the train set has 5"),
-        (data(), "float64 on cpu but the train set is torch.float32"),
         (data(in_dim=5, dtype=F64, online=True), "maps 4 to 3 but the t"),
     ],
 )
 def test_data_that_do_not_fit_the_model_are_refused(dataset, named):
     with pytest.raises(ConfigError, match=named):
         trainer(dataset=dataset, batch_size=2)
+
+
+@pytest.mark.parametrize(("model", "other"), [(F64, torch.float32), (torch.float32, F64)])
+def test_the_model_decides_what_a_run_computes_in(model, other):
+    """From the data it is given, in whatever precision, as from the same data in its own."""
+    start, dataset = network(dtype=model), data(dtype=other)
+    ours, same = (trainer(copy.deepcopy(start), d) for d in (dataset, dataset.to(model, "cpu")))
+    assert ours.run().records == same.run().records
+    assert ours.model.weights[0].dtype == ours.dataset.train_inputs.dtype == model
+    weights = [w.detach().numpy()[None] for w in start.weights]
+    together = train_ensemble(weights, dataset, lr=0.1, max_steps=3)
+    assert together.weights()[0][0].dtype == str(model).removeprefix("torch.")
+
+
+def test_arrays_of_numpy_need_no_precision():
+    rng = np.random.default_rng(0)
+    model = DeepLinearNetwork.from_weights([rng.standard_normal((3, 4)), rng.standard_normal((2, 3))])
+    dataset = Dataset.from_arrays(rng.standard_normal((9, 4)), rng.standard_normal((9, 2)))
+    assert Trainer(model, dataset, max_steps=2).run().final["step"] == 2
+    flat = Dataset.from_arrays(rng.standard_normal((9, 4)), np.arange(9))  # one target a sample
+    assert flat.dims == (4, 1)
+    assert flat.train_targets.dtype == F64
 
 
 def test_a_dataset_without_a_test_set_has_no_test_loss():

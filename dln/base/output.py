@@ -1,4 +1,4 @@
-"""What is said on standard output and error: whether it can be written must not matter to what is computed."""
+"""A process as it is found: what it may not be able to write, and where it would look for libraries first."""
 
 from __future__ import annotations
 
@@ -54,3 +54,13 @@ def speak_patiently() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif not isinstance(stream, Patient):
             setattr(sys, name, Patient(stream))
+
+
+def look_for_libraries_first() -> None:
+    """Move the directory that `python -m dln` or a script came from to the end of where modules are looked for.
+
+    A file `rich.py` in a user's folder is then not taken for the library of that name; extensions are found as before.
+    """
+    places = ("", os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0])))
+    if sys.path and os.path.realpath(sys.path[0]) in map(os.path.realpath, places):
+        sys.path.append(sys.path.pop(0))

@@ -20,7 +20,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from dln.base.output import speak_patiently
+from dln import __version__
+from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.composing.compose import as_overrides, composed, loader_class, resolve, save_yaml
 from dln.composing.grid import parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
@@ -44,7 +45,11 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
     run, 130 interrupted, 143 terminated. Errors are one short message; HYDRA_FULL_ERROR=1 adds the stack trace.
     """
     speak_patiently()
+    look_for_libraries_first()
     answer_signals()
+    if "--version" in sys.argv[1:]:
+        print(f"dln {__version__}")
+        sys.exit(0)
     if {"--help", "-h"} & set(sys.argv[1:]):
         from dln.cli.help import help_text
 

@@ -24,13 +24,14 @@ def help_text(schema: Schema, argv: Sequence[str]) -> str:
     import_extensions(_extensions(argv[1:]))
     width = min(shutil.get_terminal_size((120, 50)).columns, 140)
     door = Path(argv[0]).name
+    door = f"python {door}" if door.endswith(".py") else door
     names = ", ".join(sorted(p.stem for p in (CONFIGS / folder(schema)).glob("*.yaml")))
     lines = [
         f"{(inspect.getdoc(schema) or '').splitlines()[0]}",
         "",
-        f"  python {door} [-cn=NAME] [KEY=VALUE ...]          one experiment; NAME: {names}",
-        f"  python {door} -m KEY=VALUE,VALUE ...              one for each combination of values",
-        f"  python {door} --cfg job                           print the config instead; --hydra-help: more options",
+        f"  {door} [-cn=NAME] [KEY=VALUE ...]          one experiment; NAME: {names}",
+        f"  {door} -m KEY=VALUE,VALUE ...              one for each combination of values",
+        f"  {door} --cfg job                           print the config instead; --hydra-help: more options",
         "",
         *_keys(schema, width),
         *_registered(schema, width),

@@ -210,14 +210,16 @@ def closing(report: Report, shown: str) -> str:
         )
     if report.damaged:
         lines.append(f"could not be read, set aside in {shown}/damaged and computed again: {', '.join(report.damaged)}")
-    lines.append(f'results in {shown}: dln.load_sweep("{shown}"), or python -m dln show {shown}')
+    lines.append(f'results in {shown}: dln.load_sweep("{shown}"), or dln show {shown}')
     return "\n".join(lines)
 
 
 def resume_line(shown: str) -> str:
     """Return what to do to compute the rest."""
+    door, *given = sys.argv
     command = [
-        *map(abridged, sys.argv),
+        *(door.split() if door.startswith("dln ") else ["python", door]),
+        *map(abridged, given),
         *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"]),
     ]
-    return f"go on with: python {shlex.join(command)}"
+    return f"go on with: {shlex.join(command)}"

@@ -166,8 +166,7 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
     directory = CONFIGS / folder(schema)
     if not directory.is_dir():
         raise ConfigError(
-            f"no configs at {directory}: named configs and overrides need a clone of the repository; "
-            "pass a dictionary instead"
+            f"no configs at {directory}: the installation is not complete; pass a dictionary instead, or install again"
         )
     with translated(schema):
         loader = loader_class(schema)(create_config_search_path(str(directory)))

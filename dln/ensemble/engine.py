@@ -27,6 +27,7 @@ from dln.lockstep import OnRecord
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import check_chain
 from dln.timeline import Steps, chosen_steps
+from dln.utils import as_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -281,8 +282,8 @@ def train_ensemble(
     """Train R networks of one shape together, from weights and on data of one's own.
 
     Args:
-        weights: One array [R, out, in] a layer.
-        datasets: Data for all, or several datasets of equal shape; their precision is that of the training.
+        weights: One array [R, out, in] a layer; their precision is that of the training.
+        datasets: Data for all, or several datasets of equal shape; taken in the precision of the weights.
         biases: One array [R, out] a layer, or None.
         dataset: Which of several datasets each member trains on [R].
         lr: Learning rate, one for all or one a member.
@@ -315,9 +316,10 @@ def train_ensemble(
     reason = why_not(optimizer, params, "MSELoss", {}, torch.device("cpu"), [])
     if reason is not None:
         raise ConfigError(f"the compiled engine does not cover {reason}")
-    dtype = next(t for t in (datasets[0].train_inputs, datasets[0].test_inputs) if t is not None).numpy().dtype
-    layers = [np.asarray(w, dtype) for w in weights]
-    shifts = None if biases is None else [np.asarray(b, dtype) for b in biases]
+    arrays = as_tensors([*weights, *(biases or ())])
+    datasets = [data.to(arrays[0].dtype, "cpu") for data in datasets]
+    layers = [array.numpy() for array in arrays[: len(weights)]]
+    shifts = None if biases is None else [array.numpy() for array in arrays[len(weights) :]]
     check_chain([w.shape[1:] for w in layers], None if shifts is None else [b.shape[1:] for b in shifts])
     if len({len(a) for a in (*layers, *(shifts or ()))}) != 1:
         raise ConfigError(f"layers of {[len(w) for w in layers]} members do not make an ensemble")

@@ -1,0 +1,33 @@
+"""`dln run` and `dln compare`: the doors of the package, for those who have no clone with a `run.py` in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import hydra
+from omegaconf import DictConfig
+
+from dln.cli.door import open_door, run_from_hydra
+from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS / folder(SingleConfig)), config_name="default")
+def run(config: DictConfig) -> None:
+    """Run the experiment that Hydra composed."""
+    run_from_hydra(config, SingleConfig)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS / folder(ComparativeConfig)), config_name="default")
+def compare(config: DictConfig) -> None:
+    """Run the comparison that Hydra composed."""
+    run_from_hydra(config, ComparativeConfig)
+
+
+def open_command(command: str, argv: Sequence[str]) -> NoReturn:
+    """Do what `run.py` (`run`) or `run_comparative.py` (`compare`) does with these arguments, and leave the process."""
+    sys.argv = [f"dln {command}", *argv]
+    if command == "run":
+        open_door(run, SingleConfig)
+    open_door(compare, ComparativeConfig)
