@@ -164,6 +164,9 @@ def test_whitened_and_rank_deficient_inputs_agree_with_autograd(change):
 
 CALLBACKS = {
     "switch": [{"name": "switch_batch_size", "params": {"step": 50, "batch_size": 7}}],
+    "a new epoch": [
+        {"name": "switch_batch_size", "params": {"step": 50, "batch_size": 10}}
+    ],  # the same size, where it was 10
     "to full": [{"name": "multi_switch_batch_size", "params": {"schedule": {20: 7, 33: None, 100: 1}}}],
     "decay": [{"name": "lr_decay", "params": {"factor": 0.5, "interval": 60}}],
     "stop": [{"name": "stop_at_loss", "params": {"target": 2.0, "loss": "test", "interval": 3}}],
