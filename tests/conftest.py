@@ -27,7 +27,21 @@ PATIENCE = 120
 """Seconds after which a process counts as hanging."""
 WHOLE = 1000
 """Tests from which on the suite counts as whole."""
-LONG = ("test_driver", "test_docs", "test_processes", "test_training", "test_experiment_examples", "test_bad_input")
+LONG = [
+    *(
+        "driver",
+        "engine",
+        "docs",
+        "experiment_examples",
+        "processes",
+        "plan",
+        "storing",
+        "bad_values",
+        "readme",
+        "door",
+    ),
+    *("plotting", "training", "bad_input"),
+]
 """Test files that take longest: they are begun first, so that no worker is left with one at the end."""
 
 
@@ -38,7 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tests = Counter(item.path for item in items)
 
     def place(item: pytest.Item) -> tuple[int, int]:
-        return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG), -tests[item.path]
+        name = item.path.stem.removeprefix("test_")
+        return LONG.index(name) if name in LONG else len(LONG), -tests[item.path]
 
     items.sort(key=place)
 

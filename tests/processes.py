@@ -16,8 +16,9 @@ import signal
 import sys
 from pathlib import Path
 
-MODULES = ("hydra.main", "hydra._internal.hydra", "rich.progress", "torch._dynamo")
-"""What commands import, sooner or later, and what starts no threads, which a fork would lose."""
+MODULES = ("hydra.main", "hydra._internal.hydra", "rich.progress", "torch._dynamo", "pyarrow.dataset")
+"""What commands import, sooner or later, and what starts no threads, which a fork would lose; jemalloc, which pyarrow
+brings, does without its own from then on."""
 
 
 def preload() -> None:
