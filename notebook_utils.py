@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dln import Dataset, History, run_experiment
+from dln.base.values import plain
 from dln.plotting import plot_comparison, plot_run, plot_sweep
 
 
@@ -72,6 +73,7 @@ def _spell(value: Any) -> str:
     >>> _spell([{"name": "switch_batch_size", "params": {"step": 100, "batch_size": None}}])
     '[{name: "switch_batch_size", params: {step: 100, batch_size: null}}]'
     """
+    value = plain(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_spell(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -310,6 +310,17 @@ def leaf_of(path: str) -> str | None:
 
 
 @functools.cache
+def whole_keys() -> frozenset[str]:
+    """Every key of either schema that holds a whole number, or null."""
+    return frozenset(
+        key
+        for schema in (SingleConfig, ComparativeConfig)
+        for key, item in fields(schema)
+        if item.type in (int, int | None)
+    )
+
+
+@functools.cache
 def _leaves() -> frozenset[str]:
     return frozenset(key for schema in (SingleConfig, ComparativeConfig) for key, _ in fields(schema))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory
+from dln.base.values import plain
 from dln.blueprint import Blueprint
 from dln.composing.compose import Composed, is_only_comparative, laid_over, load_config
 from dln.composing.variants import Resolver
@@ -163,7 +164,7 @@ def _resolved(
     if isinstance(config, ExperimentConfig):
         return config
     if isinstance(config, Mapping):
-        return (resolver or Resolver()).resolve(_described(dataset, schema, config), schema)
+        return (resolver or Resolver()).resolve(_described(dataset, schema, plain(config)), schema)
     if isinstance(config, str):
         raise ConfigError(f"overrides are a list of strings: [{config!r}]")
     return load_config([*_flat(_described(dataset, schema, {})), *config], schema, config_name)

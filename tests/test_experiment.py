@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln import Dataset, History, load_run, run_experiment
+from dln import Dataset, History, load_run, run_experiment, run_experiments
 from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
@@ -17,6 +17,22 @@ from dln.metrics import model_metric
 
 SMALL = {"max_steps": 30, "model": {"hidden_dim": 8}, "training": {"batch_size": 7, "lr": 0.01}}
 OVERRIDES = ["max_steps=30", "model.hidden_dim=8", "training.batch_size=7", "training.lr=0.01"]
+
+
+def test_configs_from_python_may_hold_what_numpy_makes(tmp_path):
+    rates = np.logspace(-4, -2, 3)
+    common = {"max_steps": 1e1, "evaluate_every": np.int64(5)}
+    model = {"hidden_dim": np.array([4, 3]), "num_hidden": np.int32(2)}
+    given = [{**common, "model": model, "training": {"lr": lr, "batch_size": 1e1}} for lr in rates]
+    ours = [
+        {"max_steps": 10, "evaluate_every": 5, "model": {"hidden_dim": [4, 3], "num_hidden": 2}, "training": training}
+        for training in [{"lr": float(lr), "batch_size": 10} for lr in rates]
+    ]
+    expected = [run_experiment(config).records for config in ours]
+    assert [history.records for history in run_experiments(given)] == expected
+    assert run_experiment(given[0]).records == expected[0]
+    with pytest.raises(ConfigError, match="max_steps"):
+        run_experiment({"max_steps": 10.5})
 
 
 def test_overrides_dictionaries_and_resolved_configs_are_the_same_run():

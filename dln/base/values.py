@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,22 @@ def check_plain(key: str, value: Any) -> None:
             raise ConfigError(f"{key} must be a finite number, not {value}")
     elif not isinstance(value, str | None):
         raise ConfigError(f"{key}: {value!r} is nothing that a config holds; it holds words, numbers, lists, mappings")
+
+
+def plain(value: Any) -> Any:
+    """Return a value as a config holds it: numbers and arrays of numpy or torch as Python's own, paths as words.
+
+    >>> import numpy as np
+    >>> plain({"lr": np.float64(0.5), "hidden_dim": np.array([4, 3])})
+    {'lr': 0.5, 'hidden_dim': [4, 3]}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def whole_number(value: Any, name: str, least: int = 1) -> int:

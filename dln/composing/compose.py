@@ -27,6 +27,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
 from dln.composing.checks import check
+from dln.composing.grid import spelled_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.yaml_file import check_yaml
 from dln.config import (
@@ -44,6 +45,7 @@ from dln.config import (
     is_free_dict,
     keys,
     named,
+    whole_keys,
 )
 from dln.errors import ConfigError
 
@@ -170,7 +172,7 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
         )
     with translated(schema):
         loader = loader_class(schema)(create_config_search_path(str(directory)))
-        config = loader.load_configuration(config_name, list(overrides), RunMode.RUN, from_shell=False)
+        config = loader.load_configuration(config_name, [*map(spelled_out, overrides)], RunMode.RUN, from_shell=False)
     return resolve(config, schema)
 
 
@@ -266,8 +268,19 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
         if not word or isinstance(given, Container):
             belongs = "a mapping" if shape is DictConfig else "a list"
             raise ConfigError(f"{key} must be {belongs}, not {given._value()!r}")
+    for key in whole_keys():
+        _make_whole(config, key)
     # `unsafe`: it may take `config` apart, where `merge` would copy both.
     return cast(DictConfig, OmegaConf.unsafe_merge(pickle.loads(_pickled_schema(schema)), config))
+
+
+def _make_whole(config: DictConfig, key: str) -> None:
+    """Have a key hold 100000 where a YAML file or a dictionary says 1e5; what is not whole is left to the schema."""
+    section, _, leaf = key.rpartition(".")
+    node = _node(config, section) if section else config
+    value = None if _node(config, key) is None else _node(config, key)._value()
+    if isinstance(value, float) and value.is_integer():
+        node[leaf] = int(value)
 
 
 def _container(item: dataclasses.Field) -> type[DictConfig] | type[ListConfig] | None:

@@ -1,7 +1,8 @@
 """The cells of a sweep: axes of values, zipped or crossed, from overrides as Hydra's grammar writes them.
 
-`training.lr=0.1,0.2`, `range(0,10)`, `choice(...)`, `glob(...)` and config groups are Hydra's; `0..100`, `0..100..10`
-are a shorthand, ends included as in the shell's {0..100}.
+`training.lr=0.1,0.2`, `range(0,10)`, `choice(...)`, `glob(...)` and config groups are Hydra's. Ours are `0..100` and
+`0..100..10`, ends included as in the shell's {0..100}; `linspace(0,1,5)` and `logspace(1e-4,1e-1,10)`, likewise; and
+1e5 for a whole number.
 """
 
 import math
@@ -14,12 +15,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, Transformer
 from omegaconf import OmegaConf
 
+from dln.config import leaf_of, whole_keys
 from dln.errors import ConfigError
 
 MOST_CELLS = 10_000_000
 """Runs of a sweep: every one's identity is found, and looked for on disk, before the first starts."""
 
 _QUOTES = ("'", '"')
+_SPACE = re.compile(r"([+~]*[^=]+)=(linspace|logspace)\(([^(),]+),([^(),]+),([^(),]+)\)")
+_WHOLE = re.compile(r"[+-]?\d+(\.\d*)?([eE][+]?\d{1,2})?")
 _SPAN = re.compile(r"([+~]*[^=]+)=(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
 
 
@@ -120,6 +124,8 @@ def spelled_out(override: str) -> str:
 
     >>> spelled_out("training.batch_seed=0..100..10"), spelled_out("a=1")
     ('training.batch_seed=range(0,101,10)', 'a=1')
+    >>> spelled_out("training.lr=logspace(1e-4,1e-1,4)"), spelled_out("max_steps=1e3,2.5e3")
+    ('training.lr=0.0001,0.001,0.01,0.1', 'max_steps=1000,2500')
     >>> spelled_out("zip=[a,b]"), spelled_out("rerun=[a=[1,2],b=3]")
     ('hydra.sweeper.zip=[a,b]', "hydra.sweeper.rerun=['a=[1,2]','b=3']")
     >>> spelled_out("grids=[[a=1,2,b=3],[c=0..2]]")
@@ -133,6 +139,11 @@ def spelled_out(override: str) -> str:
         if name == "grids" and value.startswith("[") and value.endswith("]"):
             value = f"[{','.join(map(_quoted_list, _parts(value[1:-1])))}]"
         return f"hydra.sweeper.{name}={value}"
+    if leaf_of(key.lstrip("+")) in whole_keys():
+        override = f"{key}={','.join(map(_whole, value.split(',')))}"
+    spaced = _SPACE.fullmatch(override)
+    if spaced is not None:
+        return f"{spaced[1]}={','.join(map(repr, _spaced(override, *spaced.groups()[1:])))}"
     match = _SPAN.fullmatch(override)
     if match is None:
         return override
@@ -143,6 +154,34 @@ def spelled_out(override: str) -> str:
             f"{override}: {start}..{stop} by {step} holds no values; write FIRST..LAST or FIRST..LAST..STEP"
         )
     return f"{key}=range({start},{stop + 1},{step})"
+
+
+def _whole(text: str) -> str:
+    """Return 1e5 as 100000; any other text as it is.
+
+    >>> _whole("1.5e3"), _whole("1.5"), _whole("null")
+    ('1500', '1.5', 'null')
+    """
+    number = float(text) if _WHOLE.fullmatch(text.strip()) else math.nan
+    return str(int(number)) if number.is_integer() and not text.strip().isdigit() else text
+
+
+def _spaced(override: str, kind: str, first: str, last: str, count: str) -> list[float]:
+    """Return numbers spaced evenly, or by equal ratios, ends included, to 12 digits: a thousandth is 0.001."""
+    try:
+        start, stop, n = float(first), float(last), int(count)
+    except ValueError:
+        raise ConfigError(f"{override}: write {kind}(FIRST,LAST,COUNT), three numbers") from None
+    if not 2 <= n <= MOST_CELLS or not math.isfinite(stop - start):
+        raise ConfigError(f"{override}: COUNT must be from 2 to {MOST_CELLS:,}, and FIRST and LAST finite")
+    if kind == "logspace" and not (start > 0 and stop > 0):
+        raise ConfigError(f"{override}: numbers spaced by equal ratios are positive; linspace takes others")
+    shares = [i / (n - 1) for i in range(n)]
+    if kind == "linspace":
+        values = [start + share * (stop - start) for share in shares]
+    else:
+        values = [start * (stop / start) ** share for share in shares]
+    return [float(f"{value:.12g}") for value in values]
 
 
 def abridged(override: str) -> str:

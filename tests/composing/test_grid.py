@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -47,6 +48,39 @@ def test_the_shorthand_has_both_ends_as_in_the_shell(shorthand, values):
     assert [grid.overrides(cell) for cell in range(len(grid))] == [[f"s={v}"] for v in values]
 
 
+@given(
+    st.sampled_from(["linspace", "logspace"]),
+    st.floats(1e-6, 1e6),
+    st.floats(1e-6, 1e6),
+    st.integers(2, 40),
+)
+def test_spaced_values_are_those_of_numpy(kind, first, last, count):
+    (axis,) = parse_grid([f"training.lr={kind}({first!r},{last!r},{count})"]).axes
+    (values,) = axis.values()
+    space = np.linspace if kind == "linspace" else np.geomspace
+    np.testing.assert_allclose(list(values), space(first, last, count), rtol=1e-11, atol=1e-9)
+
+
+def test_spaced_values_are_round_where_they_can_be():
+    assert spelled_out("training.lr=logspace(1e-4,1,5)") == "training.lr=0.0001,0.001,0.01,0.1,1.0"
+    assert spelled_out("+data.params.scale=linspace(-1,1,5)") == "+data.params.scale=-1.0,-0.5,0.0,0.5,1.0"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("max_steps=1e5", "max_steps=100000"),
+        ("shared.training.batch_size=1e1,25.0,null", "shared.training.batch_size=10,25,null"),
+        ("training.model_seed=3", "training.model_seed=3"),
+        ("max_steps=1.5", "max_steps=1.5"),
+        ("max_steps=1e-1", "max_steps=1e-1"),
+        ("training.lr=1e2", "training.lr=1e2"),
+    ],
+)
+def test_whole_numbers_may_be_written_as_1e5(written, meant):
+    assert spelled_out(written) == meant
+
+
 @pytest.mark.parametrize("word", ["a=1", "a=0.5", "a=..", "a=1..", "a=x..y", "path=../data", "a=1.5..2", "~a"])
 def test_nothing_else_is_taken_for_the_shorthand(word):
     assert spelled_out(word) == word
@@ -73,6 +107,9 @@ def test_shuffled_values_are_drawn_once():
         (["a=interval(0,1)"], [], "give a list or a range"),
         (["a=5..1"], [], "no values"),
         (["a=range(0,0)"], [], "no value"),
+        (["a=logspace(0,1,3)"], [], "are positive; linspace"),
+        (["a=linspace(0,1,1)"], [], "COUNT must be from 2"),
+        (["a=linspace(0,x,3)"], [], r"write linspace\(FIRST,LAST,COUNT\)"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(overrides, zips, named):
