@@ -15,7 +15,7 @@ from dln.base.arithmetic import uniform
 from dln.callbacks import Callback, Subject, callback_name
 from dln.errors import USER_FAULTS, DlnError, ExtensionError
 from dln.history import History, Record, suffixed
-from dln.measure.quantities import PairSupply, Supply
+from dln.measure.supply import PairSupply, Supply
 from dln.metrics import Metric, Value
 from dln.timeline import acts_at
 

@@ -20,7 +20,7 @@ from dln.ingredients.edge import Optimizer
 from dln.ingredients.optimizers import build_criterion, build_optimizer
 from dln.lockstep import Lockstep, OnRecord, columns_of, ends_of, fire
 from dln.measure.data_quantities import Later, constants
-from dln.measure.quantities import Supply
+from dln.measure.supply import Supply
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
 from dln.model import DeepLinearNetwork
 from dln.timeline import Steps, chosen_steps

@@ -4,8 +4,13 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
 
 from dln import run_experiment
+from dln.errors import ConfigError, ExtensionError
+from dln.measure.quantities import quantity
+from dln.metrics import model_metric
+from dln.plotting import plot_run
 
 MODULE = """
 import numpy as np
@@ -19,6 +24,7 @@ from dln.data import register_matrix
 from dln.ingredients.inputs import register_inputs
 from dln.measure.events import event
 from dln.ingredients.initialisations import register_init
+from dln.measure.quantities import pair_quantity, quantity
 from dln.metrics import comparative_metric, model_metric
 from dln.train import Trainer
 
@@ -31,6 +37,27 @@ def my_metric(model: Module) -> float:
 @comparative_metric("my_comparative_metric")
 def my_comparative_metric(model_a: Module, model_b: Module) -> float:
     return max((a - b).abs().max().item() for a, b in zip(model_a.parameters(), model_b.parameters()))
+
+
+@quantity
+def my_square(end_to_end: Tensor) -> Tensor:
+    # Keep leading dimensions, if any: records and members
+    return end_to_end.square().sum((-2, -1))
+
+
+@pair_quantity
+def my_product(end_to_end_a: Tensor, end_to_end_b: Tensor) -> Tensor:
+    return (end_to_end_a * end_to_end_b).sum((-2, -1))
+
+
+@model_metric("my_norm", batched=True)
+def my_norm(my_square: Tensor) -> Tensor:
+    return my_square.sqrt()
+
+
+@comparative_metric("my_distance", batched=True)
+def my_distance(my_square_a: Tensor, my_square_b: Tensor, my_product: Tensor) -> Tensor:
+    return (my_square_a + my_square_b - 2 * my_product).sqrt()
 
 
 @register_matrix("my_matrix")
@@ -49,6 +76,12 @@ def my_inputs(samples: int, dim: int, rng: np.random.Generator, freedom: float =
 def my_init(shapes: list[tuple[int, int]], rngs: list[Generator], size: float = 0.1) -> list[np.ndarray]:
     # Return the weights [W_1, ..., W_L]: a matrix for each (out, in) of shapes
     return [size * rng.standard_normal(shape) for shape, rng in zip(shapes, rngs)]
+
+
+@event("predicted_loss", of=["train_loss"])
+def predicted_loss(step, train_loss, teacher, lr: float):
+    # Of one layer on whitened inputs: every step takes the same share off the error
+    return train_loss[0] * (1 - 2 * lr / len(teacher)) ** (2 * step)
 
 
 @event("half_way", of=["test_loss"])
@@ -88,6 +121,61 @@ def test_a_metric_and_a_comparative_metric(my_lab):
     assert np.array_equal(history["my_metric_a"], single["my_metric"])
     assert "my_metric_b" in history
     assert history["my_comparative_metric"][0] == 0 < history["my_comparative_metric"][-1]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_quantities(my_lab, engine):
+    """Of the map's square and of a product of maps come its norm and a distance, in either engine."""
+    run = [my_lab, f"engine={engine}", "max_steps=5", "dtype=float64"]
+    single = run_experiment([*run, "metrics=[my_norm, end_to_end_norm]"])
+    np.testing.assert_allclose(single["my_norm"], single["end_to_end_norm"], rtol=1e-12)
+    pair = ["training_b.lr=0.1", "comparative_metrics=[my_distance, end_to_end_distance]"]
+    history = run_experiment([*run, *pair])
+    assert history["my_distance"][-1] > 0
+    np.testing.assert_allclose(history["my_distance"], history["end_to_end_distance"], rtol=1e-6, atol=1e-7)
+
+
+def test_a_quantity_that_changes_the_weights_is_an_error():
+    @quantity
+    def test_extending_halved(model):
+        with torch.no_grad():
+            return model.weights[0].mul_(0.5).sum()
+
+    @model_metric("test_extending_of_halved")
+    def of_halved(test_extending_halved):
+        return test_extending_halved
+
+    with pytest.raises(ExtensionError, match=r"'test_extending_of_halved'.* it changed the weights"):
+        run_experiment(["max_steps=2", "metrics=[test_extending_of_halved]", "engine=autograd"])
+
+
+def test_a_quantity_has_a_name_of_its_own_and_asks_for_what_there_is():
+    def weights(model): ...
+    def lr(model): ...
+    def mine_a(model): ...
+    def inner_products(model): ...
+    def mine(end_to_ned): ...
+
+    for taken in (weights, lr, mine_a, inner_products):
+        with pytest.raises(ConfigError, match=rf"quantity '{taken.__name__}'.* choose another name"):
+            quantity(taken)
+    with pytest.raises(ConfigError, match=r"asks for 'end_to_ned'.*did you mean 'end_to_end'"):
+        quantity(mine)
+
+
+def test_a_theory_and_its_figure(my_lab):
+    """A prediction is an event that returns a curve; a figure is a function of a history."""
+    run = [my_lab, "max_steps=20", "model.num_hidden=0", "data.whiten=true", "dtype=float64", "training.lr=0.05"]
+    history = run_experiment([*run, "events=[{name: predicted_loss, params: {lr: 0.05}}]"])
+    np.testing.assert_allclose(history.events["predicted_loss"], history["train_loss"], rtol=1e-9)
+
+    def plot_prediction(history):
+        figure = plot_run(history, [])
+        figure.axes[0].plot(history["step"], history.events["predicted_loss"], label="predicted")
+        return figure
+
+    drawn = {line.get_label(): line for line in plot_prediction(history).axes[0].lines}
+    np.testing.assert_array_equal(drawn["predicted"].get_ydata(), history.events["predicted_loss"])
 
 
 def test_a_teacher_matrix(my_lab):

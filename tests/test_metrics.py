@@ -13,7 +13,7 @@ from dln.config import COSTS
 from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.edge import Optimizer
 from dln.measure.data_quantities import Later, constants
-from dln.measure.quantities import PairSupply, Supply, needs
+from dln.measure.supply import PairSupply, Supply, needs
 from dln.metrics import (
     COMPARATIVE_METRICS,
     MODEL_METRICS,

@@ -153,16 +153,22 @@ class Registry:
     dln.errors.ConfigError: unknown shape 'sqare'; did you mean 'square'? (known: square)
     """
 
-    def __init__(self, kind: str, supplied: Iterable[str] = ()) -> None:
+    def __init__(self, kind: str, supplied: Iterable[str] | Callable[[], Iterable[str]] = ()) -> None:
         """Make an empty registry.
 
         Args:
             kind: What an entry is called in messages.
-            supplied: Names of arguments that the caller supplies and a config therefore cannot set.
+            supplied: Names of arguments that the caller supplies and a config therefore cannot set; a function that
+                returns them where more may be added.
         """
         self.kind = kind
-        self.supplied = tuple(supplied)
+        self._supplied = supplied if callable(supplied) else tuple(supplied)
         self._entries: dict[str, Entry] = {}
+
+    @property
+    def supplied(self) -> tuple[str, ...]:
+        """Names of arguments that the caller supplies, as of now."""
+        return tuple(self._supplied()) if callable(self._supplied) else self._supplied
 
     def register(self, name: str, defaults: Mapping[str, Any] | None = None, **marks: Any) -> Callable:
         """Return a decorator that registers a function under `name` and leaves it unchanged.

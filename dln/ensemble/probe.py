@@ -20,7 +20,8 @@ from dln.ensemble.views import Sight
 from dln.kernels.summary import pair_quantities
 from dln.lockstep import naming
 from dln.measure.data_quantities import Later, constants
-from dln.measure.quantities import IN_KERNELS, PAIR_QUANTITIES, PairSupply, Supply, needs
+from dln.measure.quantities import IN_KERNELS, PAIR_IN_KERNELS
+from dln.measure.supply import PairSupply, Supply, needs
 from dln.metrics import Metric, Value, looks_back
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Probe:
         self.one_by_one = not all(metric.batched for metric in everyone)
         """Whether a user's code is to be called for each member at each record."""
         batched = [metric for metric in everyone if metric.batched]
-        self.wanted = {name for metric in batched for name in needs(metric.wants, (*IN_KERNELS, *PAIR_QUANTITIES))}
+        self.wanted = {name for metric in batched for name in needs(metric.wants, (*IN_KERNELS, *PAIR_IN_KERNELS))}
         """What batched metrics need, as far as kernels do not find it from something else."""
         self.looks_back = looks_back(everyone)
         """Whether any needs weights of steps before the record's."""
@@ -201,7 +202,7 @@ class Probe:
         """Return the quantities of pairs [T, R, ...] that are wanted, group of a by group of b."""
         columns: dict[str, np.ndarray] = {}
         (a, b), (member_a, member_b) = sights, members
-        for k, j in itertools.product(a.kept, b.kept) if self.wanted & PAIR_QUANTITIES.keys() else ():
+        for k, j in itertools.product(a.kept, b.kept) if self.wanted.intersection(PAIR_IN_KERNELS) else ():
             runs = np.flatnonzero(np.isin(member_a, k.members) & np.isin(member_b, j.members))
             if len(runs):
                 places = (_places(of[runs], part.members) for of, part in ((member_a, k), (member_b, j)))

@@ -25,7 +25,8 @@ from dln.ensemble.lane import Lane
 from dln.kernels.batches import Draw
 from dln.kernels.summary import quantities
 from dln.measure.data_quantities import Later
-from dln.measure.quantities import PAST, Supply
+from dln.measure.quantities import PAST
+from dln.measure.supply import Supply
 from dln.metrics import MetricData
 from dln.model import DeepLinearNetwork
 

@@ -20,22 +20,35 @@ if TYPE_CHECKING:
 
     from dln.data import Dataset
 
+CONSTANTS: dict[str, Callable[[Dataset], np.ndarray]] = {}
+"""Functions of the data, by name."""
 
+
+def constant(function: Callable) -> Callable:
+    """List a function of the data under its own name."""
+    CONSTANTS[function.__name__] = function
+    return function
+
+
+@constant
 def train_inputs(dataset: Dataset) -> Float64[np.ndarray, "N in"]:
     """Inputs of the training set."""
     return _samples(dataset.train_inputs, "training")
 
 
+@constant
 def train_targets(dataset: Dataset) -> Float64[np.ndarray, "N out"]:
     """Targets of the training set."""
     return _samples(dataset.train_targets, "training")
 
 
+@constant
 def test_inputs(dataset: Dataset) -> Float64[np.ndarray, "M in"]:
     """Inputs of the test set."""
     return _samples(dataset.test_inputs, "test")
 
 
+@constant
 def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
     """Means of x x' over the training set, x ending with a constant one; of online data, over the population."""
     if not dataset.online:
@@ -46,6 +59,7 @@ def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
     return moments
 
 
+@constant
 def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
     """Means of y x', as `input_moments`."""
     if not dataset.online:
@@ -54,6 +68,7 @@ def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
     return np.pad(teacher(dataset) @ covariance(dataset), ((0, 0), (0, 1)))
 
 
+@constant
 def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     """Covariance of the distribution that inputs come from."""
     known = None if dataset.inputs is None else dataset.inputs.covariance
@@ -62,6 +77,7 @@ def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     return known
 
 
+@constant
 def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     """Covariance of the Gaussian that inputs come from."""
     if dataset.inputs is None or not dataset.inputs.normal:
@@ -69,11 +85,13 @@ def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     return covariance(dataset)
 
 
+@constant
 def label_noise(dataset: Dataset) -> Float64[np.ndarray, ""]:
     """Standard deviation of the noise on training targets."""
     return np.array(float(dataset.noise_std))
 
 
+@constant
 def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
     """The teacher's matrix."""
     if dataset.teacher is None:
@@ -81,21 +99,25 @@ def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
     return dataset.teacher.cpu().numpy().astype(np.float64)
 
 
+@constant
 def teacher_left(dataset: Dataset) -> Float64[np.ndarray, "out k"]:
     """Left singular vectors of the teacher, in columns, by falling singular value."""
     return _modes(dataset)[0]
 
 
+@constant
 def teacher_values(dataset: Dataset) -> Float64[np.ndarray, " k"]:
     """Singular values of the teacher, largest first."""
     return _modes(dataset)[1]
 
 
+@constant
 def teacher_rank(dataset: Dataset) -> Int64[np.ndarray, ""]:
     """How many modes the teacher has to learn: singular values that are not zero, to rounding."""
     return np.array(rank_of(teacher_values(dataset)))
 
 
+@constant
 def teacher_right(dataset: Dataset) -> Float64[np.ndarray, "k in"]:
     """Right singular vectors of the teacher, in rows."""
     return _modes(dataset)[2]
@@ -122,16 +144,6 @@ def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
     if samples is None:
         raise ConfigError(f"it needs a {kind} set, and these data come without one")
     return samples.cpu().numpy().astype(np.float64)
-
-
-CONSTANTS: dict[str, Callable[[Any], np.ndarray]] = {
-    f.__name__: f
-    for f in (
-        train_inputs, train_targets, test_inputs, input_moments, target_moments, covariance, normal_covariance,
-        label_noise, teacher, teacher_left, teacher_values, teacher_rank, teacher_right,
-    )
-}  # fmt: skip
-"""Of the data: the same at every record, and for all runs on the same data."""
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,8 @@ from dln.config import COSTS, MetricConfig
 from dln.errors import ConfigError, ExtensionError
 from dln.measure.columns import check_apart, check_label, check_pair_label
 from dln.measure.data_quantities import CONSTANTS
-from dln.measure.quantities import (
-    GIVEN,
-    IN_KERNELS,
-    LANES,
-    MODEL_QUANTITIES,
-    MODELS,
-    PAIR_QUANTITIES,
-    PAST,
-    PairSupply,
-    Supply,
-    needs,
-)
+from dln.measure.quantities import IN_KERNELS, LANES, MODELS, PAIR_IN_KERNELS, PAST, of_model, of_pair
+from dln.measure.supply import PairSupply, Supply, needs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,11 +43,8 @@ Count = Annotated[int, Bounds(least=1)]
 Tolerance = Annotated[float, Bounds(least=0, most=1)]
 """A parameter that is a small share of something."""
 
-MODEL_METRICS = Registry("metric", supplied=(*GIVEN, *MODEL_QUANTITIES))
-COMPARATIVE_METRICS = Registry(
-    "comparative metric",
-    supplied=(*PAIR_QUANTITIES, *(name + lane for name in (*GIVEN, *MODEL_QUANTITIES) for lane in LANES)),
-)
+MODEL_METRICS = Registry("metric", supplied=of_model)
+COMPARATIVE_METRICS = Registry("comparative metric", supplied=of_pair)
 
 
 def model_metric(name: str, **marks: Any):
@@ -149,7 +136,7 @@ class Metric:
         """Whether somebody's own code is called, which may do anything to what it is given."""
         self.heavy = self._entry.marks.get("cost") == "heavy"
         """Whether it costs as much as many steps of training."""
-        found = needs(self.wants, (*IN_KERNELS, *PAIR_QUANTITIES))
+        found = needs(self.wants, (*IN_KERNELS, *PAIR_IN_KERNELS))
         self._filled: dict[str, dict[str, tuple[int, ...]]] = {}
         """Shapes of the columns that its first value has filled, by their suffix."""
         self.of_quantities: bool = self.batched and not found.intersection(MODELS)
@@ -188,13 +175,13 @@ class Metric:
     def __call__(self, supply: Supply | PairSupply) -> Any:
         """Return the value for what a record supplies; one that differentiates asks for `torch.enable_grad()`."""
         with torch.no_grad():
+            models = supply.models
+            thorough = self._users and bool(models)
+            before = _marks(models, thorough)  # a quantity may be somebody's own code too
             given = {name: supply[name] for name in self.wants}
-            reachable = [*supply.models, *given.values()]
-            thorough = self._users and bool(supply.models)
-            tensors = list(_tensors(reachable))
-            before = [_mark(tensor, thorough) for tensor in tensors]
+            before += _marks([*given.values()], thorough)
             value = self._entry(**given, **self._params)
-        if [_mark(tensor, thorough) for tensor in _tensors(reachable)] != before:
+        if _marks([*models, *given.values()], thorough) != before:
             raise ExtensionError(
                 "it changed the weights, gradients or data it was given, and recording must not change the trajectory: "
                 "work on copies (copy.deepcopy(model), data.inputs.clone()), or use torch.autograd.grad"
@@ -330,6 +317,11 @@ def _tensors(value: Any) -> Iterator[Tensor | np.ndarray]:
         yield from _tensors(list(vars(value).values()))
     elif hasattr(value, "parameters"):
         yield from _tensors(list(value.parameters()))
+
+
+def _marks(values: Sequence[Any], thorough: bool) -> list[tuple[Any, ...]]:
+    """Return what would change if anything in some values did."""
+    return [_mark(tensor, thorough) for tensor in _tensors(list(values))]
 
 
 def _mark(tensor: Tensor | np.ndarray, thorough: bool) -> tuple[Any, ...]:

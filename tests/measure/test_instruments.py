@@ -11,7 +11,7 @@ from dln.callbacks import CALLBACKS, register_callback
 from dln.errors import ConfigError
 from dln.measure.instruments.pairs import _principal_angles
 from dln.measure.metric import MODEL_METRICS, model_metric
-from dln.measure.quantities import Supply
+from dln.measure.supply import Supply
 from dln.model import DeepLinearNetwork
 from dln.timeline import acting_at
 from dln.train import Trainer
