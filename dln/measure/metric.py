@@ -48,7 +48,7 @@ COMPARATIVE_METRICS = Registry("comparative metric", supplied=of_pair)
 
 
 def model_metric(name: str, **marks: Any):
-    """Register `f(model) -> value`, or of any of the names in `dln.measure.quantities.GIVEN` and `MODEL_QUANTITIES`.
+    """Register `f(model) -> value`, or of any of the names that `dln.measure.quantities.of_model` lists.
 
     Further arguments are parameters a config can set. `p.grad` of the model's parameters holds the gradient on the
     step's batch; `data` is a `MetricData`. The value is a number, a list or array (one column of vectors), or a dict of
@@ -153,9 +153,10 @@ class Metric:
     ) -> None:
         """Raise ConfigError if the metric has no value on such data (no training set, no teacher) or for such steps."""
         with self._naming():
-            for name in CONSTANTS if dataset is not None else ():  # in their order: of several faults, always the same
-                if name in self.needs:
-                    CONSTANTS[name](dataset)
+            if dataset is not None:
+                for name, found_in in CONSTANTS.items():  # in their order: of several faults, always the same
+                    if name in self.needs:
+                        found_in(dataset)
             mse = isinstance(criterion, nn.MSELoss) and criterion.reduction == "mean"
             if criterion is not None and not mse and self._entry.marks.get("loss") == "mse":
                 raise ConfigError(
