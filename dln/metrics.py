@@ -53,7 +53,11 @@ __all__ = [
 def weight_norm(
     weight_squares: Float64[Tensor, "*R L"], bias_squares: Float64[Tensor, "*R L"]
 ) -> Float64[Tensor, "*R"]:
-    """Euclidean norm of all parameters, sqrt(sum_l ||W_l||_F^2), biases included."""
+    """Euclidean norm of all parameters, sqrt(sum_l ||W_l||_F^2), biases included.
+
+    >>> weight_norm(torch.tensor([9.0, 16.0]), torch.tensor([0.0, 0.0])).item()
+    5.0
+    """
     return total(weight_squares + bias_squares).sqrt()
 
 

@@ -36,7 +36,11 @@ def inner(a: Tensor, b: Tensor, dims: int) -> Tensor:
 
 
 def frobenius(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
-    """Frobenius norm."""
+    """Frobenius norm.
+
+    >>> frobenius(torch.tensor([[3.0, 0.0], [0.0, 4.0]])).item()
+    5.0
+    """
     return inner(matrix, matrix, 2).sqrt()
 
 
@@ -56,7 +60,11 @@ def summed(parts: Iterable[Float64[Tensor, "*R"]]) -> Float64[Tensor, "*R"]:
 
 
 def total(layers: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
-    """Sum over the last dimension; the order of torch.sum's depends on how many members there are."""
+    """Sum over the last dimension; the order of torch.sum's depends on how many members there are.
+
+    >>> total(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [3.0, 7.0]
+    """
     return summed(layers.unbind(-1))
 
 
@@ -66,7 +74,11 @@ def matmul(a: Float64[Tensor, "*R n k"], b: Float64[Tensor, "*R k m"]) -> Float6
 
 
 def singular_values_of(matrix: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R k"]:
-    """Singular values, largest first: numpy's, because the last digits of torch's depend on where a matrix lies."""
+    """Singular values, largest first: numpy's, because the last digits of torch's depend on where a matrix lies.
+
+    >>> singular_values_of(torch.tensor([[0.0, 1.0], [-3.0, 0.0]])).round(decimals=6).tolist()
+    [3.0, 1.0]
+    """
     return as_tensor(decomposed(as_array(matrix), lambda matrices: (np.linalg.svd(matrices, compute_uv=False),))[0])
 
 
@@ -80,6 +92,9 @@ def decomposed(matrices: Float64[np.ndarray, "*R n m"], function: Decomposition)
     Args:
         matrices: [*R, n, m].
         function: Maps a stack [r, n, m] to arrays [r, ...].
+
+    >>> decomposed(np.array([[[4.0]], [[np.nan]]]), lambda matrices: (np.linalg.eigvalsh(matrices),))[0].tolist()
+    [[4.0], [nan]]
     """
     *lead, n, m = matrices.shape
     stack = matrices.reshape(-1, n, m)
@@ -114,7 +129,11 @@ def _none(n: int, m: int, function: Decomposition) -> Sequence[np.ndarray]:
 
 
 def nonnegative(values: np.ndarray) -> np.ndarray:
-    """Return numbers that are negative by rounding only with that taken off; NaN where one is not finite."""
+    """Return numbers that are negative by rounding only with that taken off; NaN where one is not finite.
+
+    >>> nonnegative(np.array([2.0, -1e-20, np.inf])).tolist()
+    [2.0, 0.0, nan]
+    """
     return np.where(np.isfinite(values), np.maximum(values, 0), np.nan)
 
 
@@ -124,7 +143,11 @@ def finite(values: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
 
 
 def cosine(ab: Float64[Tensor, "*R"], aa: Float64[Tensor, "*R"], bb: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
-    """<a, b> / (||a|| ||b||) from the inner products."""
+    """<a, b> / (||a|| ||b||) from the inner products.
+
+    >>> cosine(*torch.tensor([[2.0, 0.0], [4.0, 0.0], [4.0, 1.0]])).tolist()  # of a vector that is zero there is none
+    [0.5, nan]
+    """
     root = (aa * bb).sqrt()  # one root of the product: exactly 1 for a = b
     return ab / finite(root.where(root.isfinite() & (root > 0), aa.sqrt() * bb.sqrt()))
 

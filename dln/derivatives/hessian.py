@@ -67,6 +67,12 @@ def hessian_spectrum(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> 
 
     What is diagonalised is the Hessian on what it can move (`dln.derivatives.hessian_range`); all other eigenvalues are
     zero exactly.
+
+    Of w_2 w_1 x and the target x, at the origin, which is a saddle, and at w_1 = w_2 = 1, which is a minimum:
+    
+    >>> one = np.ones((1, 1))
+    >>> hessian_spectrum([0 * one, 0 * one], one, one).round(6), hessian_spectrum([one, one], one, one).round(6) + 0.0
+    (array([ 2., -2.]), array([4., 0.]))
     """
     shapes = [w.shape[-2:] for w in layers]
     idle = sum(p * q for p, q in shapes) - dimension(shapes)

@@ -31,6 +31,9 @@ class Chain:
     """The layers of a network and their products, for the output f(x) = W x = A_l layer_l B_l x, whatever l.
 
     Layer l is [p_l, q_l]; with biases q_l is one more than p_{l-1}.
+
+    >>> Chain([np.array([[2.0], [1.0]]), np.array([[3.0, 1.0]])]).end
+    array([[7.]])
     """
 
     def __init__(self, layers: Sequence[Array]) -> None:
@@ -90,12 +93,20 @@ class Chain:
         return np.ascontiguousarray(columns[..., :-1]) if self._constant else columns
 
     def error(self, sigma: Array, sigma_yx: Array) -> Float64[np.ndarray, "*R out in"]:
-        """Return G = (2 / d_out) (W Sigma - Sigma_yx), the gradient of the loss with respect to the end-to-end map."""
+        """Return G = (2 / d_out) (W Sigma - Sigma_yx), the gradient of the loss with respect to the end-to-end map.
+
+        >>> Chain([np.array([[2.0]]), np.array([[3.0]])]).error(np.array([[1.0]]), np.array([[5.0]]))
+        array([[2.]])
+        """
         return 2 / self.outputs * (self.end @ as_float64(sigma) - as_float64(sigma_yx))
 
 
 def with_biases(weights: Sequence[Array], biases: Sequence[Array]) -> list[Float64[np.ndarray, "*R out in+1"]]:
-    """Return the layers [W_l b_l]; without biases, those of the weights alone."""
+    """Return the layers [W_l b_l]; without biases, those of the weights alone.
+
+    >>> with_biases([np.array([[1.0, 2.0]])], [np.array([3.0])])
+    [array([[1., 2., 3.]])]
+    """
     if not biases:
         return [as_float64(w) for w in weights]
     pairs = zip(weights, biases, strict=True)
@@ -103,13 +114,21 @@ def with_biases(weights: Sequence[Array], biases: Sequence[Array]) -> list[Float
 
 
 def with_constant(inputs: Array) -> Float64[np.ndarray, "*R N in+1"]:
-    """Return inputs [*R, N, in] with a constant one at the end of each."""
+    """Return inputs [*R, N, in] with a constant one at the end of each.
+
+    >>> with_constant(np.array([[2.0, 3.0]]))
+    array([[2., 3., 1.]])
+    """
     x = as_float64(inputs)
     return np.concatenate([x, np.ones((*x.shape[:-1], 1))], -1)
 
 
 def moments(inputs: Array, targets: Array) -> tuple[Float64[np.ndarray, "*R in in"], Float64[np.ndarray, "*R out in"]]:
-    """Return Sigma = X'X / N and Sigma_yx = Y'X / N of inputs [*R, N, in] and targets [*R, N, out]."""
+    """Return Sigma = X'X / N and Sigma_yx = Y'X / N of inputs [*R, N, in] and targets [*R, N, out].
+
+    >>> moments(np.array([[1.0], [3.0]]), np.array([[2.0], [6.0]]))
+    (array([[5.]]), array([[10.]]))
+    """
     x, y = as_float64(inputs), as_float64(targets)
     return x.mT @ x / x.shape[-2], y.mT @ x / x.shape[-2]
 
@@ -133,13 +152,22 @@ def joined(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
 
 
 def half(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R n n"]:
-    """Return F with F F' = matrix, which is positive semidefinite."""
+    """Return F with F F' = matrix, which is positive semidefinite.
+
+    >>> factor = half(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    >>> np.allclose(factor @ factor.T, [[2, 1], [1, 2]])
+    True
+    """
     values, vectors = decomposed(matrix, np.linalg.eigh)
     return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
 
 
 def eigenvalues(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R n"]:
-    """Return the eigenvalues of symmetric matrices, largest first; NaN for one that is not finite."""
+    """Return the eigenvalues of symmetric matrices, largest first; NaN for one that is not finite.
+
+    >>> eigenvalues(np.array([[0.0, 1.0], [1.0, 0.0]])).round(6)
+    array([ 1., -1.])
+    """
     return decomposed(matrix, lambda matrices: (np.linalg.eigvalsh(matrices),))[0][..., ::-1]
 
 

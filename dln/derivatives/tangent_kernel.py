@@ -32,6 +32,11 @@ def gauss_newton_spectrum(layers: Sequence[Array], sigma: Array) -> Float64[np.n
     Args:
         layers: L matrices [*R, out, in]; with biases, see `dln.derivatives.products.with_biases`.
         sigma: X'X / N [*R, in, in].
+
+    Of w_2 w_1 x it is 2 (w_1^2 + w_2^2):
+    
+    >>> gauss_newton_spectrum([np.array([[1.0]]), np.array([[2.0]])], np.ones((1, 1))).round(6)
+    array([10.])
     """
     n, d_out, parameters = np.shape(sigma)[-1], layers[-1].shape[-2], sum(w.shape[-2] * w.shape[-1] for w in layers)
 
