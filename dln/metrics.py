@@ -87,7 +87,11 @@ def singular_values(end_to_end_values: Float64[Tensor, "*R k"], top: Top = None)
 
 @model_metric("balancedness", cost="moderate", batched=True, needs=two_layers, source="arXiv 1802.06509")
 def balancedness(weights: list[Tensor]) -> Float64[Tensor, "*R L-1"]:
-    """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow."""
+    """Norms ||W_{l+1}' W_{l+1} - W_l W_l'||_F, l = 1, ..., L-1: 0 when balanced, conserved by gradient flow.
+
+    >>> balancedness([torch.tensor([[2.0]]), torch.tensor([[2.0]]), torch.tensor([[1.0]])]).tolist()
+    [0.0, 3.0]
+    """
     return torch.stack(
         [frobenius(matmul(after.mT, after) - matmul(before, before.mT)) for before, after in pairwise(weights)], -1
     )
@@ -104,7 +108,11 @@ def param_distance(difference_squares: Float64[Tensor, "*R"]) -> Float64[Tensor,
 
 @comparative_metric("param_cosine_sim", cost="cheap", batched=True, needs=equal_shapes)
 def param_cosine_sim(inner_products: Float64[Tensor, "*R 3"]) -> Float64[Tensor, "*R"]:
-    """Cosine of the angle between the parameters of the two models, seen as vectors."""
+    """Cosine of the angle between the parameters of the two models, seen as vectors.
+
+    >>> param_cosine_sim(torch.tensor([2.0, 4.0, 4.0])).item()
+    0.5
+    """
     inner, a, b = inner_products.unbind(-1)
     return cosine(inner, a, b)
 

@@ -1,1 +1,1 @@
-"""What everything stands on: files, processes' surroundings, arithmetic, streams of random numbers, registries."""
+"""What all other wings use: files, the process and its machine, arithmetic, streams of random numbers, registries."""

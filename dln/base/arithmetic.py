@@ -15,7 +15,7 @@ from threadpoolctl import LibController, ThreadpoolController
 
 @contextlib.contextmanager
 def uniform() -> Iterator[None]:
-    """Compute a `with` block, or a function that this decorates, alike everywhere: the same digits, and in silence.
+    """Compute a `with` block, or the decorated function: the same digits on any number of threads, and no warnings.
 
     The last digits of what BLAS and torch find depend on how many threads they use, so each keeps to the thread that
     calls it; what the process had set before holds again after. Members that diverge overflow: that their values are

@@ -52,7 +52,7 @@ def load_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[
 
 
 def opened(path: str | Path) -> IO[bytes]:
-    """Open a file; what is no file (a pipe, a device, a directory), and may never end, is refused.
+    """Open a regular file; pipes, devices and directories are refused, as reading them may never end.
 
     Raises:
         ConfigError: There is no such file, or it cannot be read.
@@ -70,7 +70,7 @@ def opened(path: str | Path) -> IO[bytes]:
 
 
 def _check_listing(file: IO[bytes], archive: zipfile.ZipFile | None) -> None:
-    """Raise ValueError where an archive's list of its arrays is damaged: of one that is not on it nobody would know."""
+    """Raise ValueError where an archive's list of its arrays is damaged: arrays missing from it would go unnoticed."""
     if archive is None:
         return
     members = archive.infolist()

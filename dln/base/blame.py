@@ -1,4 +1,4 @@
-"""Which runs an error is of, where somebody's code is called run by run."""
+"""Tells which runs raised an error, where users' code is called run by run."""
 
 from __future__ import annotations
 

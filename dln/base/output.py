@@ -1,4 +1,4 @@
-"""A process as it is found: what it may not be able to write, and where it would look for libraries first."""
+"""What surrounds a process: output that may be closed, and the order in which modules are looked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on all cores by threads, for code that leaves Python's lock alone: compiled kernels, numpy's linear algebra."""
+"""Work on all cores by threads, for code that releases Python's lock: compiled kernels, numpy's linear algebra."""
 
 from __future__ import annotations
 

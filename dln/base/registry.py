@@ -27,7 +27,7 @@ class Bounds:
     most: float | None = None
 
     def hold(self, value: Any) -> bool:
-        """Whether a value is within; one that is no number is."""
+        """Whether a value is within the bounds; a value that is not a number counts as within."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         return (
@@ -68,7 +68,7 @@ class Entry:
         )
 
     def too_large(self, where: str, given: Mapping[str, Any]) -> DlnError:
-        """Return the error of numbers that are not finite: of ours the parameters are too large, others' are theirs."""
+        """Return the error of numbers that are not finite: a ConfigError for dln's own, else an ExtensionError."""
         told = f"{self.kind} {self.name!r} comes to numbers that are not finite"
         if self.function.__module__.startswith("dln."):
             return ConfigError(f"{where}: {told}, with {dict(given)}")

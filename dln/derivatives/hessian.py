@@ -69,7 +69,7 @@ def hessian_spectrum(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> 
     zero exactly.
 
     Of w_2 w_1 x and the target x, at the origin, which is a saddle, and at w_1 = w_2 = 1, which is a minimum:
-    
+
     >>> one = np.ones((1, 1))
     >>> hessian_spectrum([0 * one, 0 * one], one, one).round(6), hessian_spectrum([one, one], one, one).round(6) + 0.0
     (array([ 2., -2.]), array([4., 0.]))
@@ -122,7 +122,13 @@ def top_eigenvalues(
 
 @uniform()
 def hessian_trace(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "*R"]:
-    """Return tr H = (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||_F^2, exact everywhere; that of Gauss-Newton too."""
+    """Return tr H = (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||_F^2, exact everywhere; that of Gauss-Newton too.
+
+    Of w_2 w_1 x it is 2 (w_1^2 + w_2^2):
+
+    >>> hessian_trace([np.array([[1.0]]), np.array([[2.0]])], np.ones((1, 1))).item()
+    10.0
+    """
     chain, sigma = Chain(layers), as_float64(sigma)
     terms = [inner(b @ sigma, b) * inner(a, a) for a, b in zip(chain.above, chain.below, strict=True)]
     return 2 / chain.outputs * np.maximum(reduce(np.add, terms), 0)  # below by rounding only
@@ -133,6 +139,9 @@ def saddle_index(spectrum: Float64[np.ndarray, "*R P"], tolerance: float = 1e-10
 
     Rounding is about 1e-15 sqrt(P) max|lambda|: the default counts every negative eigenvalue that is one. Near a
     minimum that is not reached, residuals make small ones; a larger tolerance passes over them.
+
+    >>> saddle_index(np.array([3.0, 0.0, -1e-15, -2.0])).item()
+    1.0
     """
     threshold = tolerance * np.abs(spectrum).max(-1, keepdims=True)
     return np.where(np.isnan(threshold[..., 0]), np.nan, (spectrum < -threshold).sum(-1))

@@ -34,7 +34,7 @@ def gauss_newton_spectrum(layers: Sequence[Array], sigma: Array) -> Float64[np.n
         sigma: X'X / N [*R, in, in].
 
     Of w_2 w_1 x it is 2 (w_1^2 + w_2^2):
-    
+
     >>> gauss_newton_spectrum([np.array([[1.0]]), np.array([[2.0]])], np.ones((1, 1))).round(6)
     array([10.])
     """

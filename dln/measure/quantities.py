@@ -1,4 +1,4 @@
-"""What several metrics share: a metric that names one of these as an argument receives it, found once for all.
+"""What several metrics share: computed once a record, and given to each metric that names it as an argument.
 
 A quantity is a function of what its own arguments name: the model, other quantities, or what is given with the run:
 its data and its start. Leading dimensions, if any, are records and members of an ensemble; everything is float64 on the
@@ -44,7 +44,7 @@ GIVEN = (*MODELS, "data", "batch_size", "lr", "optimizer", *CONSTANTS)
 step's batch; `lr` is the learning rate; `optimizer` is a `dln.ingredients.edge.Optimizer`; `data` is a `MetricData`."""
 
 IN_KERNELS = ("weight_squares", "bias_squares", "gradient_squares", "end_to_end")
-"""Quantities that the compiled engine finds for all members at once while their weights are at hand
+"""Quantities that the compiled engine finds for all members in one call, by kernels of its own
 (`dln.kernels.summary`): a metric of these alone costs next to nothing there."""
 
 PAIR_IN_KERNELS = ("difference_squares", "inner_products")

@@ -20,20 +20,32 @@ if TYPE_CHECKING:
 
 @model_metric("effective_rank", cost="cheap", batched=True, source="Roy and Vetterli 2007")
 def effective_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
-    """Exponential of the entropy of p_i = s_i / sum_j s_j, s the singular values of W."""
+    """Exponential of the entropy of p_i = s_i / sum_j s_j, s the singular values of W.
+
+    >>> effective_rank(torch.tensor([[2.0, 2.0, 0.0], [3.0, 0.0, 0.0]])).round(decimals=6).tolist()
+    [2.0, 1.0]
+    """
     p = end_to_end_values / total(end_to_end_values)[..., None]
     return torch.exp(-total(torch.special.xlogy(p, p)))
 
 
 @model_metric("stable_rank", cost="cheap", batched=True, source="Rudelson and Vershynin 2007")
 def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "*R"]:
-    """||W||_F^2 / ||W||_2^2 of the end-to-end map."""
+    """||W||_F^2 / ||W||_2^2 of the end-to-end map.
+
+    >>> stable_rank(torch.tensor([2.0, 2.0, 1.0])).item()
+    2.25
+    """
     return total(end_to_end_values**2) / end_to_end_values[..., 0] ** 2
 
 
 @model_metric("relative_rank", cost="cheap", batched=True)
 def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: Tolerance = 0.01) -> Float64[Tensor, "*R"]:
-    """How many singular values of W exceed `tolerance` times the largest."""
+    """How many singular values of W exceed `tolerance` times the largest.
+
+    >>> relative_rank(torch.tensor([5.0, 1.0, 0.01])).item()
+    2.0
+    """
     largest = end_to_end_values[..., :1]
     return (end_to_end_values > tolerance * largest).sum(-1).double().where(largest[..., 0].isfinite(), torch.nan)
 
@@ -42,7 +54,11 @@ def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: Toleran
 def teacher_distance(
     end_to_end: Float64[Tensor, "*R out in"], teacher: Float64[Tensor, "*R out in"]
 ) -> Float64[Tensor, "*R"]:
-    """Frobenius distance ||W - T||_F of the end-to-end map to the teacher."""
+    """Frobenius distance ||W - T||_F of the end-to-end map to the teacher.
+
+    >>> teacher_distance(torch.zeros(2, 2), torch.tensor([[3.0, 0.0], [0.0, 4.0]])).item()
+    5.0
+    """
     return frobenius(end_to_end - teacher)
 
 

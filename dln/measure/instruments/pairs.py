@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 def end_to_end_cosine(
     end_to_end_a: Float64[Tensor, "*R out in"], end_to_end_b: Float64[Tensor, "*R out in"]
 ) -> Float64[Tensor, "*R"]:
-    """Cosine <W_a, W_b> / (||W_a|| ||W_b||) of the end-to-end maps."""
+    """Cosine <W_a, W_b> / (||W_a|| ||W_b||) of the end-to-end maps.
+
+    >>> end_to_end_cosine(torch.eye(2), torch.tensor([[-1.0, 0.0], [0.0, -1.0]])).item()
+    -1.0
+    """
     return _cosine([end_to_end_a], [end_to_end_b])
 
 
@@ -45,7 +49,11 @@ def gradient_cosine(gradients_a: list[Tensor], gradients_b: list[Tensor]) -> Flo
 def singular_value_distance(
     end_to_end_values_a: Float64[Tensor, "*R k"], end_to_end_values_b: Float64[Tensor, "*R k"]
 ) -> Float64[Tensor, "*R"]:
-    """Euclidean distance of the singular values of the end-to-end maps."""
+    """Euclidean distance of the singular values of the end-to-end maps.
+
+    >>> singular_value_distance(torch.tensor([4.0, 1.0]), torch.tensor([1.0, 5.0])).item()
+    5.0
+    """
     gap = end_to_end_values_a - end_to_end_values_b
     return inner(gap, gap, 1).sqrt()
 
