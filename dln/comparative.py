@@ -8,7 +8,7 @@ from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History
-from dln.lockstep import Lockstep, OnRecord, ends_of
+from dln.lockstep import OnRecord, StepByStep, ends_of
 from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics, check_lanes, looks_back
 from dln.train import Trainer
 
@@ -51,7 +51,7 @@ class ComparativeTrainer:
         for lane in self.lanes.values():
             lane.looks_back |= looks_back(self.metrics)
         self.history = History()
-        self._lockstep = Lockstep(self.lanes, self.max_steps, self.recorded, self.history, self.metrics)
+        self._lockstep = StepByStep(self.lanes, self.max_steps, self.recorded, self.history, self.metrics)
 
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train to the end and return the records; each is also passed to `on_record` as it is taken."""

@@ -3,11 +3,15 @@
 step s:   begin      callbacks act, the batch is drawn, its loss says whether the lane has diverged
           record     what the lanes' weights theta_s are, where s is a step to record
           update     theta_s to theta_{s+1}
+
+`Lockstep` is the loop. `StepByStep` goes one step at a time, its lanes being trainers; the compiled engine's `Ensemble`
+goes a stretch of steps at a time, in which no callback acts, its lanes having many members each.
 """
 
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -47,8 +51,45 @@ class Lane(Protocol):
         ...
 
 
-class Lockstep:
-    """Lanes that go step by step together, and what is recorded of them."""
+class Lockstep(ABC):
+    """Lanes in step: from step 0 to the last, or to where none of them goes on."""
+
+    max_steps: int
+    """The last step."""
+    step: int
+    """The present one."""
+
+    @uniform()
+    def go(self) -> None:
+        """Go on from the present step to the end."""
+        while self.step <= self.max_steps:
+            self._begin()
+            stop = self._stop()
+            self._advance(stop)
+            if self._over(stop):
+                break
+            self.step = stop
+        self.step = min(self.step, self.max_steps)
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Do what comes before the record of the present step: callbacks act."""
+
+    @abstractmethod
+    def _stop(self) -> int:
+        """Return the step that begins next; no callback acts before it."""
+
+    @abstractmethod
+    def _advance(self, stop: int) -> None:
+        """Record what is due from the present step to before `stop`, and make the updates that lead there."""
+
+    @abstractmethod
+    def _over(self, stop: int) -> bool:
+        """Whether all lanes have ended before `stop`."""
+
+
+class StepByStep(Lockstep):
+    """Lanes that are trained one step at a time, and what is recorded of them."""
 
     def __init__(
         self,
@@ -70,33 +111,39 @@ class Lockstep:
         self.lanes, self.max_steps, self.recorded = dict(lanes), max_steps, recorded
         self.history, self.pair_metrics = history, pair_metrics
         self.step = 0
+        self._on_record: OnRecord | None = None
 
-    @uniform()
     def run(self, on_record: OnRecord | None = None) -> History:
         """Go from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
-        for step in range(self.max_steps + 1):
-            self.step = step
-            for lane in self._alive().values():
-                lane.begin(step)
-            alive = self._alive()
-            if not alive:
-                break
-            over = all(lane.stopped_at is not None for lane in alive.values())
-            ends_now = over and any(lane.stopped_at == step for lane in alive.values())
-            if ends_now or step in self.recorded:
-                self._record(alive, on_record)
-            if over or step == self.max_steps:
-                break
-            for lane in alive.values():
-                lane.update()
+        self.step, self._on_record = 0, on_record
+        self.go()
         self.history.events = ends_of(self.lanes)
         return self.history
+
+    def _begin(self) -> None:
+        for lane in self._alive().values():
+            lane.begin(self.step)
+
+    def _stop(self) -> int:
+        return self.step + 1
+
+    def _advance(self, stop: int) -> None:
+        alive, over = self._alive(), self._over(stop)
+        ends_now = over and any(lane.stopped_at == self.step for lane in alive.values())
+        if ends_now or (alive and self.step in self.recorded):
+            self._record(alive)
+        if not over and self.step < self.max_steps:
+            for lane in alive.values():
+                lane.update()
+
+    def _over(self, stop: int) -> bool:
+        return all(lane.stopped_at is not None for lane in self._alive().values())
 
     def _alive(self) -> dict[str, Lane]:
         """Lanes that have not diverged."""
         return {suffix: lane for suffix, lane in self.lanes.items() if lane.diverged_at is None}
 
-    def _record(self, alive: Mapping[str, Lane], on_record: OnRecord | None) -> None:
+    def _record(self, alive: Mapping[str, Lane]) -> None:
         record: Record = {"step": self.step}
         supplies = {suffix: lane.supply() for suffix, lane in alive.items()}
         for suffix, lane in alive.items():
@@ -104,8 +151,8 @@ class Lockstep:
         if len(alive) == 2:
             record |= columns_of(self.pair_metrics, PairSupply(supplies["_a"], supplies["_b"]), self.step)
         self.history.records.append(record)
-        if on_record is not None:
-            on_record(record)
+        if self._on_record is not None:
+            self._on_record(record)
 
 
 def ends_of(lanes: Mapping[str, Lane]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from dln.errors import ConfigError
 from dln.history import History
 from dln.ingredients.edge import Optimizer
 from dln.ingredients.optimizers import build_criterion, build_optimizer
-from dln.lockstep import Lockstep, OnRecord, columns_of, ends_of, fire
+from dln.lockstep import OnRecord, StepByStep, columns_of, ends_of, fire
 from dln.measure.data_quantities import Later, constants
 from dln.measure.supply import Supply
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
@@ -114,7 +114,7 @@ class Trainer:
 
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
-        return Lockstep({"": self}, self.max_steps, self.recorded, self.history).run(on_record)
+        return StepByStep({"": self}, self.max_steps, self.recorded, self.history).run(on_record)
 
     def begin(self, step: int) -> None:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""

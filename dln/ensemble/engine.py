@@ -23,7 +23,7 @@ from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
 from dln.ingredients.optimizers import check_optimizer
 from dln.kernels.rules import make_rule
-from dln.lockstep import OnRecord
+from dln.lockstep import Lockstep, OnRecord
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import check_chain
 from dln.timeline import Steps, chosen_steps
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-class Ensemble:
+class Ensemble(Lockstep):
     """R runs (one lane) or R pairs of runs (lanes a and b), trained in lockstep and recorded at the same steps.
 
     Every run goes exactly as it would alone, and as the autograd engine's `Trainer` or `ComparativeTrainer` defines it.
@@ -78,6 +78,7 @@ class Ensemble:
         self.probe = Probe(self.lanes, built, pair_metrics)
         self.steps: list[int] = []
         self.columns: list[dict[str, np.ndarray]] = []
+        self._on_records: Callable[[int], Any] | None = None
         self._lanes_of: dict[str, list[str]] = {}
         """The lanes that a column says something of."""
         self.step = 0
@@ -90,7 +91,6 @@ class Ensemble:
         """How many trajectories are computed; runs that are the same share one."""
         return sum(len(lane) for lane in self.lanes.values())
 
-    @uniform()
     def run(self, on_records: Callable[[int], Any] | None = None) -> Ensemble:
         """Train to the end; `on_records` is called with the number of records there are whenever there are more.
 
@@ -98,25 +98,28 @@ class Ensemble:
             DlnError: What a metric or callback raises, of the first run whose does; where it is called run by run,
                 `runs` says of which runs it failed at that step, and with which words.
         """
-        while self.step <= self.max_steps:
-            for key, lane in self.lanes.items():
-                with as_runs(self.members[key].tolist()):
-                    lane.begin(self.step)
-            stop = self._stop()
-            due = list(self._due(self.step, stop))
-            error = self._advance(stop, due)
-            if due and on_records is not None:
-                on_records(len(self.steps))
-            if error is not None:
-                try:
-                    raise error
-                finally:
-                    del error  # or it would hold this frame, which holds it
-            if (self.over_at < stop).all():
-                break
-            self.step = stop
-        self.step = min(self.step, self.max_steps)
+        self._on_records = on_records
+        self.go()
         return self
+
+    def _begin(self) -> None:
+        for key, lane in self.lanes.items():
+            with as_runs(self.members[key].tolist()):
+                lane.begin(self.step)
+
+    def _advance(self, stop: int) -> None:
+        due = list(self._due(self.step, stop))
+        error = self._train(stop, due)
+        if due and self._on_records is not None:
+            self._on_records(len(self.steps))
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # or it would hold this frame, which holds it
+
+    def _over(self, stop: int) -> bool:
+        return bool((self.over_at < stop).all())
 
     @property
     def over_at(self) -> np.ndarray:
@@ -212,7 +215,7 @@ class Ensemble:
             if step in self.recorded or (step == start and stopped):
                 yield step
 
-    def _advance(self, stop: int, due: Sequence[int]) -> DlnError | None:
+    def _train(self, stop: int, due: Sequence[int]) -> DlnError | None:
         """Go on to `stop` and record; return the error of a metric that fails, the records before it being kept."""
         updates = min(stop, self.max_steps) - self.step
         draws = {key: lane.draw(stop - self.step) for key, lane in self.lanes.items()}
