@@ -5,12 +5,14 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from dln import run_experiment
 from dln.errors import ConfigError, ExtensionError
 from dln.measure.quantities import quantity
 from dln.metrics import model_metric
 from dln.plotting import plot_run
+from dln.results.frames import load_sweep
 
 MODULE = """
 import numpy as np
@@ -95,6 +97,22 @@ def my_callback(param1: int, param2: float):
         if step == param1:
             trainer.lr = param2
     return callback
+"""
+
+
+LAUNCHER = """
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+
+
+class MyLauncher(BasicLauncher):
+    def launch(self, job_overrides, initial_job_idx):
+        # A job is a list of overrides; Hydra's own launcher runs them here, one after the other
+        print(f"{len(job_overrides)} jobs are mine")
+        return super().launch(job_overrides, initial_job_idx)
+
+
+ConfigStore.instance().store("mine", {"_target_": "hydra_plugins.my_launcher.MyLauncher"}, "hydra/launcher")
 """
 
 
@@ -207,3 +225,15 @@ def test_a_callback_that_declares_no_steps(my_lab):
     history = run_experiment([my_lab, "max_steps=6", act])
     assert history["train_loss"][3] < history["train_loss"][2]
     assert history["train_loss"][3:].tolist() == [history["train_loss"][3]] * 4
+
+
+def test_a_launcher(door, tmp_path):
+    """A plugin of Hydra's that Python finds, whatever its name: its jobs store what a sweep without it does."""
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "my_launcher.py").write_text(LAUNCHER)
+    sweep = ["-m", "max_steps=3", "model.gamma=1,1.5,2", "hydra.sweeper.members=2"]
+    for more in (["hydra/launcher=mine", "hydra.sweep.dir=mine"], ["hydra.sweep.dir=here"]):
+        result = door.run(tmp_path, *sweep, *more, PYTHONPATH=str(tmp_path))
+        assert result.status == 0, result.err
+        assert ("2 jobs are mine" in result.out) == ("hydra/launcher=mine" in more)
+    assert_frame_equal(load_sweep(tmp_path / "mine"), load_sweep(tmp_path / "here"))
