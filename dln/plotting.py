@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
@@ -58,7 +59,12 @@ LEGEND_ENTRIES = 6  # sweeps over more numbers have a colour bar
 
 
 class NotebookFigure(Figure):
-    """A figure that notebooks show although pyplot does not know it."""
+    """A figure that notebooks show although pyplot does not know it, in our style whoever has it drawn."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw it; ticks are made only now, and must be made in this style."""
+        with rc_context(STYLE):
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -185,7 +191,7 @@ def plot_sweep(
             names = [("null" if v is None else str(v)) + end for v, end in zip(histories, ends, strict=True)]
             lines = [Line2D([], [], color=color) for color in colors]
             ax.legend(lines, names, title=key or None, loc="center left", bbox_to_anchor=(1.02, 0.5))
-        return _finished(figure, title)
+        return _titled(figure, title)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -257,7 +263,7 @@ def _draw(history: History, panels: Mapping[str, list[Curve]], title: str | None
             entries = len(ax.get_legend_handles_labels()[0])
             if entries:  # above the panel, where it covers nothing
                 ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2 if entries == 4 else 3)
-        return _finished(figure, title)
+        return _titled(figure, title)
 
 
 def _draw_curves(ax: Axes, name: str, curves: Sequence[Curve]) -> None:
@@ -350,8 +356,7 @@ def _norm(values: Sequence[Any]) -> Normalize | None:
     return LogNorm(low, high) if low > 0 and high / low >= 10 else Normalize(low, high)
 
 
-def _finished(figure: Figure, title: str | None) -> Figure:
+def _titled(figure: Figure, title: str | None) -> Figure:
     if title is not None:
         figure.suptitle(title)
-    figure.draw_without_rendering()  # ticks are made when first drawn, and must be made in this style
     return figure

@@ -6,13 +6,34 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib import rcParams
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from dln.errors import StorageError
 from dln.history import History
-from dln.plotting import LANES, _norm, plot_comparison, plot_run, plot_sweep, save_figure
+from dln.plotting import LANES, NotebookFigure, _norm, plot_comparison, plot_run, plot_sweep, save_figure
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    """Figures are drawn when a test ends: what cannot be drawn, or not without a warning, is found then."""
+    undrawn = []
+
+    class Remembered(NotebookFigure):
+        def __init__(self, **about) -> None:
+            super().__init__(**about)
+            undrawn.append(self)
+
+        def draw(self, renderer) -> None:
+            super().draw(renderer)
+            if self in undrawn:
+                undrawn.remove(self)
+
+    monkeypatch.setattr("dln.plotting.NotebookFigure", Remembered)
+    yield
+    for figure in list(undrawn):
+        figure.draw_without_rendering()
 
 
 def single(steps: int = 6, **columns) -> History:
@@ -272,14 +293,21 @@ def test_figures_leave_matplotlib_as_it_was():
     from matplotlib import pyplot
 
     before = dict(rcParams)
-    plot_run(single(v=lambda s: [1.0, 2.0]))
-    plot_sweep({1: single()})
+    plot_run(single(v=lambda s: [1.0, 2.0])).draw_without_rendering()
+    plot_sweep({1: single()}).draw_without_rendering()
     assert dict(rcParams) == before
     assert pyplot.get_fignums() == []
 
 
+def test_figures_look_the_same_wherever_they_are_drawn():
+    before, figure = plot_run(single())._repr_png_(), plot_run(single())  # type: ignore[attr-defined]
+    with rc_context({"font.size": 31, "axes.linewidth": 5}):
+        assert figure._repr_png_() == before  # type: ignore[attr-defined]
+
+
 def test_legends_cover_no_data():
     figure = plot_run(single(v=float))
+    figure.draw_without_rendering()
     ax = figure.axes[0]
     legend = ax.get_legend()
     assert legend is not None
