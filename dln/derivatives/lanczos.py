@@ -1,4 +1,17 @@
-"""A few extreme eigenvalues of a symmetric operator that is known by its products with vectors."""
+"""A few extreme eigenvalues of a symmetric operator H that is known by its products with vectors.
+
+The basis V grows by a block of vectors at a time: H times the last block, made orthogonal to all before. In it H is a
+small matrix T = V H V', whose eigenvalues (Ritz values) come near those of H, the outermost first. When V has become
+too large, a thick restart keeps the best Ritz vectors Y in place of all of V, and goes on from the block F that would
+have come next. H F has a part along every Y, so T begins with an arrow, which the next product finds anew:
+
+    T before                 T after                        t: a block of T
+    t t . . .                y . . . x                      y: Ritz values that are kept, a diagonal
+    t t t . .                . y . . x                      x: what H F has along each Y
+    . t t t .     keep Y     . . y . x
+    . . t t t    -------->   . . . y x
+    . . . t t                x x x x t
+"""
 
 from __future__ import annotations
 

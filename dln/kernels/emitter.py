@@ -6,7 +6,7 @@ found, nor on the size of a register tile or the machine's vectors.
 Two layouts; the dimension of an array says which, and everything else is the same code. A *unit* of an array is
 
     rows    [P]       one number of one member; vectors run along a row of W, padded with zeros to whole vectors;
-    lanes   [P, V]    one number of each of V members side by side; nothing is padded or summed across lanes.
+    packs   [P, V]    one number of each of V members side by side; nothing is padded or summed across slots.
 
 A bias is one more column of W, against an input unit that is constantly 1. Offsets and strides count units.
 """
@@ -39,7 +39,7 @@ def _accumulators() -> int:
 
 VECTOR_BYTES = 64
 BLOCK = 32
-"""Units of a row that the lanes layout visits before the next row, so that h and p stay in the first-level cache."""
+"""Units of a row that the packs layout visits before the next row, so that h and p stay in the first-level cache."""
 
 
 def vector_length(dtype: Any) -> int:
@@ -50,10 +50,10 @@ def vector_length(dtype: Any) -> int:
 class Emitter:
     """Writes vector instructions that compute in `scalar` on weights kept as `stored`, with n numbers a vector."""
 
-    def __init__(self, builder: ir.IRBuilder, scalar: types.Float, stored: types.Float, lanes: bool) -> None:
+    def __init__(self, builder: ir.IRBuilder, scalar: types.Float, stored: types.Float, packed: bool) -> None:
         """Take the types of numbers computed in and stored, and the layout."""
         self.b = builder
-        self.lanes = lanes
+        self.packed = packed
         self.n = VECTOR_BYTES // (stored.bitwidth // 8)
         self.bytes = scalar.bitwidth // 8
         self.scalar, self.stored = _element(scalar), _element(stored)
@@ -75,7 +75,7 @@ class Emitter:
     def at(self, base: Any, row: Any, stride: Any, k: Any) -> Any:
         """Address of unit k of a row."""
         unit = self.b.add(self.b.mul(row, stride), k)
-        return self.b.gep(base, [self.b.mul(unit, self.int(self.n)) if self.lanes else unit])
+        return self.b.gep(base, [self.b.mul(unit, self.int(self.n)) if self.packed else unit])
 
     def load(self, pointer: Any) -> Any:
         """Load a vector."""
@@ -93,8 +93,8 @@ class Emitter:
         self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=self.bytes)
 
     def store_sum(self, value: Any, pointer: Any) -> None:
-        """Store a unit's sum: of each lane (lanes), or over the elements of the vector (rows)."""
-        if self.lanes:
+        """Store a unit's sum: of each slot (packs), or over the elements of the vector (rows)."""
+        if self.packed:
             self.store(value, pointer)
         else:
             self.b.store(self.sums([value])[0], pointer, align=self.bytes)
@@ -106,8 +106,8 @@ class Emitter:
         return self.shuffle(one, one, [0] * self.n)
 
     def coefficient(self, pointer: Any) -> Any:
-        """Load what multiplies a whole vector: one number (rows), or one a lane (lanes)."""
-        return self.load(pointer) if self.lanes else self.splat(self.b.load(pointer, align=self.bytes))
+        """Load what multiplies a whole vector: one number (rows), or one a slot (packs)."""
+        return self.load(pointer) if self.packed else self.splat(self.b.load(pointer, align=self.bytes))
 
     def shuffle(self, x: Any, y: Any, mask: Sequence[int]) -> Any:
         """Pick elements of two vectors."""
@@ -125,7 +125,7 @@ class Emitter:
 
     def units(self, start: Any, stop: Any) -> Any:
         """Loop over units, a vector of them at a time."""
-        return self.range(start, stop, 1 if self.lanes else self.n)
+        return self.range(start, stop, 1 if self.packed else self.n)
 
     def range(self, start: Any, stop: Any, step: int = 1) -> Any:
         """Loop over integers."""
@@ -195,8 +195,8 @@ def chunks(e: Emitter, count: Any, body: Callable[[list[Any]], None]) -> None:
 
 
 def blocks(e: Emitter, n: Any, body: Callable[[Any, Any], None]) -> None:
-    """lanes: visit a row's n units in blocks; rows: all at once (a row is short enough)."""
-    if not e.lanes:
+    """packs: visit a row's n units in blocks; rows: all at once (a row is short enough)."""
+    if not e.packed:
         body(e.int(0), n)
         return
     with e.range(e.int(0), n, BLOCK) as (start, _):
@@ -229,8 +229,8 @@ def shared(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
-        scalar, weights, lanes = kinds[0].dtype, kinds[stored].dtype, kinds[0].ndim == 2 and not flat
-        caller = Emitter(builder, scalar, weights, lanes)
+        scalar, weights, packed = kinds[0].dtype, kinds[stored].dtype, kinds[0].ndim == 2 and not flat
+        caller = Emitter(builder, scalar, weights, packed)
         values = []
         for i, kind in enumerate(kinds[:passed]):
             if isinstance(kind, types.Array):
@@ -241,7 +241,7 @@ def shared(
                     values.append(caller.at(array.data, caller.int(0), caller.int(0), args[i + 1]))
             elif i - 1 in whole or not isinstance(kinds[i - 1], types.Array):
                 values.append(args[i])
-        name = f"dln{emit.__name__}_{'lanes' if lanes else 'rows'}_{scalar}_{weights}"
+        name = f"dln{emit.__name__}_{'packs' if packed else 'rows'}_{scalar}_{weights}"
         function = builder.module.globals.get(name)
         if function is None:
             kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
@@ -252,7 +252,7 @@ def shared(
                 if isinstance(argument.type, ir.PointerType):
                     argument.add_attribute("noalias")
             inner = ir.IRBuilder(function.append_basic_block())
-            emit(Emitter(inner, scalar, weights, lanes), *function.args)
+            emit(Emitter(inner, scalar, weights, packed), *function.args)
             inner.ret_void()
         builder.call(function, values)
         return context.get_dummy_value()

@@ -1,13 +1,13 @@
 """How the weights of many members lie in memory.
 
-Small nets lie side by side in the lanes of vectors ([G, P, V], V members a pack), larger ones each for itself
+Small nets lie side by side in the slots of vectors ([G, P, V], V members a pack), larger ones each for itself
 ([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company. A bias is
 one more column of its layer's weights. Here for W [2, 2] with biases, vectors of V = 4 numbers between the bars:
 
-    lanes, members 0 to 3    w11 w11 w11 w11 | w12 w12 w12 w12 | b1 b1 b1 b1 | w21 w21 w21 w21 | ...
+    packs, members 0 to 3    w11 w11 w11 w11 | w12 w12 w12 w12 | b1 b1 b1 b1 | w21 w21 w21 w21 | ...
     rows, member 0           w11 w12 b1  0   | w21 w22 b2  0
 
-In lanes an instruction does the same for V members: no sum runs along a vector, and the last pack may have empty lanes.
+In packs an instruction does the same for V members: no sum runs along a vector, and the last pack may have empty slots.
 In rows it does the same for V weights of one member: a row is padded to whole vectors, and a sum over a row ends with
 one over a vector (`Emitter.sums`).
 """
@@ -23,8 +23,8 @@ from numba.extending import overload
 
 from dln.kernels.emitter import VECTOR_BYTES, vector_length
 
-LANES_UP_TO = 400 * 1024
-"""Bytes of a pack of members that still go side by side in the lanes of vectors: more would fall out of the cache."""
+PACKED_UP_TO = 400 * 1024
+"""Bytes of a pack of members that still go side by side in the slots of vectors: more would fall out of the cache."""
 
 Arrays = list[np.ndarray]
 
@@ -41,9 +41,9 @@ class Layout:
         """The same with the constant unit that feeds the biases of the next layer."""
         self.used[-1] = self.units[-1]
         vector = vector_length(dtype)
-        self.lanes = vector if self.units[1:] @ self.used[:-1] * VECTOR_BYTES <= LANES_UP_TO else 1
+        self.slots = vector if self.units[1:] @ self.used[:-1] * VECTOR_BYTES <= PACKED_UP_TO else 1
         """Members side by side in one vector: 1, or a vector's length."""
-        pad = 1 if self.lanes > 1 else vector
+        pad = 1 if self.slots > 1 else vector
         self.ld = -(-self.used // pad) * pad
         """Stride of a row of the weights that leave a layer of units, and of these units' values."""
         self.starts = np.concatenate([[0], np.cumsum(self.units[1:] * self.ld[:-1])])
@@ -56,11 +56,11 @@ class Layout:
 
     def packs(self, members: int) -> int:
         """Return how many packs so many members fill."""
-        return -(-members // self.lanes)
+        return -(-members // self.slots)
 
     def zeros(self, *shape: int, dtype: Any = None) -> np.ndarray:
         """Return zeros of so many units on a 64-byte boundary: a vector across two cache lines is loaded twice."""
-        shape = (*shape, self.lanes) if self.lanes > 1 else shape
+        shape = (*shape, self.slots) if self.slots > 1 else shape
         dtype = np.dtype(dtype or self.dtype)
         length = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         raw = np.zeros(length + VECTOR_BYTES, np.uint8)
@@ -68,33 +68,33 @@ class Layout:
         return raw[start : start + length].view(dtype).reshape(shape)
 
     def padded(self, values: Any, members: int, dtype: Any) -> np.ndarray:
-        """Values of each member [..., R], or one for all, as [..., G, V], zeros for unused lanes of the last pack."""
+        """Values of each member [..., R], or one for all, as [..., G, V], zeros for unused slots of the last pack."""
         packs, leading = self.packs(members), np.shape(values)[:-1]
-        padded = np.zeros((*leading, packs * self.lanes), dtype)
+        padded = np.zeros((*leading, packs * self.slots), dtype)
         padded[..., :members] = values
-        return padded.reshape(*leading, packs, self.lanes)
+        return padded.reshape(*leading, packs, self.slots)
 
     def layer(self, array: np.ndarray, layer: int) -> np.ndarray:
-        """View of one layer of an array of weights, [G, out, ld, lanes]."""
+        """View of one layer of an array of weights, [G, out, ld, slots]."""
         start, stop = self.starts[layer : layer + 2]
-        return array[:, start:stop].reshape(len(array), self.units[layer + 1], self.ld[layer], self.lanes)
+        return array[:, start:stop].reshape(len(array), self.units[layer + 1], self.ld[layer], self.slots)
 
     def put(self, array: np.ndarray, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None) -> None:
         """Write weights [R, out, in] and biases [R, out] of all members into an array of zeros."""
         for layer, w in enumerate(weights):
             n_in, place = self.units[layer], self.layer(array, layer)
-            for lane in range(self.lanes):
-                count = len(w[lane :: self.lanes])
-                place[:count, :, :n_in, lane] = w[lane :: self.lanes]
+            for slot in range(self.slots):
+                count = len(w[slot :: self.slots])
+                place[:count, :, :n_in, slot] = w[slot :: self.slots]
                 if biases is not None:
-                    place[:count, :, n_in, lane] = biases[layer][lane :: self.lanes]
+                    place[:count, :, n_in, slot] = biases[layer][slot :: self.slots]
 
     def take(self, array: np.ndarray, members: int) -> tuple[Arrays, Arrays | None]:
         """Return copies of the weights, one [R, out, in] a layer, and of the biases, one [R, out] a layer, or None."""
         weights, biases = [], []
         for layer in range(self.depth):
             n_in, place = self.units[layer], self.layer(array, layer)
-            whole = np.moveaxis(place, 3, 1)  # [G, lanes, out, ld]
+            whole = np.moveaxis(place, 3, 1)  # [G, slots, out, ld]
             whole = whole.reshape(-1, *place.shape[1:3])[:members, :, : self.used[layer]]
             weights.append(np.ascontiguousarray(whole[:, :, :n_in]))
             biases.append(np.ascontiguousarray(whole[:, :, n_in]) if self.bias else None)
@@ -104,16 +104,16 @@ class Layout:
         """Return copies of the weights at T records [T, G, P(, V)], and then of the biases, each [T, R, ...]."""
         records, packs = kept.shape[:2]
         flat = kept.reshape(records * packs, *kept.shape[2:])
-        weights, biases = self.take(flat, len(flat) * self.lanes)
+        weights, biases = self.take(flat, len(flat) * self.slots)
         return [a.reshape(records, -1, *a.shape[1:])[:, :members] for a in (*weights, *(biases or ()))]
 
     def replace(
         self, array: np.ndarray, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None
     ) -> None:
         """Overwrite one member's weights [out, in] and biases [out]."""
-        pack, lane = divmod(member, self.lanes)
+        pack, slot = divmod(member, self.slots)
         for layer, w in enumerate(weights):
-            place = self.layer(array, layer)[pack, :, :, lane]
+            place = self.layer(array, layer)[pack, :, :, slot]
             place[:, : self.units[layer]] = w
             if biases is not None:
                 place[:, self.units[layer]] = biases[layer]
@@ -121,12 +121,12 @@ class Layout:
     def select(self, array: np.ndarray, members: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return an array of some members, in the order given."""
         new = self.zeros(self.packs(len(members)), self.starts[-1])
-        if self.lanes == 1:
+        if self.slots == 1:
             new[...] = array[members]
             return new
         for place, member in enumerate(np.asarray(members).tolist()):
-            (to, to_lane), (pack, lane) = divmod(place, self.lanes), divmod(member, self.lanes)
-            new[to, :, to_lane] = array[pack, :, lane]
+            (to, to_slot), (pack, slot) = divmod(place, self.slots), divmod(member, self.slots)
+            new[to, :, to_slot] = array[pack, :, slot]
         return new
 
 
@@ -152,13 +152,13 @@ def shape_of(layout: Layout, keep: bool = False) -> np.ndarray:
     return np.stack([layout.ld, layout.used, layout.units, layout.starts, at_h, at_a]).astype(np.int64)
 
 
-def lanes_of(w):
-    """Members in one array: 1 (rows) or a vector's worth (lanes), known at compile time."""
+def slots_of(w):
+    """Members in one array: 1 (rows) or a vector's worth (packs), known at compile time."""
     return vector_length(w.dtype) if w.ndim == 2 else 1
 
 
-@overload(lanes_of)
-def _lanes_overload(w):
+@overload(slots_of)
+def _slots_overload(w):
     count = vector_length(w.dtype.name) if w.ndim == 2 else 1
     return lambda w: count
 

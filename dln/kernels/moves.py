@@ -57,21 +57,21 @@ def _emit_reach(e: Emitter, total: Any, x: Any, count: Any) -> None:
 def _emit_rows(
     e: Emitter, target: Any, ld: Any, v: Any, source: Any, width: Any, first: Any, n: Any, count: Any, locate: Any
 ) -> None:
-    """Emit target[j, k, lane] = source[locate(lane, j), first + k]."""
+    """Emit target[j, k, slot] = source[locate(slot, j), first + k]."""
     b = e.b
-    with e.range(e.int(0), v) as (lane, _), e.range(e.int(0), count) as (j, _):
-        start = b.add(b.mul(locate(lane, j), width), first)
+    with e.range(e.int(0), v) as (slot, _), e.range(e.int(0), count) as (j, _):
+        start = b.add(b.mul(locate(slot, j), width), first)
         with e.range(e.int(0), n) as (k, _):
             x = _convert(e, b.load(b.gep(source, [b.add(start, k)])), e.scalar)
-            b.store(x, b.gep(target, [b.add(b.mul(b.add(b.mul(j, ld), k), v), lane)]))
+            b.store(x, b.gep(target, [b.add(b.mul(b.add(b.mul(j, ld), k), v), slot)]))
 
 
 def _emit_take(
     e: Emitter, target: Any, ld: Any, v: Any, source: Any, _: Any, rows: Any, width: Any, dataset: Any, __: Any,
     first: Any, n: Any,
 ) -> None:  # fmt: skip
-    def locate(lane: Any, j: Any) -> Any:
-        return e.b.add(e.b.mul(e.b.load(e.b.gep(dataset, [lane])), rows), j)
+    def locate(slot: Any, j: Any) -> Any:
+        return e.b.add(e.b.mul(e.b.load(e.b.gep(dataset, [slot])), rows), j)
 
     _emit_rows(e, target, ld, v, source, width, first, n, rows, locate)
 
@@ -82,10 +82,10 @@ def _emit_gather(
 ) -> None:  # fmt: skip
     b = e.b
 
-    def locate(lane: Any, j: Any) -> Any:
-        batch = b.add(b.mul(b.load(b.gep(stream, [lane])), drawn), step)
+    def locate(slot: Any, j: Any) -> Any:
+        batch = b.add(b.mul(b.load(b.gep(stream, [slot])), drawn), step)
         sample = b.sext(b.load(b.gep(order, [b.add(b.mul(batch, capacity), j)])), ir.IntType(64))
-        return b.add(b.mul(b.load(b.gep(dataset, [lane])), rows), sample)
+        return b.add(b.mul(b.load(b.gep(dataset, [slot])), rows), sample)
 
     _emit_rows(e, target, ld, v, source, n, e.int(0), n, count, locate)
 
@@ -133,13 +133,13 @@ def add_squares(typingctx, total, at, x, at_x, count):
 
 @intrinsic
 def take(typingctx, target, at, ld, v, source, dataset, first, n):
-    """target[j, k, lane] = source[dataset[lane], j, first + k] for k < n."""
+    """target[j, k, slot] = source[dataset[slot], j, first + k] for k < n."""
     kinds = (target, at, ld, v, source, dataset, first, n)
     return types.void(*kinds), shared(_emit_take, stored=4, flat=True, whole=(4, 5))
 
 
 @intrinsic
 def gather(typingctx, target, at, ld, v, source, dataset, stream, order, step, count):
-    """target[j, k, lane] = source[dataset[lane], order[stream[lane], step, j], k]: the batch of every lane."""
+    """target[j, k, slot] = source[dataset[slot], order[stream[slot], step, j], k]: the batch of every slot."""
     kinds = (target, at, ld, v, source, dataset, stream, order, step, count)
     return types.void(*kinds), shared(_emit_gather, stored=4, flat=True, whole=(4, 5, 6, 7))

@@ -56,7 +56,7 @@ def _emit_forward(e: Emitter, o: Any, w: Any, h: Any, n_out: Any, ld: Any, n: An
     def tile(columns: list[Any], rows: list[Any], start: Any, stop: Any) -> None:
         target = [[e.at(o, c, ldo, r) for c in columns] for r in rows]
         sums = [[e.variable(e.zero) for _ in columns] for _ in rows]
-        if e.lanes:  # later blocks go on from the sums of the earlier ones
+        if e.packed:  # later blocks go on from the sums of the earlier ones
             with e.b.if_then(e.b.icmp_signed(">", start, e.int(0))):
                 for r in range(len(rows)):
                     for c in range(len(columns)):
@@ -69,7 +69,7 @@ def _emit_forward(e: Emitter, o: Any, w: Any, h: Any, n_out: Any, ld: Any, n: An
                     e.b.store(e.muladd(weights, x, e.b.load(slot)), slot)
         for c in range(len(columns)):
             done = [e.b.load(sums[r][c]) for r in range(len(rows))]
-            if e.lanes:
+            if e.packed:
                 for r, x in enumerate(done):
                     e.store(x, target[r][c])
             else:
@@ -169,17 +169,17 @@ def _emit_squares(
 ) -> None:
     """Emit total = sum_si (sum_k a[i, k] x[s, k] - y[s, i])^2, residual by residual; total is one unit."""
     zero = e.int(0)
-    sums = e.variable(e.zero if e.lanes else ir.Constant(e.scalar, 0.0))
+    sums = e.variable(e.zero if e.packed else ir.Constant(e.scalar, 0.0))
     with e.range(zero, samples) as (s, _), e.range(zero, n_out) as (i, _):
         slot = e.variable(e.zero)
         with e.units(zero, n) as (k, _):
             e.b.store(e.muladd(e.load(e.at(a, i, ld, k)), e.load(e.at(x, s, ld, k)), e.b.load(slot)), slot)
         output, target = e.b.load(slot), e.at(y, s, ldo, i)
-        if not e.lanes:
+        if not e.packed:
             (output,) = e.sums([output])
-        residual = e.b.fsub(output, e.load(target) if e.lanes else e.b.load(target, align=e.bytes))
+        residual = e.b.fsub(output, e.load(target) if e.packed else e.b.load(target, align=e.bytes))
         e.b.store(e.b.fadd(e.b.load(sums), e.b.fmul(residual, residual)), sums)
-    if e.lanes:
+    if e.packed:
         e.store(e.b.load(sums), total)
     else:
         e.b.store(e.b.load(sums), total, align=e.bytes)

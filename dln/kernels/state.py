@@ -92,15 +92,15 @@ class State:
         if reach is not None:
             squares = noted.reach
             with np.errstate(over="ignore"):
-                of_each = squares.reshape(len(reach), -1) if at.lanes > 1 else squares.sum(-1, dtype=np.float64)
+                of_each = squares.reshape(len(reach), -1) if at.slots > 1 else squares.sum(-1, dtype=np.float64)
             reach[...] = of_each[:, :members]
-        on_batch, on_test = noted.losses.reshape(2, -1, self.packs * at.lanes)[:, :, :members]
+        on_batch, on_test = noted.losses.reshape(2, -1, self.packs * at.slots)[:, :, :members]
         return on_batch, on_test
 
     def _method(self, updates: int, lr: np.ndarray) -> Method:
         """Return how the next updates are made."""
         rule, layout = self.rule, self.layout
-        hyper = np.broadcast_to(rule.hyperparameters[:, None], (self.packs, HYPER, layout.lanes))
+        hyper = np.broadcast_to(rule.hyperparameters[:, None], (self.packs, HYPER, layout.slots))
         rates = layout.padded(np.atleast_2d(lr), self.members, np.float64)
         corrections = rule.corrections(self.done, updates)
         return Method(rule.variant, self.done, plain(hyper, layout.dtype), rates, float(rule.weight_decay), corrections)
@@ -119,10 +119,10 @@ class State:
     def _noted(self, records: Sequence[int] | np.ndarray, kept: np.ndarray | None, steps: int) -> Noted:
         """Return where to note losses and weights at records, and the reach of so many steps."""
         layout, packs = self.layout, self.packs
-        vector = () if layout.lanes > 1 else (vector_length(layout.dtype),)
+        vector = () if layout.slots > 1 else (vector_length(layout.dtype),)
         return Noted(
             records=plain(records, np.int64),
-            losses=np.full((2, len(records), packs, layout.lanes), np.nan),
+            losses=np.full((2, len(records), packs, layout.slots), np.nan),
             kept=layout.zeros(0, packs, 0) if kept is None else kept,
             reach=layout.zeros(steps, packs, *vector),
         )

@@ -18,7 +18,7 @@ from dln.base.parallel import run_blocks
 from dln.kernels.batches import Draw, plain
 from dln.kernels.compiling import compiled
 from dln.kernels.emitter import Emitter, clear, intrinsic, shared, tiles
-from dln.kernels.layout import AT_A, LD, UNITS, USED, Layout, lanes_of, layer_of, shape_of
+from dln.kernels.layout import AT_A, LD, UNITS, USED, Layout, layer_of, shape_of, slots_of
 from dln.kernels.moves import fill, gather, peek, take, widen
 from dln.kernels.products import forward
 from dln.kernels.training import HEAD, compose
@@ -27,11 +27,11 @@ from dln.kernels.training import HEAD, compose
 def _emit_sum_squares(e: Emitter, total: Any, w: Any, rows: Any, ld: Any, first: Any, last: Any) -> None:
     """Emit total = sum of squares of columns first..last of `rows` rows of w; total is one unit."""
     slot = e.variable(e.zero)
-    start, stop = (first, last) if e.lanes else (e.int(0), ld)
+    start, stop = (first, last) if e.packed else (e.int(0), ld)
     places = ir.Constant(ir.VectorType(ir.IntType(64), e.n), list(range(e.n)))
     with e.range(e.int(0), rows) as (r, _), e.units(start, stop) as (k, _):
         x = e.load_weights(e.at(w, r, ld, k))
-        if not e.lanes:  # a row's vectors hold other columns too
+        if not e.packed:  # a row's vectors hold other columns too
             column = e.b.add(e.splat(k, places.type), places)
             inside = [
                 e.b.icmp_signed("<=", e.splat(first, places.type), column),
@@ -53,7 +53,7 @@ def _emit_end_gradient(
             with e.units(e.int(0), n) as (k, _):
                 e.b.store(e.muladd(e.load(e.at(a, i, ld, k)), e.load(e.at(x, s, ld, k)), e.b.load(slot)), slot)
             output, target = e.b.load(slot), e.coefficient(e.at(y, s, ldo, i))
-            residual = e.b.fsub(output if e.lanes else e.splat(e.sums([output])[0]), target)
+            residual = e.b.fsub(output if e.packed else e.splat(e.sums([output])[0]), target)
             with e.units(e.int(0), n) as (k, _):
                 where = e.at(g, i, ld, k)
                 e.store(e.muladd(residual, e.load(e.at(x, s, ld, k)), e.load(where)), where)
@@ -111,7 +111,7 @@ class _Wanted(NamedTuple):
 
 @compiled
 def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, first, last):
-    """Find quantities of members (rows) or packs of members (lanes) first..last of all records, record by record.
+    """Find quantities of members (rows) or packs of members (packs) first..last of all records, record by record.
 
     Args:
         kept: Weights [T * G, P] or [T * G, P, V].
@@ -130,7 +130,7 @@ def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, f
     depth = shape.shape[1] - 1
     n, d_out, ld0, ld_top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth]
     bias = n - shape[UNITS, 0]
-    v, packs, pseudo = lanes_of(kept[0]), len(dataset), samples.shape[1]
+    v, packs, pseudo = slots_of(kept[0]), len(dataset), samples.shape[1]
     top = shape[AT_A, depth]
     total = top + d_out * ld_top
     u = total + HEAD
@@ -144,11 +144,11 @@ def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, f
             for i in range(depth):
                 n_out, used, ld, _, at = layer_of(shape, i)
                 _sum_squares(f, total, w, at, n_out, ld, 0, shape[UNITS, i])
-                for lane in range(v):
-                    squares[0, item, i, lane] = peek(f, total * v + lane)
+                for slot in range(v):
+                    squares[0, item, i, slot] = peek(f, total * v + slot)
                 _sum_squares(f, total, w, at, n_out, ld, shape[UNITS, i], used)
-                for lane in range(v):
-                    squares[1, item, i, lane] = peek(f, total * v + lane)
+                for slot in range(v):
+                    squares[1, item, i, slot] = peek(f, total * v + slot)
         if wanted.maps:
             compose(f, w, shape)
             widen(ends[item], 0, f, shape[AT_A, 0] * v, d_out * ld0 * v)
@@ -169,8 +169,8 @@ def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, f
             for i in range(depth):
                 n_out, used, ld, ldo, at = layer_of(shape, i)
                 _outer_squares(f, total, f, shape[AT_A, i + 1], f, below, n_out, ldo, ld, used, d_out, w)
-                for lane in range(v):
-                    squares[2, item, i, lane] = scale * scale * peek(f, total * v + lane)
+                for slot in range(v):
+                    squares[2, item, i, slot] = scale * scale * peek(f, total * v + slot)
                 if i == depth - 1:
                     break
                 fill(f, above * v, d_out * ldo * v, 0.0)
@@ -183,20 +183,20 @@ def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, f
 
 
 @compiled
-def _compare(a, b, numbers, lanes, packs_a, packs_b, pack_a, lane_a, pack_b, lane_b, out, first, last):
+def _compare(a, b, numbers, slots, packs_a, packs_b, pack_a, slot_a, pack_b, slot_b, out, first, last):
     """Compare the pairs first..last of members of two arrays of weights at all records, number by number.
 
     Args:
-        a: Weights of lane a, [T, packs_a, numbers, lanes], as a flat array.
+        a: Weights of lane a, [T, packs_a, numbers, slots], as a flat array.
         b: Those of lane b.
         numbers: P, units of a member's weights.
-        lanes: Members side by side in a pack.
+        slots: Members side by side in a pack.
         packs_a: How many packs a has at each record.
         packs_b: Of b.
         pack_a: Each pair's pack of a [R].
-        lane_a: Each pair's lane in it [R].
+        slot_a: Each pair's slot in it [R].
         pack_b: Of b [R].
-        lane_b: Of b [R].
+        slot_b: Of b [R].
         out: Zeros [T, R, 4], written with ||a - b||^2, <a, b>, ||a||^2, ||b||^2.
         first: First pair.
         last: One past the last.
@@ -204,8 +204,8 @@ def _compare(a, b, numbers, lanes, packs_a, packs_b, pack_a, lane_a, pack_b, lan
     for t in range(len(out)):
         for p in range(numbers):
             for r in range(first, last):
-                x = np.float64(a[((t * packs_a + pack_a[r]) * numbers + p) * lanes + lane_a[r]])
-                y = np.float64(b[((t * packs_b + pack_b[r]) * numbers + p) * lanes + lane_b[r]])
+                x = np.float64(a[((t * packs_a + pack_a[r]) * numbers + p) * slots + slot_a[r]])
+                y = np.float64(b[((t * packs_b + pack_b[r]) * numbers + p) * slots + slot_b[r]])
                 out[t, r, 0] += (x - y) * (x - y)
                 out[t, r, 1] += x * y
                 out[t, r, 2] += x * x
@@ -231,7 +231,7 @@ def quantities(
     gradients = "gradient_squares" in names
     full = gradients and bool((draw.size[list(offsets)] == 0).any())
     samples = draw.data.samples if full else np.zeros((0, 0, n + d_out))
-    squares = np.zeros((3, records * packs, layout.depth, layout.lanes))
+    squares = np.zeros((3, records * packs, layout.depth, layout.slots))
     maps = gradients or "end_to_end" in names
     wanted = _Wanted(bool({"weight_squares", "bias_squares"} & set(names)), maps, gradients)
     ends = layout.zeros(records * packs if maps else 0, d_out, ld[0], dtype=np.float64)
@@ -245,13 +245,13 @@ def quantities(
         _summarise(*arguments, layout.zeros(scratch, dtype=np.float64), first, last)
 
     run_blocks(work, records * packs)
-    squares = np.moveaxis(squares.reshape(3, records, packs, layout.depth, layout.lanes), 4, 3)
+    squares = np.moveaxis(squares.reshape(3, records, packs, layout.depth, layout.slots), 4, 3)
     squares = squares.reshape(3, records, -1, layout.depth)[:, :, :members]
     found: dict[str, np.ndarray] = dict(
         zip(("weight_squares", "bias_squares", "gradient_squares"), squares, strict=True)
     )
     if maps:
-        ends = np.moveaxis(ends.reshape(records, packs, d_out, ld[0], layout.lanes), 4, 2)
+        ends = np.moveaxis(ends.reshape(records, packs, d_out, ld[0], layout.slots), 4, 2)
         found["end_to_end"] = ends.reshape(records, -1, d_out, ld[0])[:, :members, :, : layout.units[0]]
     return {name: found[name] for name in names}
 
@@ -269,9 +269,9 @@ def pair_quantities(
         member_b: Each pair's member of b [R].
     """
     out = np.zeros((len(a), len(member_a), 4))
-    places = [np.divmod(member, layout.lanes) for member in (member_a, member_b)]
+    places = [np.divmod(member, layout.slots) for member in (member_a, member_b)]
     arguments = (
-        a.reshape(-1), b.reshape(-1), int(layout.starts[-1]), layout.lanes, a.shape[1], b.shape[1],
+        a.reshape(-1), b.reshape(-1), int(layout.starts[-1]), layout.slots, a.shape[1], b.shape[1],
         *(plain(index, np.int64) for place in places for index in place),
     )  # fmt: skip
     run_blocks(lambda first, last: _compare(*arguments, out, first, last), len(member_a))

@@ -26,7 +26,7 @@ from numba import njit
 from dln.kernels.batches import Drawn
 from dln.kernels.compiling import compiled
 from dln.kernels.emitter import COLUMNS
-from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, lanes_of, layer_of
+from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, layer_of, slots_of
 from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
 from dln.kernels.products import forward, outer, pull, squares, update
 from dln.kernels.rules import EPS, LR, RATE, SHRINK, step
@@ -45,7 +45,7 @@ def compose(f, w, shape):
     The product is taken from the top layer down, so that vectors run along rows of W; the last is the end-to-end map.
     """
     depth = shape.shape[1] - 1
-    v, d_out, bias = lanes_of(w), shape[UNITS, depth], shape[USED, 0] - shape[UNITS, 0]
+    v, d_out, bias = slots_of(w), shape[UNITS, depth], shape[USED, 0] - shape[UNITS, 0]
     widen(f, shape[AT_A, depth - 1] * v, w, shape[AT_W, depth - 1] * v, d_out * shape[LD, depth - 1] * v)
     for i in range(depth - 2, -1, -1):
         a, b = shape[AT_A, i], shape[AT_A, i + 1]
@@ -97,7 +97,7 @@ class Noted(NamedTuple):
     """[T, G, P] or [T, G, P, V]: the weights at each record; nothing is if T is 0."""
     reach: np.ndarray
     """Zeros [S, G, VECTOR]: the squares of what the members' outputs are made of are added, step by step or, if S is 1,
-    of all steps; also of the step after the last update, if its batch is drawn. A lane has its element, a member in the
+    of all steps; also of the step after the last update, if its batch is drawn. A slot has its element, a member in the
     rows layout the whole vector. Nothing is if S is 0."""
 
 
@@ -135,7 +135,7 @@ def scratch_maker(layout: Layout, drawn: Drawn, condensed: Condensed, recorded: 
 
 @compiled
 def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scratch, first, last):
-    """Train members (rows) or packs of members (lanes) first..last in place.
+    """Train members (rows) or packs of members (packs) first..last in place.
 
     Args:
         weights: [G, P] or [G, P, V].
@@ -159,7 +159,7 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
     n, d_out, ld0, ld_top, top = shape[USED, 0], shape[UNITS, depth], shape[LD, 0], shape[LD, depth], shape[AT_H, depth]
     bias = n - shape[UNITS, 0]
     capacity, pseudo, tested = order.shape[2], samples.shape[1], tests.shape[1]
-    v = lanes_of(weights[0])
+    v = slots_of(weights[0])
     # Offsets in z: 1 / B; the step's length and the second correction; X'X / B; X'Y / B; inputs, targets of the batch.
     share, factors, sigma = 0, 1, HEAD
     cross = sigma + n * ld0
@@ -201,23 +201,23 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
                     squares(f, total, f, a, f, batch_x, f, batch_y, d_out, ld0, n, ld_top, count, w)
                 else:
                     squares(f, total, f, a, f, train_x, f, train_y, d_out, ld0, n, ld_top, pseudo, w)
-                for lane in range(v):
-                    losses[0, record, m, lane] = peek(f, total * v + lane) / (max(count * d_out, 1))
+                for slot in range(v):
+                    losses[0, record, m, slot] = peek(f, total * v + slot) / (max(count * d_out, 1))
                 if len(tests) > 0:
                     squares(f, total, f, a, f, test_x, f, test_y, d_out, ld0, n, ld_top, tested, w)
-                    for lane in range(v):
-                        losses[1, record, m, lane] = peek(f, total * v + lane)
+                    for slot in range(v):
+                        losses[1, record, m, slot] = peek(f, total * v + slot)
                 record += 1
             if s == updates and (len(reach) == 0 or s == len(size)):
                 break
             # Learning rate, rounded last
             at_rate = min(s, len(lr) - 1)
             if s == 0 or at_rate > 0:
-                for lane in range(v):
-                    rate = lr[at_rate, m, lane]
-                    fill(own, LR * v + lane, 1, rate)
-                    fill(own, RATE * v + lane, 1, -rate if buffers is None else 1.0)
-                    fill(own, SHRINK * v + lane, 1, 1 - rate * decay)
+                for slot in range(v):
+                    rate = lr[at_rate, m, slot]
+                    fill(own, LR * v + slot, 1, rate)
+                    fill(own, RATE * v + slot, 1, -rate if buffers is None else 1.0)
+                    fill(own, SHRINK * v + slot, 1, 1 - rate * decay)
             # Inputs: the batch, or the columns of the identity
             count = np.int64(size[s])
             changed = s == 0 or size[s - 1] != count
@@ -261,9 +261,9 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
                 widen(g, top * v, h, top * v, count * ld_top * v)
                 subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
             if len(correction) > 0:
-                for lane in range(v):
-                    fill(z, factors * v + lane, 1, lr[at_rate, m, lane] * correction[s, 0])
-                    fill(z, (factors + 1) * v + lane, 1, correction[s, 1])
+                for slot in range(v):
+                    fill(z, factors * v + slot, 1, lr[at_rate, m, slot] * correction[s, 0])
+                    fill(z, (factors + 1) * v + slot, 1, correction[s, 1])
             # Gradients and updates, from the top layer down
             for i in range(depth - 1, -1, -1):
                 n_out, used, ld, ldo, at = layer_of(shape, i)

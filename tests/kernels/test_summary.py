@@ -15,7 +15,7 @@ from dln.measure.supply import Supply
 from dln.model import DeepLinearNetwork
 
 SHAPES = [(4, 10, 5), (3, 2), (5, 7, 2, 9, 6), (6, 50, 150, 3), (17, 90, 21)]
-"""Nets in the lanes and, the last two, in the rows layout; the last with whole vectors and rests everywhere."""
+"""Nets in packs and, the last two, in the rows layout; the last with whole vectors and rests everywhere."""
 SAMPLES, RECORDS = 30, 3
 
 
@@ -110,8 +110,8 @@ def test_a_member_that_is_not_finite_leaves_the_others_untouched(widths, monkeyp
     monkeypatch.setenv("DLN_THREADS", "1")  # one thread: every member uses the same scratch
     problem = Problem(widths)
     calm = problem.quantities(*IN_KERNELS)
-    pack, lane = divmod(3, problem.layout.lanes)
-    problem.kept[(1, pack, slice(None)) + ((lane,) if problem.layout.lanes > 1 else ())] = np.nan
+    pack, slot = divmod(3, problem.layout.slots)
+    problem.kept[(1, pack, slice(None)) + ((slot,) if problem.layout.slots > 1 else ())] = np.nan
     wild = problem.quantities(*IN_KERNELS)
     for name, values in wild.items():
         assert not np.isfinite(values[1, 3]).all()

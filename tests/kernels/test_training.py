@@ -42,7 +42,7 @@ RULES = {
     "adamax": Adamax(betas=(0.8, 0.99), weight_decay=0.05),
 }
 SMALL, LARGE = (4, 10, 5), (6, 50, 150, 3)
-"""Widths of nets in the lanes and in the rows layout."""
+"""Widths of nets in packs and in rows."""
 
 
 @dataclass
