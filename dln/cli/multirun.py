@@ -191,7 +191,7 @@ def closing(report: Report, shown: str) -> str:
     >>> print(closing(Report(4, found=1, finished=2, diverged=1, lanes=3, trajectories=2, seconds=2.0), "multirun/x"))
     4 runs in 2.0 s: 2 finished, 1 diverged, 1 finished earlier
     2 trajectories were computed for 3: runs that are bound to go the same way share one
-    results in multirun/x: dln.load_sweep("multirun/x"), or python -m dln show multirun/x
+    results in multirun/x: dln.load_sweep("multirun/x"), or dln show multirun/x
     """
     counts = {
         "finished": report.finished,
