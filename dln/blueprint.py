@@ -76,7 +76,7 @@ class Blueprint:
             ConfigError: What `factory.build` would raise: unknown names, wrong parameters, shapes that do not fit.
             ExtensionError: A user's code fails.
         """
-        parts = "device recorded saved_at callbacks criteria optimizers autograd_reason outline metrics pair_metrics"
+        parts = "device recorded saved_at callbacks criteria optimizers outline metrics pair_metrics"
         for part in parts.split():  # those whose faults are found soonest come first
             getattr(self, part)
         for suffix in self.config.lanes:
@@ -135,28 +135,6 @@ class Blueprint:
             check_optimizer(optimizer.name, optimizer.params, lane.key("training"))
             named[suffix] = optimizer
         return named
-
-    @cached_property
-    def autograd_reason(self) -> str | None:
-        """Why the run is the autograd engine's; None if the compiled one takes it.
-
-        It depends on the config alone, so a run is the same alone and in a sweep.
-
-        Raises:
-            ConfigError: The config asks for the compiled engine, which does not cover it.
-        """
-        engine = self.config.engine
-        if engine == "autograd":
-            return "engine=autograd"
-        from dln.ensemble.coverage import why_not
-
-        reason = None
-        for suffix, lane in self.config.lanes.items():
-            loss = lane.training.criterion, lane.training.criterion_params
-            reason = reason or why_not(*self.optimizers[suffix], *loss, self.device, self.callbacks[suffix])
-        if reason is not None and engine == "compiled":
-            raise ConfigError(f"engine=compiled does not cover {reason}; use engine=auto or engine=autograd")
-        return reason
 
     # --- data ---------------------------------------------------------------------------------------------------------
 
@@ -292,11 +270,6 @@ class Blueprint:
             criterion_params=training.criterion_params,
             metrics=self.config.lane_metrics,  # not those of the run: they remember what they were shown first
         )
-
-
-def check_names(config: ExperimentConfig) -> Blueprint:
-    """Return the blueprint of a config, checked."""
-    return Blueprint(config).check()
 
 
 def shapes_of(lane: LaneConfig) -> list[list[int]]:

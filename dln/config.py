@@ -183,7 +183,7 @@ class ExperimentConfig(ABC):
     checkpoint_at: Any = setting(None, "steps to save weights at instead, as in evaluate_at")
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
-    engine: str = setting("auto", "what trains", choices=("auto", "compiled", "autograd"))
+    engine: str = setting("auto", "what trains: auto, compiled, autograd")
     events: list[Any] = setting([], "what to find in the records at the end (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
 

@@ -22,7 +22,7 @@ from dln.blueprint import Blueprint
 from dln.composing.alike import structure
 from dln.config import ExperimentConfig
 from dln.data import Dataset
-from dln.factory import Plan
+from dln.factory import Described
 from dln.footprint import cut_to_fit
 from dln.history import History
 from dln.measure.columns import lane_columns
@@ -31,7 +31,7 @@ from dln.measure.events import find_events
 MEMBERS = 512
 """Runs trained together at most: enough to keep every core busy, few enough for memory."""
 
-Alone = Callable[[Sequence[Plan], Sequence[Path | None]], list[History]]
+Alone = Callable[[Sequence[Described], Sequence[Path | None]], list[History]]
 """Trains runs one by one, each with its directory of checkpoints; on several cores, perhaps."""
 
 
@@ -68,52 +68,54 @@ class Results:
         return sum(any(name.startswith("diverged_at") for name in events) for events in self.events)
 
 
-def is_compiled(config: ExperimentConfig) -> bool:
-    """Whether the compiled engine trains a config's run."""
-    return Blueprint(config).autograd_reason is None
+def go_together(config: Described) -> bool:
+    """Whether the engine that trains a config's run trains many at once."""
+    return factory.ENGINES[factory.engine_of(config)].together is not None
 
 
-def train_alone(plan: Plan, checkpoints: Path | None = None) -> History:
+def train_alone(config: Described, checkpoints: Path | None = None) -> History:
     """Train one run, on the engine that takes it."""
-    return factory.build(plan, None, checkpoints).run()
+    return factory.build(config, None, checkpoints).run()
 
 
-def one_by_one(plans: Sequence[Plan], checkpoints: Sequence[Path | None]) -> list[History]:
+def one_by_one(configs: Sequence[Described], checkpoints: Sequence[Path | None]) -> list[History]:
     """Train runs here, one after the other.
 
     Raises:
         DlnError: What the first run raises that fails, once all are over; its `runs` tell of which.
     """
-    return [*for_each(range(len(plans)), lambda run: train_alone(plans[run], checkpoints[run])).values()]
+    return [*for_each(range(len(configs)), lambda run: train_alone(configs[run], checkpoints[run])).values()]
 
 
 def train_together(
-    plans: Sequence[Plan], checkpoints: Sequence[Path] | None = None, alone: Alone = one_by_one
+    configs: Sequence[Described], checkpoints: Sequence[Path] | None = None, alone: Alone = one_by_one
 ) -> Results:
     """Train runs that agree in `structure`, on the engine that takes them.
 
     Args:
-        plans: Resolved configs, or blueprints, whose data are given up at the end.
+        configs: Resolved configs, or blueprints, whose data are given up at the end.
         checkpoints: Where to save each run's weights, if the configs say that they are saved.
-        alone: How runs of the autograd engine are trained.
+        alone: How runs are trained that are trained one by one.
 
     Raises:
         DlnError: What somebody's code raises; `runs` tell of which runs, where that is known.
         MemoryError: There is too little for so many.
     """
     started = time.perf_counter()
-    blueprints = [Blueprint.of(plan) for plan in plans]
-    lanes = len(plans) * len(blueprints[0].config.lanes)
+    blueprints = [Blueprint.of(config) for config in configs]
+    lanes = len(configs) * len(blueprints[0].config.lanes)
     try:
-        if blueprints[0].autograd_reason is None:
-            ensemble = factory.build_ensemble(blueprints, checkpoints=checkpoints).run()
+        engine = factory.engine_of(blueprints[0])
+        together = factory.ENGINES[engine].together
+        if together is not None:
+            ensemble = together(blueprints, checkpoints).run()
             curves, present = ensemble.curves(), ensemble.present(slice(None))
-            events = [ensemble.events(run) for run in range(len(plans))]
-            trajectories, records, engine = ensemble.trajectories, ensemble.history, "compiled"
+            events = [ensemble.events(run) for run in range(len(configs))]
+            trajectories, records = ensemble.trajectories, ensemble.history
         else:
-            histories = alone(plans, checkpoints or [None] * len(plans))
+            histories = alone(configs, checkpoints or [None] * len(configs))
             (curves, present), events = _stacked(histories), [history.events for history in histories]
-            trajectories, records, engine = lanes, histories.__getitem__, "autograd"
+            trajectories, records = lanes, histories.__getitem__
         if blueprints[0].config.events:
             found = _find_events(blueprints, curves, present, events)
             events = [own | more for own, more in zip(events, found, strict=True)]
@@ -129,7 +131,7 @@ def train_all(configs: Sequence[ExperimentConfig]) -> Iterator[tuple[list[int], 
     blueprints = [Blueprint(config) for config in configs]
     together: dict[str, list[int]] = {}
     for i, blueprint in enumerate(blueprints):
-        alone = "" if blueprint.autograd_reason is None else f" {i}"  # one history at a time is held
+        alone = "" if go_together(blueprint) else f" {i}"  # one history at a time is held
         together.setdefault(structure(blueprint.config) + alone, []).append(i)
     for alike in together.values():
         for indices in cut_to_fit(np.array(alike), configs.__getitem__, MEMBERS):

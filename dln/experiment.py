@@ -121,7 +121,7 @@ def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None
         raise ConfigError(f"{key} needs a directory to save weights in: run_experiment(..., directory=...)")
 
 
-def _run(trainer: Any, blueprint: Blueprint, directory: str | Path | None, claimed: bool) -> History:
+def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | None, claimed: bool) -> History:
     def run(*on_record: Any) -> History:
         history = trainer.run(*on_record)
         if blueprint.config.events:

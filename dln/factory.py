@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -17,50 +18,115 @@ from dln.comparative import ComparativeTrainer
 from dln.composing.alike import trajectory
 from dln.config import ExperimentConfig
 from dln.data import Dataset
-from dln.errors import StorageError
+from dln.errors import ConfigError, StorageError, suggestion
+from dln.history import History
 from dln.ingredients.initialisations import asks_for_teacher
+from dln.lockstep import OnRecord
 from dln.model import DeepLinearNetwork, save_weights
 from dln.timeline import acting_at
 from dln.train import Trainer
 
 if TYPE_CHECKING:
-    from dln.ensemble.engine import Ensemble, SoloRun
+    from dln.ensemble.engine import Ensemble
     from dln.ensemble.lane import Lane
 
 log = logging.getLogger("dln")
 
-Plan = ExperimentConfig | Blueprint
+Described = ExperimentConfig | Blueprint
 """A resolved config, or what was made of it already; a blueprint is used up by one run."""
 
 
+class Runner(Protocol):
+    """What runs one config, as whoever stores its records and its summary sees it."""
+
+    max_steps: int
+    history: History
+
+    @property
+    def engine(self) -> str:
+        """What it is called in a summary."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """The present step."""
+        ...
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Steps of what happened once, so far: `diverged_at`, `stopped_at`, with a lane's suffix."""
+        ...
+
+    def add_callback(self, callback: Callback) -> None:
+        """Add a callback behind those of the first lane."""
+        ...
+
+    def run(self, on_record: OnRecord | None = None) -> History:
+        """Train to the end and return the records; each is also passed to `on_record`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What trains runs."""
+
+    why_not: Callable[[Blueprint], str | None]
+    """Says what of a config it does not cover; None: it trains such runs."""
+    build: Callable[[Blueprint, Path | None], Runner]
+    """Makes what runs one config, and saves its weights in a directory."""
+    together: Callable[[Sequence[Blueprint], Sequence[Path] | None], Ensemble] | None = None
+    """Makes what trains many runs at once that agree in `structure`; None: they are trained one by one."""
+
+
+def engine_of(config: Described) -> str:
+    """Return which of `ENGINES` trains a config's run: the one it asks for or, with `auto`, the first that covers it.
+
+    It depends on the config alone, so a run is the same alone and in a sweep.
+
+    Raises:
+        ConfigError: The config asks for an engine that does not cover it, or that there is not.
+    """
+    blueprint = Blueprint.of(config)
+    asked = blueprint.config.engine
+    if asked == "auto":
+        return next(name for name, engine in ENGINES.items() if engine.why_not(blueprint) is None)
+    if asked not in ENGINES:
+        raise ConfigError(f"engine: unknown engine {asked!r}; {suggestion(asked, ['auto', *ENGINES])}")
+    reason = ENGINES[asked].why_not(blueprint)
+    if reason is not None:
+        raise ConfigError(f"engine={asked} does not cover {reason}; use engine=auto or engine=autograd")
+    return asked
+
+
+def check_names(config: ExperimentConfig) -> Blueprint:
+    """Return the blueprint of a config, checked: what it names is there, fits, and can be trained."""
+    blueprint = Blueprint(config).check()
+    engine_of(blueprint)
+    return blueprint
+
+
 @uniform()
-def build(
-    plan: Plan, dataset: Dataset | None = None, checkpoints: Path | None = None
-) -> Trainer | ComparativeTrainer | SoloRun:
+def build(config: Described, dataset: Dataset | None = None, checkpoints: Path | None = None) -> Runner:
     """Return what runs a config, on the engine it asks for.
 
     Args:
-        plan: A resolved SingleConfig or ComparativeConfig, or its blueprint.
+        config: A resolved SingleConfig or ComparativeConfig, or its blueprint.
         dataset: Data to use instead of what the config's `data` describes.
         checkpoints: Where to save weights, if the config says that they are saved.
     """
-    blueprint = Blueprint.of(plan, dataset)
-    reason = blueprint.autograd_reason
-    if reason is None:
-        from dln.ensemble.engine import SoloRun
-
-        return SoloRun(build_ensemble([blueprint], checkpoints=None if checkpoints is None else [checkpoints]))
-    if blueprint.config.engine == "auto":
-        log.info("engine: autograd, because of %s", reason)
-    return build_trainer(blueprint, checkpoints=checkpoints)
+    blueprint = Blueprint.of(config, dataset)
+    name = engine_of(blueprint)
+    if blueprint.config.engine == "auto" and name == "autograd":
+        log.info("engine: autograd, because of %s", ENGINES["compiled"].why_not(blueprint))
+    return ENGINES[name].build(blueprint, checkpoints)
 
 
 @uniform()
 def build_trainer(
-    plan: Plan, dataset: Dataset | None = None, checkpoints: Path | None = None
+    config: Described, dataset: Dataset | None = None, checkpoints: Path | None = None
 ) -> Trainer | ComparativeTrainer:
     """Return the autograd engine's trainer, or pair of trainers, for a config."""
-    blueprint = Blueprint.of(plan, dataset)
+    blueprint = Blueprint.of(config, dataset)
     config = blueprint.config
     blueprint.check_events()
     data = blueprint.dataset.to(getattr(torch, config.dtype), blueprint.device)
@@ -93,20 +159,20 @@ def build_trainer(
 
 @uniform()
 def build_ensemble(
-    plans: Sequence[Plan], dataset: Dataset | None = None, checkpoints: Sequence[Path] | None = None
+    configs: Sequence[Described], dataset: Dataset | None = None, checkpoints: Sequence[Path] | None = None
 ) -> Ensemble:
     """Return the compiled engine's ensemble of runs whose configs differ in batchable fields only.
 
     Runs, or lanes of runs, that are bound to go the same way are computed once.
 
     Args:
-        plans: Resolved configs that the compiled engine covers, or their blueprints.
+        configs: Resolved configs that the compiled engine covers, or their blueprints.
         dataset: Data for all, instead of what each config describes.
         checkpoints: Where to save each run's weights; then none is shared.
     """
     from dln.ensemble.engine import Ensemble
 
-    blueprints = [Blueprint.of(plan, dataset) for plan in plans]
+    blueprints = [Blueprint.of(config, dataset) for config in configs]
     first = blueprints[0]
     first.check_events()
     sources = share_data(blueprints)
@@ -205,3 +271,35 @@ def _callbacks(blueprint: Blueprint, suffix: str, checkpoints: Path | None) -> l
     if blueprint.config.saves_weights and checkpoints is not None:
         callbacks.append(save_checkpoints(checkpoints, blueprint.saved_at, suffix))
     return callbacks
+
+
+def _uncompiled(blueprint: Blueprint) -> str | None:
+    """Return what of a config the compiled engine does not cover."""
+    from dln.ensemble.coverage import why_not
+
+    reasons = (
+        why_not(
+            *blueprint.optimizers[suffix],
+            lane.training.criterion,
+            lane.training.criterion_params,
+            blueprint.device,
+            blueprint.callbacks[suffix],
+        )
+        for suffix, lane in blueprint.config.lanes.items()
+    )
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _build_compiled(blueprint: Blueprint, checkpoints: Path | None) -> Runner:
+    from dln.ensemble.engine import SoloRun
+
+    return SoloRun(build_ensemble([blueprint], checkpoints=None if checkpoints is None else [checkpoints]))
+
+
+ENGINES: dict[str, Engine] = {
+    "compiled": Engine(
+        _uncompiled, _build_compiled, lambda blueprints, folders: build_ensemble(blueprints, checkpoints=folders)
+    ),
+    "autograd": Engine(lambda blueprint: None, lambda blueprint, folder: build_trainer(blueprint, checkpoints=folder)),
+}
+"""What trains runs, by what configs call it; `engine: auto` takes the first that covers a config."""

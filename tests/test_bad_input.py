@@ -10,10 +10,10 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dln.blueprint import check_names
 from dln.composing.compose import apply_override, load_config, loader_class, resolve
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError
+from dln.factory import check_names
 
 S, C = SingleConfig, ComparativeConfig
 SHORT = 600
@@ -366,7 +366,7 @@ FITTING = {"train_inputs": np.ones((9, 5)), "train_targets": np.ones((9, 5))}
         ({**FITTING, "train_inputs": np.ones((9, 4))}, ["data.path", "4 inputs", "model.in_dim=5"]),
         ({**FITTING, "train_targets": np.ones((9, 1))}, ["data.path", "1 outputs", "model.out_dim=5"]),
         ({**FITTING, "train_targets": np.ones((8, 5))}, ["data.path", "9 train_inputs but 8 train_targets"]),
-        ({**FITTING, "train_targets": np.ones(9)}, ["data.path", "train_targets must be [samples, dimension]"]),
+        ({**FITTING, "train_targets": np.ones((9, 5, 1))}, ["data.path", "train_targets must be [samples, dimension]"]),
         ({**FITTING, "train_inputs": np.full((9, 5), np.nan)}, ["data.path", "train_inputs contains NaN"]),
         ({**FITTING, "train_inputs": np.full((9, 5), "a")}, ["data.path", "train_inputs is of type", "real numbers"]),
         ({**FITTING, "test_inputs": np.ones((9, 5))}, ["data.path", "test_targets is missing"]),

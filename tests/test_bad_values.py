@@ -12,11 +12,11 @@ from torch import nn
 
 from dln import run_experiment
 from dln.base import machine
-from dln.blueprint import check_names
 from dln.callbacks import CALLBACKS
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, fields
 from dln.errors import ConfigError
+from dln.factory import check_names
 from dln.ingredients.initialisations import INITS
 from dln.ingredients.inputs import INPUTS
 from dln.ingredients.optimizers import build_criterion, check_optimizer, criteria, optimizers

@@ -1,5 +1,6 @@
 """The extension examples of the README: a few lines each, in a module of the user's, used from the config."""
 
+import json
 import textwrap
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from dln import run_experiment
+from dln import factory, run_experiment, run_experiments
 from dln.errors import ConfigError, ExtensionError
+from dln.history import History
 from dln.measure.quantities import quantity
 from dln.metrics import model_metric
 from dln.plotting import plot_run
@@ -237,3 +239,52 @@ def test_a_launcher(door, tmp_path):
         assert result.status == 0, result.err
         assert ("2 jobs are mine" in result.out) == ("hydra/launcher=mine" in more)
     assert_frame_equal(load_sweep(tmp_path / "mine"), load_sweep(tmp_path / "here"))
+
+
+# --- an engine
+
+
+class OneLayer:
+    """Gradient descent of a net of one layer in plain numpy, as an engine."""
+
+    engine = "one_layer"
+
+    def __init__(self, blueprint, checkpoints):
+        training, data = blueprint.config.training, blueprint.dataset
+        self.lr, self.max_steps, self.recorded = training.lr, blueprint.config.max_steps, blueprint.recorded
+        self.sets = [(data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)]
+        ((self.w,), _) = blueprint.start("")
+        self.history, self.step, self.events = History(), 0, {}
+
+    def add_callback(self, callback):
+        raise AssertionError("nobody asked for a bar")
+
+    def run(self, on_record=lambda record: None):
+        losses = dict(zip(("train_loss", "test_loss"), ([x.numpy(), y.numpy()] for x, y in self.sets), strict=True))
+        for step in range(self.max_steps + 1):
+            self.step = step
+            if self.step in self.recorded:
+                record = {name: float(np.mean((x @ self.w.T - y) ** 2)) for name, (x, y) in losses.items()}
+                self.history.records.append({"step": self.step, **record})
+                on_record(self.history.final)
+            x, y = losses["train_loss"]
+            self.w = self.w - self.lr * 2 / y.size * (x @ self.w.T - y).T @ x
+        return self.history
+
+
+def test_an_engine(monkeypatch, tmp_path):
+    def why_not(blueprint):
+        return "hidden layers" if blueprint.config.model.num_hidden else None
+
+    monkeypatch.setitem(factory.ENGINES, "one_layer", factory.Engine(why_not, OneLayer))
+    run = {"engine": "one_layer", "model": {"num_hidden": 0}, "max_steps": 30, "dtype": "float64", "evaluate_every": 10}
+    ours = run_experiment(run, directory=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["engine"] == "one_layer"
+    theirs = run_experiment({**run, "engine": "autograd"})
+    for name in ("train_loss", "test_loss"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-12)
+    assert [history.records for history in run_experiments([run, run])] == 2 * [ours.records]
+    with pytest.raises(ConfigError, match="engine=one_layer does not cover hidden layers"):
+        run_experiment({**run, "model": {"num_hidden": 1}})
+    with pytest.raises(ConfigError, match="unknown engine 'one_later'; did you mean 'one_layer'"):
+        run_experiment({**run, "engine": "one_later"})

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from dln import ComparativeTrainer, Trainer, factory
-from dln.blueprint import check_names
 from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
+from dln.factory import check_names
 from dln.model import DeepLinearNetwork, save_weights
 
 

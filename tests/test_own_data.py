@@ -7,11 +7,11 @@ import torch
 from dln import Dataset, run_experiment
 from dln.base.arrays import count_samples, load_arrays
 from dln.base.streams import stream
-from dln.blueprint import check_names
 from dln.composing.compose import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.data import load_dataset
 from dln.errors import ConfigError
+from dln.factory import check_names
 from dln.results.frames import load_sweep
 from dln.sweeps.driver import run_sweep
 from tests import naive

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dln.blueprint import check_names
 from dln.composing.compose import resolve
 from dln.composing.grid import parse_grid, spelled_out
 from dln.config import ComparativeConfig, SingleConfig
+from dln.factory import check_names
 from dln.results.frames import load_sweep
 from dln.results.run import load_run
 from dln.sweeps.driver import OWN_DIRECTORY_UP_TO

@@ -185,7 +185,7 @@ class Gate(Callback):
 def checked(config: DictConfig, schema: Schema) -> Blueprint:
     """Return the blueprint of a composed config; what is wrong with the config is raised."""
     resolved = resolve(config, schema)
-    from dln.blueprint import check_names  # imports torch: only once the schema is satisfied
+    from dln.factory import check_names  # imports torch: only once the schema is satisfied
 
     return check_names(resolved)
 

@@ -17,7 +17,7 @@ from dln.base.machine import as_bytes, is_shortage
 from dln.base.provenance import provenance
 from dln.composing.contents import FILE_KEYS, check_same, check_unchanged, located
 from dln.config import ComparativeConfig, SingleConfig
-from dln.engines import MEMBERS, is_compiled, train_together
+from dln.engines import MEMBERS, go_together, train_together
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
 from dln.footprint import cut_to_fit, ensemble_bytes
 from dln.results.directories import RunDirectories
@@ -229,7 +229,7 @@ def cut(
     """
     if len(cells) == 0:
         return
-    if not is_compiled(plan.config(int(cells[0]))):
+    if not go_together(plan.config(int(cells[0]))):
         for start in range(0, len(cells), one_by_one):
             yield cells[start : start + one_by_one]
         return

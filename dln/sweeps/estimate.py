@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln.blueprint import recorded_steps
-from dln.engines import MEMBERS, is_compiled, train_together
+from dln.engines import MEMBERS, go_together, train_together
 from dln.footprint import ensemble_bytes, members_that_fit
 from dln.sweeps.plan import Plan
 
@@ -33,16 +33,16 @@ def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
     together = together[: members_that_fit(together)]
     configs = together[:TRIED]
     full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
-    compiled = is_compiled(full)
+    at_once = go_together(full)
     records = len(recorded_steps(full))
     every = max(1, max_steps // (records - 1))  # as many records as in the whole run, at most
     change = {"max_steps": max_steps, "evaluate_every": every, "evaluate_at": None}
     short = [dataclasses.replace(config, **change) for config in configs]
-    if compiled:
+    if at_once:
         train_together([dataclasses.replace(short[0], max_steps=1)])  # kernels are loaded
-    results = train_together(short if compiled else short[:1])
+    results = train_together(short if at_once else short[:1])
     steps = results.seconds / len(results) / max_steps
     numbers = sum(curve[0].size for curve in results.curves.values()) / len(results.curves["step"])
     stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
-    engine, memory = ("compiled", ensemble_bytes(together)) if compiled else ("autograd", ensemble_bytes(together[:1]))
-    return Estimate(engine, steps * full.max_steps * len(cells), stored * len(cells), memory)
+    memory = ensemble_bytes(together if at_once else together[:1])
+    return Estimate(results.engine, steps * full.max_steps * len(cells), stored * len(cells), memory)

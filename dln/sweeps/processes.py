@@ -16,10 +16,10 @@ from pathlib import Path
 from dln.base.blame import for_each
 from dln.engines import train_alone
 from dln.errors import LaunchError
-from dln.factory import Plan
+from dln.factory import Described
 from dln.history import History
 
-Task = tuple[Plan, Path | None]
+Task = tuple[Described, Path | None]
 """A run, and where its weights are saved."""
 
 WORTH = 5.0
@@ -35,14 +35,14 @@ class Spread:
         self._pool: ProcessPoolExecutor | None = None
         self._spent = 0.0
 
-    def run(self, plans: Sequence[Plan], checkpoints: Sequence[Path | None]) -> list[History]:
+    def run(self, configs: Sequence[Described], checkpoints: Sequence[Path | None]) -> list[History]:
         """Train each run, with its directory of checkpoints, and return the histories.
 
         Raises:
             DlnError: What the first run raises that fails, once all are over; its `runs` tell of which.
             LaunchError: A process died.
         """
-        tasks = [*zip(plans, checkpoints, strict=True)]
+        tasks = [*zip(configs, checkpoints, strict=True)]
         elsewhere: dict[int, Future[History]] = {}
 
         def train(run: int) -> History:

@@ -171,7 +171,7 @@ def shaped(grid: Grid, schema: Schema, compose: Compose) -> Shaped:
 
 def _shape(config: ExperimentConfig, direct: tuple[Direct, ...], schema: Schema) -> Shape:
     """Check a resolved config, and every value of its direct axes; return what cells have in common with it."""
-    from dln.blueprint import check_names  # imports torch: only once the grid is understood
+    from dln.factory import check_names  # imports torch: only once the grid is understood
 
     check_names(config)
     slots = {str(leaf_of(path)) for axis in direct for leaves in axis.leaves for path in leaves}

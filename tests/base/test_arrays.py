@@ -9,10 +9,10 @@ import pytest
 
 from dln.base import arrays
 from dln.base.arrays import content, load_arrays
-from dln.blueprint import check_names
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
+from dln.factory import check_names
 
 NO_FILES = {
     "a pipe": lambda path: os.mkfifo(path),

@@ -5,12 +5,12 @@ import copy
 import pytest
 
 from dln.base import machine
-from dln.blueprint import check_names
 from dln.composing.burden import check_burden
 from dln.composing.compose import apply_override, resolve, schema_node
 from dln.composing.grid import parse_grid
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
+from dln.factory import check_names
 from dln.ingredients.inputs import make_inputs
 from tests.composing.test_contents import planner
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from dln.blueprint import check_names
 from dln.composing.compose import ComparativeLoader, SingleLoader, load_config, loader_class, resolve, schema_node
 from dln.composing.hydra_errors import nearest_key, translated
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.errors import ConfigError
+from dln.factory import check_names
 from dln.ingredients.teachers import MATRICES
 
 S, C = SingleConfig, ComparativeConfig

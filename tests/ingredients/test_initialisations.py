@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dln import Dataset, factory, register_init, run_experiment
-from dln.blueprint import check_names
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, ExtensionError
+from dln.factory import check_names
 from dln.ingredients.initialisations import INITS, draw_initial, haar
 from dln.model import DeepLinearNetwork, save_weights
 

@@ -3,10 +3,10 @@
 import pytest
 
 import dln
-from dln.blueprint import check_names
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig, keys
 from dln.errors import ConfigError
+from dln.factory import check_names
 from dln.measure.columns import TAKEN, check_apart, check_label, lane_columns
 from dln.results.tables import RUN
 
