@@ -121,6 +121,9 @@ def lr_schedule(factor: Callable[[np.ndarray], np.ndarray], start: int = 0, inte
         factor: Maps numbers of steps since `start`, an array of floats that are 0 or more, to factors, one by one.
         start: The first step it acts on.
         interval: The factor changes only so often, counted from `start`.
+
+    >>> lr_schedule(lambda since: 1 / (1 + since), start=2).lr_scale(np.arange(5)).tolist()
+    [1.0, 1.0, 1.0, 0.5, 0.3333333333333333]
     """
     start, interval = whole_number(start, "start", least=0), whole_number(interval, "interval")
 
@@ -144,7 +147,11 @@ def lr_schedule(factor: Callable[[np.ndarray], np.ndarray], start: int = 0, inte
 @register_callback("lr_decay")
 @functools.cache
 def lr_decay(factor: float, interval: int, start: int = 0) -> Callback:
-    """Multiply the learning rate by `factor` every `interval` steps after `start`."""
+    """Multiply the learning rate by `factor` every `interval` steps after `start`.
+
+    >>> lr_decay(0.5, interval=10).lr_scale(np.array([0, 9, 10, 25])).tolist()
+    [1.0, 1.0, 0.5, 0.25]
+    """
     _at_least(factor, "factor", above=0)
     length = whole_number(interval, "interval")
     return lr_schedule(lambda since: float(factor) ** (since // length), start, length)
@@ -153,7 +160,11 @@ def lr_decay(factor: float, interval: int, start: int = 0) -> Callback:
 @register_callback("lr_cosine")
 @functools.cache
 def lr_cosine(steps: int, final: float = 0.0, start: int = 0, interval: int = 1) -> Callback:
-    """Bring the learning rate down to `final` times itself within `steps` after `start`, along half a cosine."""
+    """Bring the learning rate down to `final` times itself within `steps` after `start`, along half a cosine.
+
+    >>> lr_cosine(10, final=0.5).lr_scale(np.array([0, 5, 10, 99])).tolist()
+    [1.0, 0.75, 0.5, 0.5]
+    """
     _at_least(final, "final")
     length = whole_number(steps, "steps")
 
@@ -166,7 +177,11 @@ def lr_cosine(steps: int, final: float = 0.0, start: int = 0, interval: int = 1)
 @register_callback("lr_warmup")
 @functools.cache
 def lr_warmup(steps: int, initial: float = 0.0, interval: int = 1) -> Callback:
-    """Begin at `initial` times the learning rate and raise it linearly, to itself after `steps`."""
+    """Begin at `initial` times the learning rate and raise it linearly, to itself after `steps`.
+
+    >>> lr_warmup(10).lr_scale(np.array([0, 5, 10, 99])).tolist()
+    [0.0, 0.5, 1.0, 1.0]
+    """
     _at_least(initial, "initial")
     length = whole_number(steps, "steps")
     return lr_schedule(lambda since: initial + (1 - initial) * np.minimum(since / length, 1), interval=interval)
@@ -175,7 +190,11 @@ def lr_warmup(steps: int, initial: float = 0.0, interval: int = 1) -> Callback:
 @register_callback("lr_cyclic")
 @functools.cache
 def lr_cyclic(period: int, max_factor: float, start: int = 0, interval: int = 1) -> Callback:
-    """Let the learning rate rise linearly to `max_factor` times itself and fall back, once every `period` steps."""
+    """Let the learning rate rise linearly to `max_factor` times itself and fall back, once every `period` steps.
+
+    >>> lr_cyclic(10, max_factor=3.0).lr_scale(np.array([0, 5, 10, 15])).tolist()
+    [1.0, 3.0, 1.0, 3.0]
+    """
     _at_least(max_factor, "max_factor", above=0)
     length = whole_number(period, "period", least=2)
 
@@ -318,6 +337,9 @@ def build_callbacks(configs: Sequence[CallbackConfig], key: str = "callbacks") -
     Args:
         configs: Names and parameters.
         key: The config key to name in an error: `callbacks`, `callbacks_a` or `callbacks_b`.
+
+    >>> [callback_name(c) for c in build_callbacks([CallbackConfig("stop_at_loss", {"target": 0.1})])]
+    ['stop_at_loss']
     """
     return [_build(config, f"{key}[{i}]") for i, config in enumerate(configs)]
 

@@ -96,6 +96,9 @@ class Dataset:
 
         Raises:
             ConfigError: Shapes do not fit together, or there are NaN or infinite numbers.
+
+        >>> Dataset.from_arrays([1, 2, 3], [[2, 0], [4, 0], [6, 0]]).dims
+        (1, 2)
         """
         arrays = {
             "train_inputs": train_inputs,
@@ -157,6 +160,10 @@ def linear_teacher(
     Noise is N(0, noise_std^2); test targets are noise-free. Teacher, its rotation, the basis of inputs, training
     inputs, training noise and test inputs each have their own stream under `data_seed`, drawn in float64 and rounded
     to `dtype` last. The arguments are the keys of `data` in a config.
+
+    >>> dataset = linear_teacher(2, 2, {"matrix": "identity", "scale": 3.0}, noise_std=1.0)
+    >>> torch.allclose(dataset.test_targets, 3 * dataset.test_inputs)
+    True
     """
     teacher = make_teacher(in_dim, out_dim, params, data_seed, rotate)
     source = make_inputs(in_dim, inputs, inputs_params, d_active, data_seed)
@@ -265,6 +272,11 @@ class OfflineBatches:
     """Batches of a training set: every epoch a new permutation, its last batch short where the size does not divide N.
 
     With the full batch (size None or N) there is nothing to draw and the stream is not touched.
+
+    >>> batches = OfflineBatches(torch.arange(5.0)[:, None], torch.zeros(5, 1), batch_size=2, batch_seed=0)
+    >>> epoch = [batches.draw()[0].flatten().tolist() for _ in range(3)]
+    >>> [len(batch) for batch in epoch], sorted(sum(epoch, []))
+    ([2, 2, 1], [0.0, 1.0, 2.0, 3.0, 4.0])
     """
 
     def __init__(

@@ -51,6 +51,10 @@ def cut_to_fit(
         config_of: Gives the config of a number.
         members: Runs of an ensemble at most; fewer where memory is short.
         share: Of the machine, what is for us: others may train beside.
+
+    >>> from dln.config import SingleConfig
+    >>> [ensemble.tolist() for ensemble in cut_to_fit(np.arange(5), lambda run: SingleConfig(), members=2)]
+    [[0, 1], [2, 3], [4]]
     """
     while len(runs):
         fitting = members_that_fit([config_of(int(run)) for run in runs[:members]], share)

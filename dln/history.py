@@ -51,7 +51,11 @@ class History:
 
     @property
     def diverged_at(self) -> int | None:
-        """The first step whose loss was not finite, or None; of two lanes, the earlier one's."""
+        """The first step whose loss was not finite, or None; of two lanes, the earlier one's.
+
+        >>> History(events={"diverged_at_a": 7, "diverged_at_b": 3}).diverged_at
+        3
+        """
         steps = [step for name, step in self.events.items() if name.startswith("diverged_at")]
         return min(steps, default=None)
 
@@ -62,7 +66,11 @@ class History:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """All columns: [T] for scalars, [T, ...] for vectors, NaN where a record has no value."""
+        """All columns: [T] for scalars, [T, ...] for vectors, NaN where a record has no value.
+
+        >>> History([{"step": 0, "gap": 1.0}, {"step": 5}]).columns
+        {'step': array([0, 5]), 'gap': array([ 1., nan])}
+        """
         return {name: self[name] for name in self.names}
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -107,5 +115,9 @@ class History:
 
 
 def suffixed(values: Mapping[str, Any], suffix: str) -> dict[str, Any]:
-    """Return `values` with `suffix` added to every name: how a lane's values and events are told apart."""
+    """Return `values` with `suffix` added to every name: how a lane's values and events are told apart.
+
+    >>> suffixed({"train_loss": 1.0}, "_a")
+    {'train_loss_a': 1.0}
+    """
     return {name + suffix: value for name, value in values.items()}

@@ -178,7 +178,13 @@ def load_weights(path: str | Path) -> tuple[list[np.ndarray], list[np.ndarray] |
 
 
 def check_chain(shapes: Sequence[tuple[int, ...]], bias_shapes: Sequence[tuple[int, ...]] | None) -> None:
-    """Raise ConfigError unless matrices of these shapes can be multiplied, W_L ... W_1, and biases fit."""
+    """Raise ConfigError unless matrices of these shapes can be multiplied, W_L ... W_1, and biases fit.
+
+    >>> check_chain([(3, 2), (1, 3)], None)
+    >>> check_chain([(3, 2), (1, 4)], None)
+    Traceback (most recent call last):
+    dln.errors.ConfigError: W2 [1, 4] cannot follow W1 [3, 2]: shapes are [out, in]
+    """
     if not shapes or (bias_shapes is not None and len(bias_shapes) != len(shapes)):
         raise ConfigError(f"{len(shapes)} weights and {len(bias_shapes or ())} biases do not make a network")
     for i, shape in enumerate(shapes, start=1):

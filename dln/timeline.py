@@ -73,7 +73,12 @@ def acting_at(steps: Collection[int], callback: F, at_end: bool = False) -> F:
 
 
 def acts_at(callback: Callable[..., Any], step: int, ending: bool = False) -> bool:
-    """Whether `callback` wants to be called at `step`; one that declares no steps is called at every step."""
+    """Whether `callback` wants to be called at `step`; one that declares no steps is called at every step.
+
+    >>> callback = acting_at([5], lambda step, trainer: None)
+    >>> acts_at(callback, 5), acts_at(callback, 6), acts_at(print, 6)
+    (True, False, True)
+    """
     steps = getattr(callback, "steps", None)
     return steps is None or step in steps or (ending and getattr(callback, "at_end", False))
 

@@ -15,6 +15,13 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     """Return what the weights of a lane depend on: runs that agree in it go the same way.
 
     Batch seeds count only where batches are drawn: not on the full batch, as long as no callback may leave it.
+
+    >>> from dln.config import SingleConfig, TrainingConfig
+    >>> def count(size):
+    ...     trainings = [TrainingConfig(batch_size=size, batch_seed=seed) for seed in (0, 1)]
+    ...     return len({trajectory(SingleConfig(training=training), "") for training in trainings})
+    >>> count(None), count(5)
+    (1, 2)
     """
     _, model, training, callbacks = config.lanes[suffix]
     full = training.batch_size in (None, config.data.samples) and not config.data.online and not callbacks
@@ -23,7 +30,13 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
 
 
 def structure(config: ExperimentConfig) -> str:
-    """Return what runs must agree in to share an ensemble: everything but batchable fields and callbacks."""
+    """Return what runs must agree in to share an ensemble: everything but batchable fields and callbacks.
+
+    >>> from dln.config import ModelConfig, SingleConfig, TrainingConfig
+    >>> slow, wide = SingleConfig(training=TrainingConfig(lr=1e-3)), SingleConfig(model=ModelConfig(hidden_dim=9))
+    >>> structure(slow) == structure(SingleConfig()), structure(wide) == structure(SingleConfig())
+    (True, False)
+    """
     return repr((type(config).__name__, [value_of(config) for value_of in _structural(type(config))]))
 
 

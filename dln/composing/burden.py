@@ -33,7 +33,12 @@ def check_burden(config: ExperimentConfig) -> None:
 
 
 def parameters(lane: LaneConfig) -> int:
-    """Return how many weights a model has, biases aside."""
+    """Return how many weights a model has, biases aside.
+
+    >>> from dln.config import ModelConfig, SingleConfig
+    >>> parameters(SingleConfig(model=ModelConfig(in_dim=2, hidden_dim=10, num_hidden=2, out_dim=3)).lanes[""])
+    150
+    """
     return sum(n_in * n_out for n_in, n_out in pairwise(lane.widths))
 
 

@@ -49,7 +49,11 @@ def by_content(key: str, value: Any, contents: Mapping[str, str]) -> Any:
 
 
 def digests(values: Mapping[str, Any], contents: Mapping[str, str]) -> dict[str, str]:
-    """Return what stands beside the values of a run's keys: `KEY.digest` for each that names a file."""
+    """Return what stands beside the values of a run's keys: `KEY.digest` for each that names a file.
+
+    >>> digests({"data.path": "own.npz", "training.lr": 0.1}, {"own.npz": "3f"})
+    {'data.path.digest': '3f'}
+    """
     named = ((key, values.get(key)) for key in (FILE_KEYS if contents else ()))
     return {f"{key}.digest": contents[path] for key, path in named if isinstance(path, str) and path in contents}
 

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class Rates:
-    """Learning rates of R members."""
+    """Learning rates of R members.
+
+    >>> from dln.callbacks import lr_decay
+    >>> Rates(np.array([1.0, 2.0]), [[lr_decay(0.5, 10)], []]).at(0, np.array([1, 10])).tolist()
+    [[1.0, 2.0], [0.5, 2.0]]
+    """
 
     def __init__(self, lr: Float64[np.ndarray, " R"], callbacks: Sequence[Sequence[Callback]]) -> None:
         """Take each member's rate, and its callbacks, of which some are schedules."""

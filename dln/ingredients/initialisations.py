@@ -53,7 +53,13 @@ def gamma(shapes: Shapes, rngs: Rngs, stds: Sequence[float]) -> Weights:
 
 @register_init("target_norm")
 def target_norm(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float) -> Weights:
-    """The draws of `gamma`, all layers times the one factor that makes ||W||_F = `norm`."""
+    """The draws of `gamma`, all layers times the one factor that makes ||W||_F = `norm`.
+
+    >>> rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    >>> w1, w2 = target_norm([(3, 2), (2, 3)], rngs, [1.0, 1.0], norm=0.5)
+    >>> np.allclose(np.linalg.norm(w2 @ w1), 0.5)
+    True
+    """
     weights = gamma(shapes, rngs, stds)
     factor = _factor(norm, _product(weights)) ** (1 / len(weights))
     return [w * factor for w in weights]
@@ -61,14 +67,25 @@ def target_norm(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float) 
 
 @register_init("orthogonal")
 def orthogonal(shapes: Shapes, rngs: Rngs, scale: float = 1.0) -> Weights:
-    """Every layer `scale` times a random (Haar) matrix with orthonormal columns, or rows where those are fewer."""
+    """Every layer `scale` times a random (Haar) matrix with orthonormal columns, or rows where those are fewer.
+
+    >>> (w,) = orthogonal([(3, 2)], [np.random.default_rng(0)], scale=2.0)
+    >>> np.allclose(w.T @ w, 4 * np.eye(2))
+    True
+    """
     _positive("scale", scale)
     return [scale * haar(*shape, rng) for shape, rng in zip(shapes, rngs, strict=True)]
 
 
 @register_init("balanced", source="arXiv 1802.06509")
 def balanced(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float | None = None) -> Weights:
-    """The W of `gamma`, scaled to ||W||_F = `norm` if that is given, in layers with D_l = 0."""
+    """The W of `gamma`, scaled to ||W||_F = `norm` if that is given, in layers with D_l = 0.
+
+    >>> rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    >>> w1, w2 = balanced([(3, 2), (2, 3)], rngs, [1.0, 1.0])
+    >>> np.allclose(w2.T @ w2, w1 @ w1.T)
+    True
+    """
     left, values, right = _gaussian_modes(shapes, rngs, stds, norm)
     return _balanced(shapes, rngs, left, values, right)
 
@@ -77,7 +94,13 @@ def balanced(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float | No
 def lambda_balanced(
     shapes: Shapes, rngs: Rngs, stds: Sequence[float], lam: float, norm: float | None = None
 ) -> Weights:
-    """Two layers with W_2'W_2 - W_1W_1' = `lam` I and the W of `balanced`."""
+    """Two layers with W_2'W_2 - W_1W_1' = `lam` I and the W of `balanced`.
+
+    >>> rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    >>> w1, w2 = lambda_balanced([(2, 3), (3, 2)], rngs, [1.0, 1.0], lam=0.7)
+    >>> np.allclose(w2.T @ w2 - w1 @ w1.T, 0.7 * np.eye(2))
+    True
+    """
     if len(shapes) != 2:
         raise ConfigError(f"it has two layers: set num_hidden=1 instead of {len(shapes) - 1}")
     (width, n_in), (n_out, _) = shapes
@@ -104,7 +127,13 @@ def lambda_balanced(
 def aligned(
     shapes: Shapes, rngs: Rngs, teacher: Float64[np.ndarray, "out in"], strength: float | list[float] = 1e-3
 ) -> Weights:
-    """W = U diag(`strength`) V' with the teacher's singular vectors, D_l = 0; a list: one a mode, largest first."""
+    """W = U diag(`strength`) V' with the teacher's singular vectors, D_l = 0; a list: one a mode, largest first.
+
+    >>> rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    >>> w1, w2 = aligned([(4, 2), (2, 4)], rngs, np.diag([3.0, 2.0]), strength=[0.5, 0.1])
+    >>> np.allclose(w2 @ w1, np.diag([0.5, 0.1]))
+    True
+    """
     left, _, right = np.linalg.svd(teacher, full_matrices=False)
     modes = len(right)
     strengths = np.full(modes, strength, float) if isinstance(strength, int | float) else np.array(strength, float)
@@ -125,7 +154,11 @@ def aligned(
 
 @register_init("identity")
 def identity(shapes: Shapes, scale: float = 1.0) -> Weights:
-    """Every layer `scale` times the identity; where it is not square, padded with zeros."""
+    """Every layer `scale` times the identity; where it is not square, padded with zeros.
+
+    >>> identity([(2, 3)], scale=2.0)[0].tolist()
+    [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+    """
     _positive("scale", scale)
     return [scale * np.eye(*shape) for shape in shapes]
 
@@ -218,6 +251,10 @@ def draw_initial(
     Raises:
         ConfigError: The name, its parameters or the widths do not fit.
         ExtensionError: A user's function raised, or returned something else than finite matrices of the right shapes.
+
+    >>> wide, narrow = (draw_initial(2, 4, 1, 2, gamma=gamma) for gamma in (0, 2))  # std 1 and 4**-1
+    >>> np.allclose(wide[0], 4 * narrow[0])
+    True
     """
     hidden = hidden_widths(hidden_dim, num_hidden, f"{key}.")
     shapes = [(n_out, n_in) for n_in, n_out in pairwise([in_dim, *hidden, out_dim])]

@@ -85,7 +85,12 @@ def spectrum(
 
 @register_inputs("sphere", eigenvalues=_isotropic)
 def sphere(samples: int, dim: int, rng: np.random.Generator) -> Float64[np.ndarray, "N d"]:
-    """Uniform on the sphere of radius sqrt(in_dim): covariance I, all inputs equally long."""
+    """Uniform on the sphere of radius sqrt(in_dim): covariance I, all inputs equally long.
+
+    >>> x = sphere(2, 3, np.random.default_rng(0))
+    >>> np.allclose((x**2).sum(1), 3)
+    True
+    """
     x = rng.standard_normal((samples, dim))
     squares = sum(x[:, k] ** 2 for k in range(dim))  # in one order, however many samples there are
     return x * np.sqrt(dim / squares)[:, None]
@@ -160,6 +165,9 @@ def make_inputs(
     Raises:
         ConfigError: Its name, parameters or dimensions do not fit.
         ExtensionError: A user's function raised, or does not draw sample by sample.
+
+    >>> make_inputs(3, "spectrum", {"values": [4.0, 1.0]}, d_active=2).covariance.diagonal().tolist()
+    [4.0, 1.0, 0.0]
     """
     entry = INPUTS.get(name, "data.inputs")
     entry.check(params or {}, "data.inputs_params")

@@ -17,6 +17,10 @@ def haar(rows: int, columns: int, rng: np.random.Generator) -> Float64[np.ndarra
 
     The Q of a Gaussian matrix, where R has a positive diagonal: otherwise it is not uniform (arXiv math-ph/0609050,
     section 5).
+
+    >>> q = haar(5, 3, np.random.default_rng(0))
+    >>> np.allclose(q.T @ q, np.eye(3))
+    True
     """
     if rows < columns:
         return haar(columns, rows, rng).T
@@ -46,6 +50,9 @@ def transform(matrix: Float64[np.ndarray, "out in"], inputs: Float64[np.ndarray,
 
     BLAS sums in an order that depends on how many samples it is given; this way a sample's output has the same digits
     whether it is drawn alone or among thousands.
+
+    >>> transform(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
+    [[11.0], [2.0]]
     """
     outputs = np.zeros((len(inputs), len(matrix)))
     for k in range(inputs.shape[1]):

@@ -34,7 +34,11 @@ def register_matrix(name: str, defaults: Mapping[str, Any] | None = None):
 
 @register_matrix("diagonal", defaults={"scale": 10.0, "spectrum": None})
 def diagonal(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """Singular values scale * spectrum on the diagonal; by default evenly spaced: scale * (1, (k-1)/k, ..., 1/k)."""
+    """Singular values scale * spectrum on the diagonal; by default evenly spaced: scale * (1, (k-1)/k, ..., 1/k).
+
+    >>> diagonal(3, 2, {"scale": 10.0, "spectrum": None}).tolist()
+    [[10.0, 0.0, 0.0], [0.0, 5.0, 0.0]]
+    """
     k = min(in_dim, out_dim)
     spectrum = params["spectrum"]
     if spectrum is None:
@@ -44,14 +48,22 @@ def diagonal(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Te
 
 @register_matrix("power_law", defaults={"scale": 10.0, "alpha": 1.0})
 def power_law(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """Singular values scale * i**-alpha, i = 1, 2, ..., on the diagonal."""
+    """Singular values scale * i**-alpha, i = 1, 2, ..., on the diagonal.
+
+    >>> power_law(3, 3, {"scale": 6.0, "alpha": 1.0}).diag().tolist()
+    [6.0, 3.0, 2.0]
+    """
     modes = np.arange(1, min(in_dim, out_dim) + 1)
     return _on_diagonal(params["scale"] * modes ** -float(params["alpha"]), in_dim, out_dim)
 
 
 @register_matrix("power_law_topk", defaults={"scale": 10.0, "alpha": 1.0, "k": 2})
 def power_law_topk(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """The first `k` modes of power_law, all others zero."""
+    """The first `k` modes of power_law, all others zero.
+
+    >>> power_law_topk(3, 3, {"scale": 6.0, "alpha": 1.0, "k": 2}).diag().tolist()
+    [6.0, 3.0, 0.0]
+    """
     k = params["k"]
     if not 1 <= k <= min(in_dim, out_dim):
         raise ConfigError(f"data.params.k must be between 1 and {min(in_dim, out_dim)}, not {k}")
@@ -82,7 +94,12 @@ def random_normal(
 def low_rank(
     in_dim: int, out_dim: int, params: Mapping[str, Any], rng: np.random.Generator
 ) -> Float64[Tensor, "out in"]:
-    """`rank` singular values scale * (1, (r-1)/r, ..., 1/r) between random orthonormal singular vectors."""
+    """`rank` singular values scale * (1, (r-1)/r, ..., 1/r) between random orthonormal singular vectors.
+
+    >>> teacher = low_rank(4, 3, {"scale": 10.0, "rank": 2}, np.random.default_rng(0))
+    >>> torch.linalg.svdvals(teacher).round(decimals=9).tolist()
+    [10.0, 5.0, 0.0]
+    """
     rank = params["rank"]
     if not 1 <= rank <= min(in_dim, out_dim):
         raise ConfigError(f"data.params.rank must be between 1 and {min(in_dim, out_dim)}, not {rank}")
@@ -96,7 +113,12 @@ def low_rank(
 def random_orthogonal(
     in_dim: int, out_dim: int, params: Mapping[str, Any], rng: np.random.Generator
 ) -> Float64[Tensor, "out in"]:
-    """Random (Haar) matrix with orthonormal columns, or rows where those are fewer, times scale."""
+    """Random (Haar) matrix with orthonormal columns, or rows where those are fewer, times scale.
+
+    >>> teacher = random_orthogonal(4, 3, {"scale": 2.0}, np.random.default_rng(0))
+    >>> np.allclose(teacher @ teacher.T, 4 * np.eye(3))
+    True
+    """
     return torch.from_numpy(params["scale"] * haar(out_dim, in_dim, rng))
 
 
@@ -104,7 +126,12 @@ def random_orthogonal(
 def singular_values(
     in_dim: int, out_dim: int, params: Mapping[str, Any], rng: np.random.Generator
 ) -> Float64[Tensor, "out in"]:
-    """Singular values scale * values between random orthonormal singular vectors; any that are not given are zero."""
+    """Singular values scale * values between random orthonormal singular vectors; any that are not given are zero.
+
+    >>> teacher = singular_values(4, 3, {"values": [5, 2], "scale": 1.0}, np.random.default_rng(0))
+    >>> torch.linalg.svdvals(teacher).round(decimals=9).tolist()
+    [5.0, 2.0, 0.0]
+    """
     values = _listed(params["values"], min(in_dim, out_dim), "values")
     if (values < 0).any():
         raise ConfigError(f"data.params.values: singular values are not negative, as in {params['values']}")
@@ -162,6 +189,9 @@ def make_teacher(
     Raises:
         ConfigError: Its name, parameters or dimensions do not fit.
         ExtensionError: A user's teacher raised, or returned something else than a finite [out_dim, in_dim] matrix.
+
+    >>> make_teacher(2, 2, {"matrix": "identity", "scale": 3.0}, data_seed=0).tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
     """
     if "matrix" not in params:
         raise ConfigError(f"data.params.matrix is missing; it names the teacher: {', '.join(MATRICES.names())}")

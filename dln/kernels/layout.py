@@ -30,7 +30,15 @@ Arrays = list[np.ndarray]
 
 
 class Layout:
-    """Where the numbers of nets of one shape are, in arrays of one precision."""
+    """Where the numbers of nets of one shape are, in arrays of one precision.
+
+    >>> weights = [np.arange(6.0).reshape(3, 1, 2)]  # of three members, [out, in] = [1, 2]
+    >>> layout = Layout(weights, bias=False, dtype="float64")
+    >>> array = layout.zeros(layout.packs(3), layout.starts[-1])
+    >>> layout.put(array, weights, None)
+    >>> np.array_equal(layout.take(array, 3)[0], weights)
+    True
+    """
 
     def __init__(self, weights: Sequence[np.ndarray], bias: bool, dtype: Any) -> None:
         """Lay out nets with weights of the shapes [R, out, in] of `weights`."""

@@ -21,6 +21,10 @@ class Orders:
     """Permutations of many streams: those that each generator's own `permutation` would return next.
 
     The generators themselves are not advanced.
+
+    >>> orders, own = Orders([np.random.default_rng(0)]), np.random.default_rng(0)
+    >>> np.array_equal(orders.permutations(5, 2)[0], [own.permutation(5), own.permutation(5)])
+    True
     """
 
     def __init__(self, generators: Sequence[np.random.Generator]) -> None:

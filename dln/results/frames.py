@@ -77,7 +77,12 @@ def scan_sweep(directory: str | Path) -> polars.LazyFrame:
 
 
 def swept_keys(frame: polars.DataFrame) -> list[str]:
-    """Return the keys of the config among the columns of a loaded sweep."""
+    """Return the keys of the config among the columns of a loaded sweep.
+
+    >>> import polars as pl
+    >>> swept_keys(pl.DataFrame({"run": ["r"], "training.lr": [0.1], "train_loss": [[2.0, 1.0]]}))
+    ['training.lr']
+    """
     return [name for name in frame.columns if leaf_of(name) is not None]
 
 

@@ -58,6 +58,11 @@ def make_table(
         present: Which of the records [R, T] are a run's own: the others are left out. None: all.
         trajectories: How many were computed.
         lanes: For so many.
+
+    >>> losses = np.array([[4.0, 2.0], [3.0, np.nan]])
+    >>> table = make_table(["r", "s"], {"training.lr": [0.1, 9.0]}, {}, {"train_loss": losses}, np.isfinite(losses))
+    >>> table["train_loss"].to_pylist()
+    [[4.0, 2.0], [3.0]]
     """
     columns: dict[str, pa.Array] = {RUN: pa.array(runs, pa.string())}
     columns |= {key: _config_column(values) for key, values in config.items()}
@@ -288,7 +293,12 @@ def _list_column(values: np.ndarray, present: np.ndarray | None) -> pa.Array:
 
 
 def joint_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Return a schema with all columns of some tables, which they can be cast to."""
+    """Return a schema with all columns of some tables, which they can be cast to.
+
+    >>> tables = [make_table(["r"], {"training.batch_size": [size]}, {}, {}) for size in (10, None)]
+    >>> joint_schema([table.schema for table in tables]).field("training.batch_size").type
+    DataType(int64)
+    """
     kinds: dict[str, pa.DataType] = {}
     named: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
     for schema in schemas:
