@@ -198,9 +198,9 @@ class Blueprint:
         return self.starts[suffix]
 
     def forget(self) -> None:
-        """Give up data and weights, which may be large; what is asked for once more is made again."""
+        """Give up data and weights, and what a run may have changed; it is made again if need be."""
         self.starts.clear()
-        for name in ("dataset", "outline"):
+        for name in ("dataset", "outline", "callbacks", "metrics", "pair_metrics"):
             self.__dict__.pop(name, None)
 
     # --- what is recorded ---------------------------------------------------------------------------------------------

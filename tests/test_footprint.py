@@ -5,12 +5,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dln import factory, footprint, run_experiments
+from dln import factory, footprint, register_callback, run_experiments
 from dln.config import SingleConfig
+from dln.ensemble.lane import Lane
 from dln.factory import build_ensemble
 from dln.footprint import ensemble_bytes, members_that_fit
 from dln.results.frames import load_sweep
 from dln.sweeps.driver import run_sweep
+from dln.timeline import acting_at
 from tests.sweeps.test_plan import planner
 
 WIDE = ["model.hidden_dim=300", "max_steps=3", "training.model_seed=0..7", "training.batch_size=5"]
@@ -89,3 +91,33 @@ def test_runs_in_memory_are_halved_too_where_memory_gives_out(monkeypatch):
     monkeypatch.setattr(factory, "build_ensemble", lambda *args, **kwargs: short(configs))
     with pytest.raises(MemoryError):
         run_experiments(configs)
+
+
+def test_runs_that_memory_cut_short_begin_anew(monkeypatch):
+    """With callbacks that have seen nothing yet, whatever those of the first attempt remember."""
+
+    @register_callback("test_footprint_third_time")
+    def third_time():
+        seen = []
+
+        def stop(step, trainer):
+            seen.append(step)
+            if len(seen) == 3:
+                trainer.stop()
+
+        return acting_at(range(7), stop)
+
+    callbacks = [{"name": "test_footprint_third_time"}]
+    configs = [{"max_steps": 6, "training": {"model_seed": seed}, "callbacks": callbacks} for seed in range(3)]
+    whole, draw, attempts = run_experiments(configs), Lane.draw, []
+
+    def short(lane, steps):
+        if lane.step == 1 and len(lane) > 1:
+            attempts.append(len(lane))
+            raise MemoryError
+        return draw(lane, steps)
+
+    monkeypatch.setattr(Lane, "draw", short)
+    assert [history.records for history in run_experiments(configs)] == [history.records for history in whole]
+    assert attempts == [3, 2]
+    assert [history.final["step"] for history in whole] == [2, 2, 2]
