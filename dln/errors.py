@@ -30,7 +30,7 @@ class ExtensionError(DlnError, RuntimeError):
 
 
 USER_FAULTS = (Exception, SystemExit)
-"""What a user's code may raise and is told as its fault; `sys.exit(0)` in it must not look like success."""
+"""What a user's code may raise that becomes an ExtensionError; also `sys.exit(0)`, which must not look like success."""
 
 
 class StorageError(DlnError, OSError):
@@ -41,14 +41,14 @@ class DamagedError(StorageError):
     """A file does not hold what was written to it."""
 
     def __init__(self, path: object, fault: str = "its content is not what was written", remedy: str = "") -> None:
-        """Name the file, what is wrong with it, and what to do: what made it makes it again."""
+        """Name the file, what is wrong with it, and what to do: by default, to run again what wrote it."""
         self.path, self.fault = path, fault
         remedy = remedy or "give the command that made it again: it sets the file aside and computes what was in it"
         super().__init__(f"{path} is damaged: {fault}; {remedy}")
 
 
 class LaunchError(DlnError, RuntimeError):
-    """The jobs of a launcher came to nothing."""
+    """The jobs of a launcher failed."""
 
 
 def _cut(line: str, most: int = 900) -> str:
@@ -82,7 +82,7 @@ def _listed(words: list[str], most: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    """Return words that may be anyone's with all that a terminal would act on spelled out, except line breaks.
+    """Return text with all characters escaped that a terminal would act on, except line breaks.
 
     >>> printable("a bell: " + chr(7)) == "a bell: " + chr(92) + "x07"
     True

@@ -141,7 +141,7 @@ class Trainer:
         except RuntimeError as error:
             if "without overflow" not in str(error):
                 raise
-            # torch refuses to round a step too long for the precision, be it the rate or what Adam makes of it.
+            # torch raises where the rate, or what Adam computes from it, is too large for the weights' precision.
             self._step(math.copysign(math.inf, rate))
 
     def _step(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Arithmetic that is the same everywhere: on any number of threads, on every processor, whatever becomes of a run."""
+"""Arithmetic with the same digits on any number of threads, and without warnings when a run diverges."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from threadpoolctl import LibController, ThreadpoolController
 def uniform() -> Iterator[None]:
     """Compute a `with` block, or the decorated function: the same digits on any number of threads, and no warnings.
 
-    The last digits of what BLAS and torch find depend on how many threads they use, so each keeps to the thread that
-    calls it; what the process had set before holds again after. Members that diverge overflow: that their values are
-    not finite says it, and no warning does, since whether numpy has one depends on how BLAS is written for a processor.
+    The last digits of what BLAS and torch find depend on how many threads they use, so each is limited to the thread
+    that calls it; the process's own settings are restored afterwards. Members that diverge overflow: their values show
+    it. Warnings are off, because whether numpy gives one depends on the processor's BLAS.
 
-    Every door to a run comes through here: making data and weights, training, recording, finding events. To enter it
-    within itself costs some microseconds.
+    All that computes a run's numbers is called in here: making data and weights, training, recording, finding events.
+    To enter it within itself costs some microseconds.
     """
     with _limits, np.errstate(all="ignore"):
         yield
@@ -77,7 +77,7 @@ def _limit(libraries: Sequence[LibController]) -> Undo:
 
     def set_to(counts: Iterable[Any]) -> None:
         for library, count in zip(libraries, counts, strict=True):
-            # threadpoolctl lets the first thread that asks have its way, and nobody after it
+            # threadpoolctl obeys the first thread that sets a limit, and no other one after it
             getattr(library, "clear_controlling_thread", lambda force: None)(force=True)
             library.set_num_threads(count)
 

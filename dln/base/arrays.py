@@ -18,7 +18,7 @@ from dln.base.machine import as_bytes, memory
 from dln.errors import ConfigError
 
 SETTLED = 2_000_000_000
-"""Nanoseconds after which a file that is written again certainly has another time of change."""
+"""Nanoseconds after which a file that is written again certainly has another modification time."""
 
 
 def load_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def content(path: str | Path) -> str:
         ConfigError: There is no such file, or it cannot be read.
     """
     version = _version(path)
-    # Times of change are coarse: of a file that has just been written to, another version may have the same.
+    # Modification times are coarse: a file that is written twice in a short time may have the same one.
     young = time.time_ns() - version[1] < SETTLED
     return digest(path) if young else _content(os.path.abspath(path), version)
 

@@ -30,18 +30,18 @@ def for_each(runs: Iterable[int], call: Callable[[int], T]) -> dict[int, T]:
                 if isinstance(error, StorageError) or is_shortage(error.__cause__):
                     raise
                 told[run] = str(error)
-                first = first or error  # the only one that is kept: each holds all that its trace can see
+                first = first or error  # one is kept, as each keeps the variables of its stack trace in memory
         if first is not None:
             first.runs = told
             raise first
     finally:
-        del first  # or it would hold this frame, which holds it
+        del first  # the error refers to this frame, which would refer to it
     return found
 
 
 @contextlib.contextmanager
 def as_runs(members: Iterable[int], counted: Sequence[bool] | None = None) -> Iterator[None]:
-    """Have an error that the block raises name runs instead of members of a lane, of which some may share one.
+    """Turn the members that an error of the block names into runs; several runs may share a member.
 
     Args:
         members: Every run's member.

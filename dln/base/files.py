@@ -16,8 +16,8 @@ BESIDE = ".{}.tmp"
 def placing(path: Path) -> Iterator[Path]:
     """Give the block a path to write to; what it wrote is then at `path`, in place of what was there.
 
-    The file is on the disk before it is renamed, and its name is before the block's caller goes on: whatever was
-    replaced may then be removed. If the block raises, nothing has changed.
+    The file is on the disk before it is renamed, and its new name is on the disk when the `with` statement ends. If the
+    block raises, nothing has changed.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()

@@ -1,4 +1,4 @@
-"""What this machine has to give: how much memory a process may use."""
+"""How much memory this process may use."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dln.errors import ConfigError
 def memory() -> int:
     """Return how many bytes this process may use: those of the machine, or fewer where a cgroup or `ulimit` says so.
 
-    It is what there is in all, not what is free at this moment, so that a config is refused always or never. A system
-    that tells nothing sets no bound.
+    This is the total, not what is free at this moment, so that a config is refused always or never. A system that
+    tells nothing sets no bound.
     """
     return min(_bounds(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), default=sys.maxsize)
 

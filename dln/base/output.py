@@ -1,4 +1,4 @@
-"""What surrounds a process: output that may be closed, and the order in which modules are looked for."""
+"""A process's surroundings: standard output that may be closed, and the order in which modules are looked for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Patient:
-    """A stream that goes on in silence once it cannot be written to: its reader has left, its terminal, its disk."""
+    """A stream that drops what is written once writing has failed: a closed pipe or terminal, a full disk."""
 
     def __init__(self, stream: Any) -> None:
-        """Speak through another stream."""
+        """Write to another stream."""
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -34,7 +34,7 @@ class Patient:
         return getattr(self._stream, name)
 
     def _fall_silent(self) -> None:
-        """Let what is still buffered, and all that follows, go nowhere."""
+        """Drop what is still buffered, and all that follows."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -42,11 +42,11 @@ class Patient:
 
 
 def speak_patiently() -> None:
-    """Make this process's output and error go on in silence where they end, or were closed from the start."""
+    """Make standard output and standard error `Patient`, also where they were closed from the start."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # or the next file that is opened would take its number
+        except OSError:  # closed: the next file to be opened would take its number
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -47,7 +47,7 @@ def commit_of(root: Path) -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():  # installed; a repository further up would be somebody else's
         return None, None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
-    quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # look, and write nothing
+    quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # git is to write nothing
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=quiet).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -56,7 +56,7 @@ def commit_of(root: Path) -> tuple[str | None, bool | None]:
 
 
 def processor(about: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name, or where the system has none for it, its kind."""
+    """Return the processor's name, or its architecture where the system tells no name."""
     try:
         lines = about.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

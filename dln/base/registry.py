@@ -1,6 +1,6 @@
 """One class for everything that can be registered by name: metrics, teacher matrices, callbacks.
 
-What a function's annotations say of its parameters, types and `Bounds`, is checked before anything runs.
+Parameters are checked against the function's annotations, types and `Bounds`, before anything runs.
 """
 
 import functools
@@ -51,7 +51,7 @@ class Entry:
     parameters: Mapping[str, inspect.Parameter] | None
     """What a config may set under `params`; None where the function takes a free dict."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """For a function that takes a `params` dict: what completes it."""
+    """For a function that takes a `params` dict: the defaults of what is not given."""
     marks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -98,7 +98,7 @@ class Entry:
             args: Arguments by position.
             named: Arguments by name.
             read: Takes the value; what it raises counts as the function's fault too.
-            where: What a ConfigError of the function is put behind: the key its parameters stand at.
+            where: The key of its parameters, with which the message of a ConfigError that it raises begins.
 
         Raises:
             ConfigError: The function raised it.

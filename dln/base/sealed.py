@@ -1,8 +1,8 @@
-"""Files that tell when they are not what was written: each holds a digest of itself, checked before it is read.
+"""Files that hold a digest of themselves, which is checked before they are read.
 
-Of a Parquet file's pages its own checksums would tell, but of page headers and the footer nothing does, and readers
-such as polars look at no checksum at all; so the digest is of the whole file. It stands among the footer's metadata,
-and its own place counts as blank. A JSON document's is of all its other keys. Files of earlier versions have none.
+Parquet's own checksums cover pages, but neither page headers nor the footer, and readers such as polars check none; so
+the digest covers the whole file. It stands in the footer's metadata, and is taken with its own place blank. That of a
+JSON document covers all its other keys. Files of earlier versions have no digest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def seal(path: Path) -> None:
 
 
 def check(path: Path) -> bool:
-    """Return whether a Parquet file is sealed: False is one of an earlier version, of which nothing is known.
+    """Check the digest of a Parquet file; return False if it has none, being of an earlier version.
 
     Raises:
         DamagedError: It is not what was written, or no Parquet file.
@@ -81,7 +81,7 @@ def _digest_place(file: IO[bytes]) -> tuple[int, bytes]:
 
 
 def _digest_around(file: IO[bytes], place: int) -> bytes:
-    """Return the digest of a file whose own place is blank."""
+    """Return the digest of a file, taken with the place of the digest blank."""
     digest, left = hashlib.sha256(), place
     file.seek(0)
     while left:
@@ -147,7 +147,7 @@ def content(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say of what the operating system refuses which file it was, and whether it is damaged; a missing one is missing.
+    """Name the file in an OSError of the block, and say whether it is damaged; FileNotFoundError is left as it is.
 
     Raises:
         DamagedError: The disk cannot give back what a file holds, or it is no file.

@@ -129,7 +129,7 @@ def _none(n: int, m: int, function: Decomposition) -> Sequence[np.ndarray]:
 
 
 def nonnegative(values: np.ndarray) -> np.ndarray:
-    """Return numbers that are negative by rounding only with that taken off; NaN where one is not finite.
+    """Return numbers with 0 for negative ones, which come of rounding only; NaN where one is not finite.
 
     >>> nonnegative(np.array([2.0, -1e-20, np.inf])).tolist()
     [2.0, 0.0, nan]
@@ -138,7 +138,7 @@ def nonnegative(values: np.ndarray) -> np.ndarray:
 
 
 def finite(values: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
-    """Return numbers with NaN for those that are not finite: 0, of a division by one, would be a wrong number."""
+    """Return numbers with NaN for those that are not finite: to divide by infinity would give 0, which is wrong."""
     return values.where(values.isfinite(), torch.nan)
 
 

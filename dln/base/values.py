@@ -16,7 +16,7 @@ LARGEST = 2**63 - 1
 
 
 def check_plain(key: str, value: Any) -> None:
-    """Raise ConfigError unless a value is made of words, truths, finite numbers, and lists and mappings of them."""
+    """Raise ConfigError unless a value is made of words, booleans, finite numbers, and lists and mappings of them."""
     if isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             check_plain(f"{key}[{i}]", inner)

@@ -173,7 +173,7 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
         bent = [v.formed() for v in HessianProduct(chain, sigma, error)(gradient)]
         terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
         value = reduce(np.add, terms)
-        # Of samples that all pull alike nothing but rounding is left, of either sign.
+        # Where all samples have the same gradient, nothing but rounding is left, of either sign.
         rounding = ROUNDING * reduce(np.add, map(np.abs, terms))
         return np.where((np.abs(value) <= rounding) & np.isfinite(rounding), 0.0, value)
 
@@ -183,7 +183,7 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
 
 
 ROUNDING = 1e-14
-"""What a sum may be off, in units of its terms' sizes."""
+"""Error of a sum by rounding, at most, as a share of its terms' sizes."""
 
 
 def _samples(

@@ -65,8 +65,8 @@ def gauss_newton(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "
 def hessian_spectrum(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> Float64[np.ndarray, "*R P"]:
     """Return all eigenvalues of the Hessian, largest first.
 
-    What is diagonalised is the Hessian on what it can move (`dln.derivatives.hessian_range`); all other eigenvalues are
-    zero exactly.
+    The Hessian is diagonalised on a space that contains its range (`dln.derivatives.hessian_range`); all other
+    eigenvalues are zero exactly.
 
     Of w_2 w_1 x and the target x, at the origin, which is a saddle, and at w_1 = w_2 = 1, which is a minimum:
 

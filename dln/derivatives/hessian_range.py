@@ -1,4 +1,4 @@
-"""What the Hessian of a deep linear network can move, and coordinates of it.
+"""A space that contains the range of the Hessian of a deep linear network, and coordinates of it.
 
 A direction V of layer l enters the second derivative through A_l V and V B_l G' only, so all V with A_l V = 0 and
 V B_l G' = 0 are in the kernel. In orthonormal bases whose first vectors span the rows of A_l and the columns of B_l G',
@@ -66,7 +66,7 @@ class Factored:
 
 
 class Thin:
-    """Directions that a Hessian can move, as vectors of few numbers, for products with it.
+    """Directions in that space as short vectors, for products with the Hessian.
 
     A direction of a layer [p, q] is U T + L V', U [p, r] an orthonormal basis of the rows of A_l and V [q, c] one of
     the columns of B_l G', or of B_l; a vector holds T [r, q] and L [p, c], L orthogonal to U. Layers with no more
@@ -118,7 +118,7 @@ def everything(chain: Chain) -> Coordinates:
 
 
 def movable(chain: Chain, error: Float64[np.ndarray, "*R out in"]) -> Coordinates:
-    """Return coordinates of all that a Hessian with G = `error` can move."""
+    """Return coordinates of a space that contains the range of a Hessian with G = `error`."""
     found = everything(chain)
     rows, columns = _whole(chain.shapes)
     for i, (p, q) in enumerate(chain.shapes):
@@ -141,7 +141,7 @@ def thin_size(shapes: Shapes) -> int:
 
 
 def dimension(shapes: Shapes) -> int:
-    """Return how many numbers the coordinates of what can be moved are.
+    """Return the dimension of the space whose coordinates `movable` returns.
 
     >>> dimension([(100, 5), (100, 100), (5, 100)]), 500 + 100 * 100 + 500
     (1975, 11000)

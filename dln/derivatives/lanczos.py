@@ -103,8 +103,8 @@ def largest_of_each(
 ) -> Float64[np.ndarray, " R"]:
     """Return the largest eigenvalue of each of R operators; NaN for one that is not finite.
 
-    Lanczos' three terms, and nothing is kept: what is lost of orthogonality makes copies of eigenvalues that have
-    converged, and no wrong ones (Paige 1980). The start is the same random vector in every call.
+    Lanczos' recursion of three terms, without keeping the basis: the loss of orthogonality makes copies of eigenvalues
+    that have converged, and no wrong ones (Paige 1980). The start is the same random vector in every call.
 
     Args:
         product: Maps vectors v_r to H_r v_r.

@@ -1,7 +1,7 @@
 """What derivatives of a deep linear network are made of: products of its layers, and moments of the data.
 
 All in float64 numpy. Leading dimensions, `*R`, are records and members of an ensemble; they broadcast. numpy multiplies
-and diagonalises stacked matrices one by one, so a member has the same digits alone and in company.
+and diagonalises stacked matrices one by one, so a member has the same digits alone and among others.
 
 A layer is W_l, or [W_l b_l] in a network with biases (`with_biases`): a bias is the weight of an input that is always
 one, and inputs then end with a constant one too (`with_constant`).
@@ -81,7 +81,7 @@ class Chain:
         return product
 
     def pad(self, rows: Float64[np.ndarray, "*R p n"], constant: float = 0.0) -> Float64[np.ndarray, "*R q n"]:
-        """Turn what a layer puts out into what the next one is given: with biases, one more row, (0, ..., constant)."""
+        """Turn a layer's outputs into the next one's inputs: with biases, one more row, (0, ..., constant)."""
         if not self._constant:
             return rows
         last = np.zeros((*rows.shape[:-2], 1, rows.shape[-1]))

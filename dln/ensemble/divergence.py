@@ -1,8 +1,8 @@
 """The step at which members diverge: the first whose batch loss, found as `dln.train` finds it, is not finite.
 
 The kernels add up the squares of the outputs on the way, which bounds every loss at next to no cost. Only a stretch in
-which that bound comes near what a number can hold is gone through again, and there torch has the last word: whether a
-sum overflows depends on precision and order.
+which that bound comes near the largest number is gone through again, and there torch computes the loss: whether a sum
+overflows depends on precision and order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AT_ONCE, BYTES = 256, 2**24
 
 
 def near_limit(loss: Any, count: int, dtype: np.dtype) -> Bool[np.ndarray, " *r"]:
-    """Return where a mean of `count` squares is not known to be summed without overflow; NaN is near too."""
+    """Return where the sum of `count` squares whose mean is `loss` may overflow; NaN counts as near too."""
     with np.errstate(over="ignore", invalid="ignore"):
         return ~(np.asarray(loss, np.float64) * count < np.finfo(dtype).max / MARGIN)
 
@@ -64,7 +64,7 @@ def torch_loss(parameters: Sequence[np.ndarray], depth: int, inputs: np.ndarray,
 
 @dataclass
 class Close:
-    """A member at a step at which its losses are near what a number can hold."""
+    """A member at a step at which its losses are near the largest number."""
 
     place: int
     offset: int

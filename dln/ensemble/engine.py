@@ -116,7 +116,7 @@ class Ensemble(Lockstep):
             try:
                 raise error
             finally:
-                del error  # or it would hold this frame, which holds it
+                del error  # it refers to this frame, which would refer to it
 
     def _over(self, stop: int) -> bool:
         return bool((self.over_at < stop).all())
@@ -244,9 +244,9 @@ class Ensemble(Lockstep):
         """Return T, what `Probe.measure` finds at the first T records, and the error of a metric that fails at T."""
 
         def measure(records: slice) -> dict[str, dict[str, np.ndarray]]:
-            parts = {key: [k.part(records) for k in parts] for key, parts in kept.items()}
+            some = {key: [k.at(records) for k in groups] for key, groups in kept.items()}
             own = self._own(slice(None), due[records][:1])[:, 0]
-            return self.probe.measure(parts, self.members, due[records], own)
+            return self.probe.measure(some, self.members, due[records], own)
 
         try:
             return len(due), measure(slice(0, len(due))), None
@@ -341,7 +341,7 @@ def train_ensemble(
 
 
 class SoloRun:
-    """An ensemble of one run, with the face of a `Trainer`."""
+    """An ensemble of one run, with the methods of a `Trainer`."""
 
     engine = "compiled"
 

@@ -26,7 +26,7 @@ class Group:
     batches: MemberBatches
     batch_size: int | None
 
-    def part(self, places: Int[np.ndarray, " r"]) -> Group:
+    def select(self, places: Int[np.ndarray, " r"]) -> Group:
         """Return some of the members, to go on apart from these."""
         of = {"state": self.state.select(places), "batches": self.batches.select(places)}
         return replace(self, members=self.members[places], **of)
@@ -43,8 +43,8 @@ class Group:
         wanted = [(m in sizes, sizes.get(m)) for m in self.members.tolist()]
         for new, size in dict.fromkeys(wanted):
             places = np.array([place for place, own in enumerate(wanted) if own == (new, size)])
-            part = self if len(places) == len(wanted) else self.part(places)
-            yield part.resized(size) if new else part
+            some = self if len(places) == len(wanted) else self.select(places)
+            yield some.resized(size) if new else some
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Kept:
     past: Sequence[Sequence[np.ndarray]] = ()
     """Where they are wanted: the weights, unpacked, one step before each record, and two [T, r, ...]."""
 
-    def part(self, records: slice | Int[np.ndarray, " t"]) -> Kept:
+    def at(self, records: slice | Int[np.ndarray, " t"]) -> Kept:
         """Return some of the records."""
         past = [[a[records] for a in arrays] for arrays in self.past]
         of = {"weights": self.weights[records], "offsets": self.offsets[records], "lr": self.lr[records]}

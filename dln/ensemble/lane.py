@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int
 
 STRETCH = 4e9
-"""Floating point operations, about, before Python is asked again: so that records appear and Ctrl-C is heard."""
+"""About how many floating point operations are made before Python goes on, so that records appear and Ctrl-C works."""
 
 
 class Lane:
-    """An ensemble: runs that share tensor shapes, advanced together by the compiled kernels.
+    """R members that share tensor shapes, advanced together by the compiled kernels.
 
     A member's digits depend on nothing but its own numbers: not on how many others there are, nor on their order.
     """
@@ -53,7 +53,7 @@ class Lane:
         max_steps: int = 2500,
         callbacks: Sequence[Sequence[Callback]] | None = None,
     ) -> None:
-        """Set up an ensemble.
+        """Set up a lane.
 
         Args:
             weights: Initial weights of all members, layer by layer.
@@ -90,7 +90,7 @@ class Lane:
         )
         rule = rule or SGD()
         self.optimizer = Optimizer(rule.name, rule.arguments)
-        """What makes the steps, as metrics may want to know."""
+        """The optimizer, for metrics that ask for it."""
         state = State(list(weights), None if biases is None else list(biases), self.dtype, rule)
         self.groups = [Group(np.arange(members), state, batches, batch_size)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
@@ -139,7 +139,7 @@ class Lane:
         if self.members:
             for_each(np.flatnonzero(self.moving).tolist(), act)
         if sizes:
-            self.groups = [part for group in self.groups for part in group.split(sizes)]
+            self.groups = [new for group in self.groups for new in group.split(sizes)]
 
     def next_callback(self, step: int) -> int:
         """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""
@@ -158,7 +158,7 @@ class Lane:
         return min(max(1, int(STRETCH / work)), max(1, rates), *(group.batches.longest_draw() for group in self.groups))
 
     def record_bytes(self) -> int:
-        """How much the weights of all members are that a record keeps."""
+        """Bytes of the weights of all members, which a record keeps."""
         return sum(group.state.nbytes for group in self.groups)
 
     def advance(
@@ -194,7 +194,7 @@ class Lane:
             self._settle(group, before, draw, updates, lr, looks, found, reach[0])
             if kept is not None:
                 seen = Kept(group.members, group.state.layout, kept, draw, looks, rates[:, group.members])
-                everything.append(replace(seen.part(rows), past=self._look_back(seen, rows)) if back else seen)
+                everything.append(replace(seen.at(rows), past=self._look_back(seen, rows)) if back else seen)
             losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
         if len(records):
             self.last_loss = losses[-1]
@@ -305,7 +305,7 @@ class Lane:
         if not len(places):
             return
         members = group.members[places]
-        of = before.select(places), draw.part(places), updates, lr[:, members]
+        of = before.select(places), draw.select(places), updates, lr[:, members]
         for step in go_through(*of, self.test_data, self.dataset[members]):
             place, member = places[step.place], int(members[step.place])
             if not np.isfinite(step.train_loss):

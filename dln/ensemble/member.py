@@ -142,7 +142,7 @@ class Member:
         return float(self._lane.gradient_norms()[self._index])
 
     def write_back(self, keep: bool = False) -> None:
-        """Give the ensemble the weights of `model` where a callback has changed them, and let go of the model."""
+        """Give the ensemble the weights of `model` where a callback has changed them, and drop the model."""
         if self._model is None:
             return
         weights, biases = self._lane.parameters(self._index)

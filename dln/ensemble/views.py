@@ -112,7 +112,7 @@ class Sight:
         """Which members have not diverged by which records [T, R]: only those are looked at, as `dln.train` does."""
         found = [quantities(names, k.layout, k.weights, k.draw, k.offsets) for k in kept]
         merged = {name: self._merged([f[name] for f in found]) for name in names}
-        # Contiguous, whatever the company: the order of sums may depend on how a tensor lies.
+        # Contiguous whatever the other members: the order of sums may depend on how a tensor lies.
         self.quantities = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in merged.items()}
         """By name [T, R, ...]."""
 

@@ -1,4 +1,4 @@
-"""The edge of stability of an optimizer: how large an eigenvalue of the Hessian its steps bear.
+"""The edge of stability of an optimizer: the largest eigenvalue of the Hessian at which its steps are stable.
 
 Near a minimum a step is linear, and along an eigenvector of the Hessian, of eigenvalue lambda, it is a recursion of two
 terms, whose roots lie inside the unit circle as long as lr gain (lambda + decay) < 1:
@@ -7,8 +7,8 @@ terms, whose roots lie inside the unit circle as long as lr gain (lambda + decay
     heavy ball                  b <- beta b + (1 - d) g, theta <- theta - lr b      gain (1 - d) / (2 (1 + beta))
     Nesterov                    b <- beta b + g, theta <- theta - lr (g + beta b)   gain (1 + 2 beta) / (2 (1 + beta))
 
-with d the dampening; weight decay w adds w theta to g, so it adds w to every eigenvalue. What Adam and its like bear
-depends on their preconditioner, which changes with every step: no number says it for them.
+with d the dampening; weight decay w adds w theta to g, so it adds w to every eigenvalue. The edge of Adam and its like
+depends on their preconditioner, which changes with every step: they have no such number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def edge_of(optimizer: Optimizer) -> Edge:
     """Return the edge of an optimizer.
 
     Raises:
-        ConfigError: It has none that the Hessian alone tells.
+        ConfigError: It has none that depends on the Hessian only.
 
     >>> edge_of(Optimizer("SGD", {})), edge_of(Optimizer("SGD", {"momentum": 1 / 3}))
     (Edge(gain=0.5, decay=0.0), Edge(gain=0.375, decay=0.0))

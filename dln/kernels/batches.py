@@ -112,7 +112,7 @@ class Draw:
         order, size = plain(self.order, np.int32), plain(self.size, np.int64)
         return Drawn(self.data.inputs, self.data.targets, dataset, stream, order, size)
 
-    def part(self, members: slice | Int[np.ndarray, " r"]) -> Draw:
+    def select(self, members: slice | Int[np.ndarray, " r"]) -> Draw:
         """Return the batches of some of the members."""
         return replace(self, dataset=self.dataset[members], stream=self.stream[members])
 

@@ -1,9 +1,9 @@
-"""Machine code kept on disk: checked before it is used, and never what ends a run.
+"""Machine code kept on disk, checked before it is used: a damaged file never ends a run.
 
 numba's own cache trusts what it reads: a file that was cut short ends every run in an EOFError, one flipped bit in a
 crash, and two processes that compile at once may leave one function under the other's name. Here every compiled
 function is one file: a digest of all that follows, a digest of what it was compiled from, its machine code. What does
-not match is compiled anew, so a file needs no more care in writing than to be renamed into place.
+not match is compiled anew, so that it is enough to rename files into place.
 """
 
 from __future__ import annotations

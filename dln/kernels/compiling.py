@@ -11,7 +11,7 @@ from numba import njit
 from dln.kernels.cache import KernelCache
 
 _SOURCES = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
-"""What machine code comes from: everything in this room."""
+"""What machine code comes from: every file of `dln/kernels/`."""
 
 
 def compiled(function: Callable) -> Any:

@@ -1,8 +1,8 @@
 """How the weights of many members lie in memory.
 
-Small nets lie side by side in the slots of vectors ([G, P, V], V members a pack), larger ones each for itself
-([G, P], G = R). Which it is depends on the widths alone, so a member's digits do not depend on its company. A bias is
-one more column of its layer's weights. Here for W [2, 2] with biases, vectors of V = 4 numbers between the bars:
+Small nets lie side by side in the slots of vectors ([G, P, V], V members a pack), larger ones one after another
+([G, P], G = R). Which it is depends on the widths only, so a member's digits do not depend on the other members. A bias
+is one more column of its layer's weights. Here for W [2, 2] with biases, vectors of V = 4 numbers between the bars:
 
     packs, members 0 to 3    w11 w11 w11 w11 | w12 w12 w12 w12 | b1 b1 b1 b1 | w21 w21 w21 w21 | ...
     rows, member 0           w11 w12 b1  0   | w21 w22 b2  0

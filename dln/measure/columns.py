@@ -1,4 +1,4 @@
-"""What columns may be called: those of a record, what events come to, and those of a sweep's table beside them.
+"""Names that columns may have: those of a record, of events, and of a sweep's table.
 
 A record's column is a label; in a comparison, a lane's label and its suffix; of a metric that returns a dict, that and
 `.key`. All of them, and all keys of a config, stand in one table.
@@ -69,7 +69,7 @@ def check_apart(labels: Iterable[str], where: str, what: str = "metrics") -> Non
 
 
 def lane_columns(names: Iterable[str], labels: Sequence[str], suffix: str) -> dict[str, str]:
-    """Return a lane's columns among some, by what they are called in a run of that lane alone.
+    """Return the columns of one lane, by the names that they have in a run of that lane alone.
 
     Args:
         names: Columns of a record.

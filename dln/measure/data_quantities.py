@@ -137,7 +137,7 @@ def rank_of(values: Float64[np.ndarray, " k"]) -> int:
 
 
 ROUNDING = 1e-13
-"""What a singular value may be off, in units of the largest."""
+"""Error of a singular value by rounding, at most, as a share of the largest."""
 
 
 def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
@@ -148,7 +148,7 @@ def _samples(samples: Tensor | None, kind: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Later:
-    """Something given that is found only when it is wanted."""
+    """A given value that is computed only when it is first wanted."""
 
     find: Callable[[], Any]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EVENTS = Registry("event", supplied=("step", "columns", *CONSTANTS))
 
 Column = Annotated[str, "a column with one number a record"]
-"""A parameter that names a column: that there is such a one is checked before the first step."""
+"""A parameter that names a column; before the first step it is checked that there is such a column."""
 
 Share = Annotated[float, Bounds(above=0)]
 """A parameter that is a share of something."""
@@ -82,10 +82,10 @@ def plateaus(
     tolerance: Annotated[float, Bounds(least=0, most=1)] = 0.1,
     shortest: Annotated[float, Bounds(least=0, most=1)] = 0.02,
 ) -> dict[str, list[float]]:
-    """Begin, end and mean level of stretches, `shortest` of the run or more, of a column that hardly changes.
+    """Begin, end and mean level of each plateau of a column: it hardly changes for `shortest` of the run or longer.
 
-    Hardly: slower than `tolerance` times its mean pace, from its beginning to its least over the whole run, as far as
-    noise lets one see (`dln.measure.plateaus`).
+    It then changes more slowly than `tolerance` times its mean pace, which is its fall from the beginning to its
+    minimum over the steps of the whole run. How noise is told from change: `dln.measure.plateaus`.
     """
     found = find_plateaus(step, columns[column], tolerance, shortest)
     return {key: [plateau[i] for plateau in found] for i, key in enumerate(("begin", "end", "level"))}
@@ -93,7 +93,7 @@ def plateaus(
 
 @event("edge_of_stability", of=["stability"], source="arXiv 2103.00065")
 def edge_of_stability(step: Int[np.ndarray, " T"], stability: Float[np.ndarray, " T"]) -> float:
-    """Step at which `stability` first reaches 1: the sharpness is all that the optimizer's steps bear."""
+    """Step at which `stability` first reaches 1: the sharpness is then the largest at which SGD is stable."""
     return first_reach(step, stability, 1.0)
 
 

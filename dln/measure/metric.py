@@ -328,7 +328,8 @@ def _marks(values: Sequence[Any], thorough: bool) -> list[tuple[Any, ...]]:
 def _mark(tensor: Tensor | np.ndarray, thorough: bool) -> tuple[Any, ...]:
     """Return what changes when a tensor is written to or replaced.
 
-    Versions tell at a glance, but miss what is written by way of `.data` or numpy; `thorough` compares the numbers.
+    torch's version counters are quick to compare, but miss what is written through `.data` or numpy; `thorough`
+    compares the numbers.
     """
     if isinstance(tensor, np.ndarray):
         return (id(tensor), tensor.tobytes() if thorough else b"")

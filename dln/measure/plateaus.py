@@ -1,4 +1,4 @@
-"""Plateaus of a noisy curve: where it neither falls nor rises, as far as the noise lets one see."""
+"""Plateaus of a noisy curve: where it neither falls nor rises by more than noise explains."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 SEEN = 5.0
-"""Standard errors by which a change must exceed what a plateau may have, to be seen."""
+"""A change is seen where it exceeds what a plateau may have by this many standard errors."""
 
 NEIGHBOURS = 75
-"""Records whose scatter tells the noise of one."""
+"""Neighbouring records from which the noise of a record is estimated."""
 
 
 def find_plateaus(
@@ -22,16 +22,16 @@ def find_plateaus(
 ) -> list[tuple[float, float, float]]:
     """Return begin, end and mean level of every plateau of a curve.
 
-    The curve changes at an edge between two records if the means of as many records before as after it differ by more
-    than `tolerance` of the curve's mean pace would make them, and by more than noise would: of two records if there is
-    no noise, of more if there is. A plateau is a stretch without such edges that is seen to be slower than half the
-    mean pace. Two of about the same level with an interruption shorter than `shortest` are one. What is drowned in
-    noise is left out: of noise of a tenth of the loss, plateaus as long as a fifth of the run are found.
+    The curve changes between two records if the mean of some records before, and that of as many after, differ by more
+    than `tolerance` times the mean pace explains, and by more than noise explains: one on either side is enough where
+    there is no noise, more are needed where there is. A plateau is a piece without such changes that is seen to be
+    slower than half the mean pace. Two of about the same level with an interruption shorter than `shortest` are one.
+    Plateaus that noise hides are left out: where it is a tenth of the loss, those of a fifth of the run are found.
 
     Args:
         step: Ascending.
         curve: A number at each.
-        tolerance: What counts as slow, in units of the mean pace: from the curve's beginning to its least.
+        tolerance: What counts as slow, as a share of the mean pace: from the curve's beginning to its minimum.
         shortest: Share of the whole that a plateau must last.
     """
     there = np.isfinite(curve)
@@ -44,11 +44,11 @@ def find_plateaus(
     pace = max(_fall(curve, noise), 0.0) / whole
     changes = _changes(step, curve, noise, tolerance * pace) | risen[1:] | risen[:-1]
     edges = np.flatnonzero(np.diff(np.concatenate([[True], changes, [True]]).astype(int)))
-    parts = [_Stretch(step, curve, noise, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-    joined: list[_Stretch] = []
+    parts = [_Piece(step, curve, noise, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    joined: list[_Piece] = []
     for part in parts:
         if joined and joined[-1].goes_on_in(part, pace, tolerance, shortest * whole):
-            joined[-1] = _Stretch(step, curve, noise, joined[-1].first, part.last)
+            joined[-1] = _Piece(step, curve, noise, joined[-1].first, part.last)
         else:
             joined.append(part)
     return [
@@ -58,7 +58,7 @@ def find_plateaus(
     ]
 
 
-class _Stretch:
+class _Piece:
     """Records `first` to `last` of a curve."""
 
     def __init__(self, step: np.ndarray, curve: np.ndarray, noise: np.ndarray, first: int, last: int) -> None:
@@ -69,8 +69,8 @@ class _Stretch:
         self.level = float(np.trapezoid(self.curve, self.step) / (self.end - self.begin))
         """The mean over time."""
 
-    def goes_on_in(self, other: _Stretch, pace: float, tolerance: float, pause: float) -> bool:
-        """Whether another stretch, soon after or but for a record, has about the same level, or slowly comes to it."""
+    def goes_on_in(self, other: _Piece, pace: float, tolerance: float, pause: float) -> bool:
+        """Whether another piece, which begins soon after this one, has about its level, or moves to it slowly."""
         if other.begin - self.end > pause and other.first - self.last > 2:
             return False
         count = min(len(self.curve), len(other.curve), max(1, int(np.sum(other.step <= other.begin + pause))))
@@ -83,10 +83,7 @@ class _Stretch:
         return bool(slow or alike)
 
     def is_slow(self, pace: float, tolerance: float) -> bool:
-        """Whether it may well be slower than `tolerance` of the pace, and can hardly be as fast as half of it.
-
-        By the means of its halves.
-        """
+        """Whether the means of its halves allow less than `tolerance` of the pace, and less than half of it."""
         half = len(self.curve) // 2
         gap, length = (abs(a[-half:].mean() - a[:half].mean()) for a in (self.curve, self.step))
         error = self.noise * np.sqrt(2 / half)
@@ -117,7 +114,7 @@ MEDIAN = 0.370
 
 
 def _fall(curve: Float[np.ndarray, " T"], noise: Float[np.ndarray, " T"]) -> float:
-    """Return how far a curve falls from its beginning to its least, noise averaged away."""
+    """Return how far a curve falls from its beginning to its minimum, noise averaged away."""
     count = int(np.clip((10 * np.median(noise) / max(np.ptp(curve), 1e-300)) ** 2, 1, max(1, len(curve) // 20)))
     means = sliding_window_view(curve, count).mean(-1)
     return float(means[0] - means.min())

@@ -13,7 +13,7 @@ from dln.measure.quantities import LANES, MODEL_QUANTITIES, PAIR_QUANTITIES
 
 
 def needs(names: Iterable[str], known: Iterable[str] = ()) -> set[str]:
-    """Return all that has to be found or given for some quantities of a model or a pair, without lanes' suffixes.
+    """Return all that must be found or given for some quantities of a model or a pair, without lanes' suffixes.
 
     Args:
         names: The quantities.

@@ -72,7 +72,7 @@ class Problem:
         losses = []
         for start, stop in itertools.pairwise((0, *cuts, updates)):
             inside = [t - start for t in records if start <= t < stop or (t == stop == updates)]
-            draw = Draw(data, self.dataset, self.stream, self.order, self.size).part(members)
+            draw = Draw(data, self.dataset, self.stream, self.order, self.size).select(members)
             cut = draw.between(start, stop + 1), stop - start, self.lr[members]
             losses.append(state.train(*cut, inside, test, draw.dataset))
         return state, np.concatenate(losses, axis=1)

@@ -58,7 +58,7 @@ def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"
 def stability(
     largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R"], optimizer: Optimizer
 ) -> Float64[Tensor, "*R"]:
-    """Sharpness, divided by how much full-batch SGD bears: 1 is the edge. Without momentum, lr / 2 times the sharpness.
+    """Sharpness divided by the largest at which full-batch SGD is stable. Without momentum, lr / 2 times the sharpness.
 
     With momentum, dampening, Nesterov's or not, and weight decay, see `dln.ingredients.edge`; lr is the learning rate
     of the step. On batches it is the mean that leaves the edge at 1; noise may make steps unstable before.
