@@ -107,8 +107,31 @@ class SchemaLoader(ConfigLoaderImpl):
         """Take where Hydra finds YAML files."""
         super().__init__(config_search_path)
         self.repository = CheckedRepository(config_search_path)
+        self._asked_for_mode: tuple[str | None, list[str], DictConfig] | None = None
 
     def _load_configuration_impl(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
+        """Compose a config; the one that Hydra composes only to learn its mode is that of the run, if nothing differs.
+
+        It is composed as for a sweep, which leaves out config groups that nobody has chosen and allows sweeps.
+        """
+        asked, self._asked_for_mode = self._asked_for_mode, None
+        if asked is not None and asked[:2] == (config_name, overrides) and self._mode_is_all(asked[2], *args, **kw):
+            return asked[2]
+        config = self._compose(config_name, overrides, *args, **kw)
+        if kw.get("validate_sweep_overrides") is False:
+            self._asked_for_mode = config_name, list(overrides), config
+        return config
+
+    def _mode_is_all(
+        self, config: DictConfig, run_mode: RunMode, from_shell: bool = True, validate_sweep_overrides: bool = True
+    ) -> bool:
+        """Whether a config that was composed as for a sweep is that of a mode; sweeps where there are none raise."""
+        if validate_sweep_overrides:
+            parsed = OverridesParser.create(config_loader=self).parse_overrides(self._overrides)
+            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+        return run_mode == RunMode.MULTIRUN or not OmegaConf.missing_keys(config.hydra.runtime.choices)
+
+    def _compose(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
         for override in overrides:
             if override.lstrip("+~").startswith("="):
                 raise ConfigError(f"cannot read the override {override!r}: it names no key")

@@ -20,6 +20,6 @@ def compiled(function: Callable) -> Any:
     It is kept beside the source or, where that cannot be written, in the user's cache directory; the environment
     variable NUMBA_CACHE_DIR names another. Where nothing can be written, every process compiles anew.
     """
-    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    dispatcher: Any = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
     dispatcher._cache = KernelCache(function, _SOURCES)
     return dispatcher

@@ -38,7 +38,7 @@ GRADIENT_ROWS = 8
 """Rows of a layer whose gradient is kept before the rule is applied to them: it stays in the first-level cache."""
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def compose(f, w, shape):
     """Write the maps W_L ... W_{i+1} [d_out, units] from layers of units to the outputs, in float64, to f.
 

@@ -5,9 +5,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from dln.composing.compose import ComparativeLoader, SingleLoader, load_config, loader_class, resolve, schema_node
+from dln.composing.compose import (
+    ComparativeLoader,
+    SchemaLoader,
+    SingleLoader,
+    load_config,
+    loader_class,
+    resolve,
+    schema_node,
+)
 from dln.composing.hydra_errors import nearest_key, translated
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.errors import ConfigError
@@ -280,3 +291,54 @@ def test_a_batch_size_that_a_callback_will_switch_to_is_checked_before_the_run()
     switch = "callbacks=[{name: switch_batch_size, params: {step: 5, batch_size: 101}}]"
     with pytest.raises(ConfigError, match=r"callbacks\[0\].params: batch_size is 101 but there are only 100"):
         check_names(load_config([switch], S))
+
+
+@pytest.mark.parametrize("group", ["", "  - group: ???\n"])
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+@pytest.mark.parametrize(
+    ("overrides", "modes"),
+    [
+        (["max_steps=7", "metrics=[weight_norm]"], [RunMode.RUN, RunMode.MULTIRUN]),
+        (["training.lr=0.1,0.2"], [RunMode.MULTIRUN]),
+        (["hydra.mode=MULTIRUN", "max_steps=1,2"], [RunMode.MULTIRUN]),
+        (["+training=odd"], []),
+        (["no_such=1"], []),
+    ],
+)
+def test_the_config_that_told_the_mode_is_that_of_the_run(tmp_path, overrides, modes, mode, group):
+    """As Hydra asks: once for the mode alone, then for the config. It comes to what asking once does."""
+    (tmp_path / "own.yaml").write_text(f"defaults:\n{group}  - _self_\nmax_steps: 5\n", encoding="utf-8")
+
+    def asked(*times):
+        loader = loader_class(S)(create_config_search_path(str(tmp_path)))
+        found = None
+        for run_mode, validate in times:
+            try:
+                found = loader.load_configuration("own", overrides, run_mode, validate_sweep_overrides=validate)
+            except Exception as error:
+                found = f"{type(error).__name__}: {error}"
+        if isinstance(found, DictConfig):
+            assert found.max_steps
+            return OmegaConf.to_container(found), found._get_flag("struct"), found.hydra._get_flag("readonly")
+        return found
+
+    assert asked((RunMode.MULTIRUN, False), (mode, True)) == asked((mode, True))
+    composes = mode in modes and not (group and mode is RunMode.RUN)
+    assert isinstance(asked((mode, True)), tuple) == composes
+    assert asked((RunMode.MULTIRUN, False), (mode, True), (mode, True)) == asked((mode, True))
+
+
+def test_a_run_is_composed_once(monkeypatch):
+    """Hydra composes a config to learn the mode, and another to run it."""
+    composed = []
+    compose = SchemaLoader._compose_config_from_defaults_list
+    monkeypatch.setattr(
+        SchemaLoader,
+        "_compose_config_from_defaults_list",
+        lambda *args, **kw: composed.append(1) or compose(*args, **kw),
+    )
+    search_path = create_config_search_path(str(CONFIGS / folder(S)))
+    hydra = Hydra("task", loader_class(S)(search_path))
+    assert hydra.get_mode("default", ["max_steps=3"]) is None  # Hydra's word for: as the command line says
+    assert hydra.compose_config("default", ["max_steps=3"], RunMode.RUN).max_steps == 3
+    assert len(composed) == 1
