@@ -27,7 +27,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
 from dln.composing.checks import check
-from dln.composing.grid import spelled_out
+from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.yaml_file import check_yaml
 from dln.config import (
@@ -195,7 +195,8 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
         )
     with translated(schema):
         loader = loader_class(schema)(create_config_search_path(str(directory)))
-        config = loader.load_configuration(config_name, [*map(spelled_out, overrides)], RunMode.RUN, from_shell=False)
+        lines = [*map(written_out, overrides)]
+        config = loader.load_configuration(config_name, lines, RunMode.RUN, from_shell=False)
     return resolve(config, schema)
 
 

@@ -23,7 +23,7 @@ MOST_CELLS = 10_000_000
 
 _QUOTES = ("'", '"')
 _SPACE = re.compile(r"([+~]*[^=]+)=(linspace|logspace)\(([^(),]+),([^(),]+),([^(),]+)\)")
-_WHOLE = re.compile(r"[+-]?\d+(\.\d*)?([eE][+]?\d{1,2})?")
+_NUMBER = re.compile(r"(?<![^,( ])[+-]?\d+(\.\d*)?([eE][+]?\d{1,2})?(?![^,) ])")
 _SPAN = re.compile(r"([+~]*[^=]+)=(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
 
 
@@ -139,8 +139,7 @@ def spelled_out(override: str) -> str:
         if name == "grids" and value.startswith("[") and value.endswith("]"):
             value = f"[{','.join(map(_quoted_list, _parts(value[1:-1])))}]"
         return f"hydra.sweeper.{name}={value}"
-    if leaf_of(key.lstrip("+")) in whole_keys():
-        override = f"{key}={','.join(map(_whole, value.split(',')))}"
+    override = written_out(override)
     spaced = _SPACE.fullmatch(override)
     if spaced is not None:
         return f"{spaced[1]}={','.join(map(repr, _spaced(override, *spaced.groups()[1:])))}"
@@ -156,14 +155,21 @@ def spelled_out(override: str) -> str:
     return f"{key}=range({start},{stop + 1},{step})"
 
 
-def _whole(text: str) -> str:
-    """Return 1e5 as 100000; any other text as it is.
+def written_out(override: str) -> str:
+    """Return an override with 1e5 as 100000 where its key holds whole numbers.
 
-    >>> _whole("1.5e3"), _whole("1.5"), _whole("null")
-    ('1500', '1.5', 'null')
+    >>> written_out("max_steps=1e3"), written_out("max_steps=choice(1.5e3,1.5)"), written_out("training.lr=1e3")
+    ('max_steps=1000', 'max_steps=choice(1500,1.5)', 'training.lr=1e3')
     """
-    number = float(text) if _WHOLE.fullmatch(text.strip()) else math.nan
-    return str(int(number)) if number.is_integer() and not text.strip().isdigit() else text
+    key, equals, value = override.partition("=")
+    if leaf_of(key.lstrip("+")) not in whole_keys():
+        return override
+    return f"{key}{equals}{_NUMBER.sub(_whole, value)}"
+
+
+def _whole(found: re.Match[str]) -> str:
+    number = float(found[0])
+    return str(int(number)) if number.is_integer() and not found[0].isdigit() else found[0]
 
 
 def _spaced(override: str, kind: str, first: str, last: str, count: str) -> list[float]:

@@ -9,7 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dln.composing.compose import load_config
 from dln.composing.grid import parse_grid, quoted, spelled_out, value_of
+from dln.config import SingleConfig
 from dln.errors import ConfigError
 
 VALUES = st.sampled_from(
@@ -71,6 +73,7 @@ def test_spaced_values_are_round_where_they_can_be():
     [
         ("max_steps=1e5", "max_steps=100000"),
         ("shared.training.batch_size=1e1,25.0,null", "shared.training.batch_size=10,25,null"),
+        ("training.model_seed=choice(1e3,2e3),range(0,1e2)", "training.model_seed=choice(1000,2000),range(0,100)"),
         ("training.model_seed=3", "training.model_seed=3"),
         ("max_steps=1.5", "max_steps=1.5"),
         ("max_steps=1e-1", "max_steps=1e-1"),
@@ -79,6 +82,12 @@ def test_spaced_values_are_round_where_they_can_be():
 )
 def test_whole_numbers_may_be_written_as_1e5(written, meant):
     assert spelled_out(written) == meant
+
+
+def test_from_python_keys_are_named_as_they_were_given():
+    assert load_config(["max_steps=1e1"], SingleConfig).max_steps == 10
+    with pytest.raises(ConfigError, match="unknown key 'zip'"):  # there is no command line to sweep from
+        load_config(["zip=[a,b]"], SingleConfig)
 
 
 @pytest.mark.parametrize("word", ["a=1", "a=0.5", "a=..", "a=1..", "a=x..y", "path=../data", "a=1.5..2", "~a"])
