@@ -253,7 +253,7 @@ def _columns(samples: Tensor) -> Tensor:
 
 
 class Batches(Protocol):
-    """An endless supply of batches; setting `batch_size` starts a new epoch from the same stream."""
+    """Batches without end; setting `batch_size` starts a new epoch from the same stream."""
 
     @property
     def batch_size(self) -> int | None:

@@ -13,7 +13,7 @@ from dln.config import ExperimentConfig
 from dln.metrics import MODEL_METRICS, build_metrics, looks_back
 
 SHARE = 0.5
-"""Of the memory that is free now, how much ensembles may take: what they need is known about only."""
+"""How much of the memory that is free now ensembles may take: what they need is known roughly only."""
 
 
 def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:

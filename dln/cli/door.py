@@ -1,4 +1,4 @@
-"""What stands between a door (`run.py`, `run_comparative.py`) and an experiment: Hydra, errors, the closing line."""
+"""From a door (`run.py`, `run_comparative.py`) to an experiment: sets up Hydra, checks, reports errors and the end."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Gate(Callback):
     """
 
     def __init__(self, comparative: bool) -> None:
-        """Guard the door of comparative experiments, or of single ones."""
+        """Check comparative experiments, or single ones."""
         self.schema: Schema = ComparativeConfig if comparative else SingleConfig
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -191,7 +191,7 @@ def checked(config: DictConfig, schema: Schema) -> Blueprint:
 
 
 _checked: list[Blueprint] = []
-"""What the gate has let through and is about to run."""
+"""The blueprint that the gate has checked and that is run next."""
 
 
 def claim_output(config: DictConfig, mode: str) -> None:
@@ -223,7 +223,7 @@ _claims: dict[Path, str] = {}
 
 
 def release_claims() -> None:
-    """Give up directories in which nothing came to be: the same command may be given again."""
+    """Give up directories that nothing was written to, so that the same command can be given again."""
     from dln.results.run import release
 
     while _claims:

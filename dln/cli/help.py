@@ -66,7 +66,7 @@ def _registered(schema: Schema, width: int) -> Iterator[str]:
 
 
 def describe(words: Sequence[str]) -> str:
-    """Return what there is to say of registered names, or of all: parameters, and the first line of the docstring.
+    """Return the parameters, and the first line of the docstring, of some registered names, or of all.
 
     Raises:
         ConfigError: Nothing is registered under a name.
@@ -122,7 +122,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 def markdown_table(registry: Registry) -> str:
     """Return a registry as the table that stands in README.md.
 
-    Metrics come with the shape of a value and what it costs; what has a source in any entry, with the sources.
+    Metrics have two more columns, the shape of a value and its cost; there are sources if any entry has one.
     """
     measured, sourced = (any(mark in entry.marks for entry in registry) for mark in ("cost", "source"))
     head = ["name", "parameters", *(["shape", "cost"] if measured else []), "meaning", *(["source"] if sourced else [])]

@@ -77,10 +77,10 @@ def sweep_from_hydra(
     shown = os.path.relpath(directory)
     workers, threads = workers_of(config.hydra.launcher)
 
-    def launched(stretches: list[np.ndarray], named: bool) -> None:
+    def launched(ensembles: list[np.ndarray], named: bool) -> None:
         assert launch is not None
-        print(f"launching {sum(map(len, stretches))} runs in {len(stretches)} jobs", flush=True)
-        jobs = write_jobs(directory, recipe, stretches, named, threads, patience)
+        print(f"launching {sum(map(len, ensembles))} runs in {len(ensembles)} jobs", flush=True)
+        jobs = write_jobs(directory, recipe, ensembles, named, threads, patience)
         try:
             if "submitit" in config.hydra.launcher._target_:
                 if "Slurm" in config.hydra.launcher._target_:
@@ -117,9 +117,9 @@ def sweep_from_hydra(
 
 
 def workers_of(launcher: DictConfig) -> tuple[int, int | None]:
-    """Return how many jobs a launcher runs at once, about, and the threads each may use; None: the cores it finds.
+    """Return about how many jobs a launcher runs at once, and the threads each may use; None: the cores it finds.
 
-    Threads are what a job has been given: a joblib worker its share of the machine, a Ray task its `num_cpus`, a
+    Threads are what a job is given: a joblib worker its share of the machine, a Ray task its `num_cpus`, a
     submitit job its `cpus_per_task`; on Slurm a job sees no other cores anyway.
     """
     cores, kind = thread_count(), launcher._target_
@@ -135,7 +135,7 @@ def workers_of(launcher: DictConfig) -> tuple[int, int | None]:
 
 
 def sweep_directory(config: DictConfig) -> Path:
-    """Return where a sweep goes: a directory of its own, or one that was named, where a sweep may be to go on with."""
+    """Return the sweep's directory: a new one, or the one that was named, whose sweep is then continued."""
     from dln.results.run import claim_directory, refuse_occupied
     from dln.results.sweep import SWEEP
 
@@ -164,7 +164,7 @@ def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
 
 
 def preview(plan: Plan) -> str:
-    """Say how many runs a plan has, how they are grouped, and about what they take; a few are tried to know."""
+    """Say how many runs a plan has, which are trained together, and about what they take, by training a few."""
     rows, seconds, size, memory = [], 0.0, 0.0, 0.0
     for cells in plan.together():
         config = plan.config(int(cells[0]))
@@ -179,7 +179,7 @@ def preview(plan: Plan) -> str:
 
 
 def shape_of(config: ExperimentConfig) -> dict[str, Any]:
-    """Return what is worth telling of runs that are trained together."""
+    """Return the settings by which `preview` names runs that are trained together."""
     _, model, training, _ = next(iter(config.lanes.values()))
     sizes = {"num_hidden": model.num_hidden, "hidden_dim": model.hidden_dim, "batch_size": training.batch_size}
     return {**sizes, "max_steps": config.max_steps}
@@ -215,7 +215,7 @@ def closing(report: Report, shown: str) -> str:
 
 
 def resume_line(shown: str) -> str:
-    """Return what to do to compute the rest."""
+    """Return the line that tells how to compute the rest."""
     door, *given = sys.argv
     command = [
         *(door.split() if door.startswith("dln ") else ["python", door]),

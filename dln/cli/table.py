@@ -58,7 +58,7 @@ def print_table(directory: str | Path, columns: Sequence[str] = ()) -> None:
         table.add_column(printable(name), justify="right", overflow="fold")
     for row in frame.iter_rows(named=True):
         table.add_row(*(printable(_cell(row, name)) for name in names))
-    plain = functools.partial(Console, markup=False, emoji=False, highlight=False)  # words, whatever is in brackets
+    plain = functools.partial(Console, markup=False, emoji=False, highlight=False)  # brackets are no markup
     console = plain() if plain().is_terminal else plain(width=1000)  # a pipe is as wide as the table
     console.print(printable(f"final values, mean ± standard deviation over runs: {directory}"), soft_wrap=True)
     console.print(table)

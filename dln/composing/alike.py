@@ -1,4 +1,4 @@
-"""Which runs are alike: those that can be trained together, and those that are bound to go the same way."""
+"""Which runs are alike: those that can be trained together, and those whose weights go the same way."""
 
 from __future__ import annotations
 

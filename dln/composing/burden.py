@@ -1,6 +1,6 @@
-"""What a run asks of the machine, told from its config before anything is made.
+"""How much memory a run needs, estimated from its config before anything is made.
 
-All sizes are bounds from below: what is refused could not have run.
+All sizes are lower bounds: what is refused could not have run.
 """
 
 from __future__ import annotations

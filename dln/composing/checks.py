@@ -53,7 +53,7 @@ def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
 
 
 def _check_own_data(data: DataConfig) -> None:
-    """Raise ConfigError where arrays of one's own are asked for together with what only drawn samples can be."""
+    """Raise ConfigError where arrays of one's own come with settings that are for drawn samples only."""
     for key in ("online", "whiten", "d_active"):
         value = getattr(data, key)
         if data.path is not None and value:

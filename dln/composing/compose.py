@@ -299,7 +299,7 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
 
 
 def _make_whole(config: DictConfig, key: str) -> None:
-    """Have a key hold 100000 where a YAML file or a dictionary says 1e5; what is not whole is left to the schema."""
+    """Let a key hold 100000 where a YAML file or a dictionary says 1e5; what is not whole is left to the schema."""
     section, _, leaf = key.rpartition(".")
     node = _node(config, section) if section else config
     value = None if _node(config, key) is None else _node(config, key)._value()

@@ -1,4 +1,4 @@
-"""Files that a config names, and what they hold: a run is what it learns from, wherever that lies."""
+"""Files that a config names, and digests of what they hold: a run's identity has the digest in place of the path."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def by_content(key: str, value: Any, contents: Mapping[str, str]) -> Any:
 
 
 def digests(values: Mapping[str, Any], contents: Mapping[str, str]) -> dict[str, str]:
-    """Return what stands beside the values of a run's keys: `KEY.digest` for each that names a file.
+    """Return what is stored beside the values of a run's keys: `KEY.digest` for each that names a file.
 
     >>> digests({"data.path": "own.npz", "training.lr": 0.1}, {"own.npz": "3f"})
     {'data.path.digest': '3f'}
@@ -59,7 +59,7 @@ def digests(values: Mapping[str, Any], contents: Mapping[str, str]) -> dict[str,
 
 
 def check_unchanged(contents: Mapping[str, str]) -> None:
-    """Raise ConfigError where a file does not hold any more what it held."""
+    """Raise ConfigError where a file has changed."""
     for path, before in contents.items():
         if content(path) != before:
             raise ConfigError(
@@ -69,11 +69,11 @@ def check_unchanged(contents: Mapping[str, str]) -> None:
 
 
 def check_same(contents: Mapping[str, str], noted: Mapping[str, str] | None, directory: Path) -> None:
-    """Refuse files that held something else when a sweep was begun: one table would mix what came of both.
+    """Refuse files that have changed since a sweep was begun: one table would mix the results of both versions.
 
     Args:
-        contents: What files hold.
-        noted: What the sweep's description says that they held, by `located`; None if it says nothing.
+        contents: Digests of files, by path.
+        noted: Their digests in the sweep's description, by `located`; None if it has none.
         directory: The sweep's, for messages.
     """
     if contents and noted is None:
@@ -89,7 +89,7 @@ def check_same(contents: Mapping[str, str], noted: Mapping[str, str] | None, dir
 
 
 def located(contents: Mapping[str, str]) -> dict[str, str]:
-    """Return the digests by paths that do not depend on where we are.
+    """Return the digests by paths that do not depend on the working directory.
 
     >>> list(located({"/a/../b.npz": "3f"}))
     ['/b.npz']

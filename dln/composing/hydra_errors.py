@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf raise about a config, retold in one line: the key, the fault, the nearest valid key."""
+"""Errors of Hydra and OmegaConf about a config, reduced to one line: the key, the fault, the nearest valid key."""
 
 import contextlib
 import difflib

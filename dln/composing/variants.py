@@ -23,7 +23,7 @@ class Resolver:
     """Resolves dictionaries, one like the other: what they have in common is resolved once."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Start without resolved configs."""
         self._alike: dict[str, tuple[ExperimentConfig, dict[str, tuple[str, ...] | None]]] = {}
 
     def resolve(self, config: Mapping[str, Any], schema: Schema) -> ExperimentConfig:
@@ -47,7 +47,7 @@ class Resolver:
         like, leaves = self._alike[key]
         try:
             return with_values(like, _set(numbers, leaves, schema))
-        except ConfigError:  # it names the key in the words of a config that is resolved alone
+        except ConfigError:  # raised again here, with the key named as for any config
             return resolve(config, schema)
 
 

@@ -1,7 +1,7 @@
-"""A user's YAML file, looked at before Hydra reads it: what is wrong with it, with its line and column.
+"""A user's YAML file, checked before Hydra reads it: what is wrong with it, with its line and column.
 
 Hydra and OmegaConf expand aliases without bound and know no file names; here nothing is built until it is known that
-the file is text, how much it comes to, and that it is a mapping.
+the file is text, and of how many values.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def check_yaml(path: Path) -> None:
     except yaml.reader.ReaderError as error:
         where = _position(text[: error.position])
         raise ConfigError(f"{shown}{where}: the character {chr(error.character)!r} cannot stand in YAML") from error
-    except Exception as error:  # whatever PyYAML comes upon where a value does not fit its explicit tag, `!!int x`
+    except Exception as error:  # PyYAML raises anything where a value does not fit its explicit tag, `!!int x`
         raise ConfigError(f"{shown}: a value is not what it should be ({str(error)[:80]})") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{shown} must be a mapping, key: value, one a line; it is {_kind(content)}")
@@ -81,7 +81,7 @@ class _Open:
 
 
 def _bound(events: Iterator[Any], shown: str) -> None:
-    """Raise ConfigError where what is written would be too much, or without end, once its aliases are followed."""
+    """Raise ConfigError where the values, aliases followed, would be too many, too deep, or without end."""
     stack, known, started = [_Open(None, values=0)], {}, set()
     for event in events:
         whole = None
@@ -117,7 +117,7 @@ HINTS = {
     "constructor for the tag": "a tag that configs do not know; quote text that begins with !",
     "unhashable key": "a list or mapping is no key",
 }
-"""What is likely, by a part of what PyYAML says."""
+"""The likely fault, by some words of PyYAML's message."""
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
@@ -131,7 +131,7 @@ def _place(mark: Any) -> str:
 
 
 def _position(before: str) -> str:
-    """Return the place that a text leads up to."""
+    """Return the line and column of what follows a text."""
     return f", line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
 
 

@@ -262,7 +262,7 @@ def draw_initial(
     entry.check(params or {}, f"{key}.init_params")
     if teacher is not None and teacher.shape != (out_dim, in_dim):
         raise ConfigError(f"{key} maps {in_dim} to {out_dim} but the data map {teacher.shape[1]} to {teacher.shape[0]}")
-    supply = {
+    given = {
         "shapes": shapes,
         "rngs": [stream(seed, "weights", layer) for layer in range(1, len(shapes) + 1)],
         "stds": _stds([hidden[0], *hidden] if hidden else [hidden_dim], gamma, key),
@@ -271,7 +271,7 @@ def draw_initial(
     asked = entry.asks_for
     if "teacher" in asked and teacher is None:
         raise ConfigError(f"{key}.init={init} needs a teacher")
-    named = {**{name: supply[name] for name in asked}, **(params or {})}
+    named = {**{name: given[name] for name in asked}, **(params or {})}
     # Seeding torch takes longer than drawing from numpy, so only those pay for it that may need it.
     with contextlib.nullcontext() if "rngs" in asked else seeded_torch(stream(seed, "weights")):
         what, where = f"{key}.init: initialisation {init!r}", f"{key}.init={init}"

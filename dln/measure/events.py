@@ -193,10 +193,10 @@ def find_events(
     found: dict[str, Any] = {}
     for config in configs if len(columns["step"]) else ():  # of a lane that diverged at once there is nothing to say
         entry, label = EVENTS.get(config.name), label_of(config)
-        supply: dict[str, Any] = {"step": columns["step"], "columns": columns}
-        supply |= {name: CONSTANTS[name](dataset) for name in entry.asks_for if name in CONSTANTS}
-        supply |= {name: columns[name] for name in entry.marks["of"] if name in columns}
-        named = {**{name: supply[name] for name in entry.asks_for}, **config.params}
+        known: dict[str, Any] = {"step": columns["step"], "columns": columns}
+        known |= {name: CONSTANTS[name](dataset) for name in entry.asks_for if name in CONSTANTS}
+        known |= {name: columns[name] for name in entry.marks["of"] if name in columns}
+        named = {**{name: known[name] for name in entry.asks_for}, **config.params}
         parts = entry.call(f"event {label!r}", named=named, read=_parts)
         found |= {f"{label}{suffix}.{k}" if k else f"{label}{suffix}": value for k, value in parts.items()}
     return found

@@ -1,4 +1,4 @@
-"""The directories that runs of a sweep have of their own: written beside, put into place whole, found again later."""
+"""The directories of single runs of a sweep: written beside their place, renamed into it whole, found again later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OURS = re.compile(r"\d+(-[0-9a-f]{8}(-\d+)?)?")
 """Names of runs' directories: the number of the run's cell and, where another run has that, some of its identity."""
 
 _BESIDE = re.compile(r"\.[0-9a-f]{24}(\.[0-9a-f]+-[0-9a-f]+)?(\.old)?\.tmp")
-"""Names of directories that are being written, or give way; those left over are of processes that were killed."""
+"""Names of directories that are being written or replaced; those left over are of processes that were killed."""
 
 
 class RunDirectories:
@@ -37,7 +37,7 @@ class RunDirectories:
         return self.directory / f".{run}.{self._process}.tmp"
 
     def put(self, cell: int, run: str) -> Path:
-        """Put what is beside into place, and return the place; what the run had before gives way.
+        """Move what was written beside into its place, instead of what the run had before; return the place.
 
         All of it is on the disk before anything is replaced, and in its place before this returns.
         """
@@ -88,7 +88,7 @@ class RunDirectories:
         return sorted(path for path in self.directory.iterdir() if pattern.fullmatch(path.name))
 
     def _free(self, cell: int, run: str) -> Path:
-        """Return a path that nothing has yet: the cell's number, if possible."""
+        """Return a path that is not taken: the cell's number, if possible."""
         longer = f"{cell}-{run[:8]}"
         names: Iterator[str] = itertools.chain([str(cell), longer], (f"{longer}-{n}" for n in itertools.count(2)))
         return next(path for path in map(self.directory.joinpath, names) if not path.exists())

@@ -128,7 +128,7 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
 def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str = "first") -> int:
     """Put the results of several sweeps into a new directory and return how many runs it has.
 
-    Runs are told apart by their whole config, so keys that are fixed in each sweep but differ between them just vary.
+    Runs are told apart by their whole config: a key that is fixed in each sweep but differs between them then varies.
 
     Args:
         directories: Where the sweeps are.
@@ -164,7 +164,7 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
 
 
 def _contents(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what files held that the runs of several sweeps learned from, where that is known and the same."""
+    """Return the digests of the files that the runs of several sweeps read, where they are known and the same."""
     known = [description["files"] for description in told if "files" in description]
     if len(known) < len(told):
         return {}
@@ -194,7 +194,7 @@ def _description(directory: str | Path) -> dict[str, Any]:
 
 
 def _settled(directory: str | Path, use: Callable[[list[Path]], T], checked: bool = True) -> T:
-    """Return what is made of a sweep's files, each checked before; again if meanwhile a driver has compacted them."""
+    """Return what `use` makes of a sweep's files, once each is checked; try again if a driver has compacted them."""
     store = SweepStore(directory)
     for _ in range(ATTEMPTS):
         files = store.files()
@@ -211,4 +211,4 @@ def _settled(directory: str | Path, use: Callable[[list[Path]], T], checked: boo
 
 
 ATTEMPTS = 10
-"""How often files are listed anew that were gone when they were to be read."""
+"""How often to list files anew that have gone before they were read."""

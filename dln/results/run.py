@@ -78,7 +78,7 @@ class RunWriter:
         path = self.directory / SUMMARY
         try:
             sync(self.directory / HISTORY)
-            # Of what is there: a signal may have come between a record and what was noted of it.
+            # Of the file itself: a signal may have come between writing a record and counting it.
             checksums = " ".join(map(checksum, _lines(self.directory)))
             write_document(path, {**summary, "provenance": self._provenance, "checksums": checksums})
         except OSError as error:
@@ -111,7 +111,7 @@ def run_summary(
 def load_run(directory: str | Path) -> History:
     """Return the history stored in a run's directory, finished or not.
 
-    Of one that is damaged, the records before that, and a warning.
+    Of a damaged one, the records before the damage, and a warning.
 
     Raises:
         StorageError: There is none, or it cannot be read.
@@ -128,7 +128,7 @@ def load_run(directory: str | Path) -> History:
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether a run that has ended can be read back as it was written; of earlier versions, whether it seems so."""
+    """Whether a run that has ended can be read back as it was written; without checksums, whether it can be read."""
     try:
         told = read_document(directory / SUMMARY)
         lines = _lines(directory)
@@ -192,7 +192,7 @@ def claim_named(directory: Path, marker: str) -> None:
 
 
 def release(directory: Path, marker: str) -> None:
-    """Give up a claim that came to nothing: its marker is empty, and nothing says how a run ended."""
+    """Give up a claim that was not used: its marker is empty, and there is no summary of a run."""
     with contextlib.suppress(OSError):
         if (directory / marker).stat().st_size == 0 and not (directory / SUMMARY).exists():
             (directory / marker).unlink()

@@ -1,4 +1,4 @@
-"""A sweep's results on disk: part files, one row a run, compacted into one; what is on disk is the truth.
+"""A sweep's results on disk: part files, one row a run, compacted into one; a run with a row there is finished.
 
 sweep.json         the values that are the same in all runs; all that runs were computed with (see dln.base.provenance)
 parts/*.parquet    finished ensembles, each written beside and renamed into place
@@ -39,12 +39,12 @@ LOCK, WORKERS = ".lock", ".workers"
 
 @contextlib.contextmanager
 def locking(path: Path, shared: bool = False, wait: bool = False) -> Iterator[bool | None]:
-    """Lock a file, made if need be, while the block runs, and tell it whether that was possible.
+    """Lock a file, which is made if need be, while the block runs; tell the block whether that was possible.
 
     Args:
         path: The file; a process that dies, however it dies, gives up its lock.
         shared: Others may have it too, shared as well.
-        wait: Until it is free, instead of telling that it is not.
+        wait: Wait until it is free, instead of yielding False.
 
     Yields:
         True: it is locked. False: another process has it. None: this file system knows no locks.
@@ -105,13 +105,13 @@ class SweepStore:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Say, while the block runs, that a launcher's worker is at work here: its files are not left over."""
+        """Show, while the block runs, that a launcher's worker is at work here, so that `clear` spares its files."""
         with locking(self.directory / WORKERS, shared=True, wait=True):
             yield
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Tell the block, for a driver, whether no worker of an earlier one is still at work; none begins meanwhile."""
+        """Tell the block whether no worker of an earlier driver is at work; none can begin while the block runs."""
         if not (self.directory / WORKERS).exists():
             yield True
             return
@@ -170,7 +170,7 @@ class SweepStore:
         return whole
 
     def set_aside(self, path: Path) -> None:
-        """Put a damaged file out of the way, into `damaged/`, under its name or that with a number."""
+        """Move a damaged file into `damaged/`, under its name, with a number behind it if that is taken."""
         with self.writing():
             place = self.directory / DAMAGED / path.name
             place.parent.mkdir(exist_ok=True)
@@ -260,7 +260,7 @@ class SweepStore:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Say, of what fails in the block because of the disk, what is safe and how to go on.
+        """Turn an error of the disk in the block into one that says what is safe and how to go on.
 
         Raises:
             StorageError: It failed.

@@ -1,7 +1,7 @@
 """The tables that a sweep's results are kept in, one row a run: made, written, read, and many put into one.
 
 Columns are the run's identity, every key of its config, the steps of events, and the curves: lists over the records.
-Which is which, a table says in its metadata, under "dln". Files are sealed; whoever reads here has had them checked.
+A table's metadata say which is which, under "dln". Files are sealed (`dln.base.sealed`): callers check them first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUN = "run"
 """The column of identities."""
 
 IDENTITY = np.dtype("S24")
-"""Identities in memory: a few bytes a run, where Python's words would take a hundred."""
+"""Identities in memory: 24 bytes a run, where Python's strings would take a hundred."""
 
 KINDS = ("config", "events", "curves")
 """What a column can be, besides the one of identities."""
@@ -57,7 +57,7 @@ def make_table(
         curves: [R, T, ...] each.
         present: Which of the records [R, T] are a run's own: the others are left out. None: all.
         trajectories: How many were computed.
-        lanes: For so many.
+        lanes: How many lanes share them.
 
     >>> losses = np.array([[4.0, 2.0], [3.0, np.nan]])
     >>> table = make_table(["r", "s"], {"training.lr": [0.1, 9.0]}, {}, {"train_loss": losses}, np.isfinite(losses))
@@ -88,7 +88,7 @@ def write(tables: Iterable[pa.Table], path: Path) -> None:
 
 
 def check(path: Path) -> None:
-    """See that a file is what was written, and a table of ours; of one that is not sealed, that it can be read.
+    """Check that a file is what was written, and a table of ours; of one that is not sealed, that it can be read.
 
     Raises:
         DamagedError: It is not.
@@ -124,7 +124,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def about(schema: pa.Schema) -> dict[str, Any]:
-    """Return which columns of a table are keys of the config, events, and curves, and how much work was in them.
+    """Return which columns of a table are keys of the config, events, and curves, and its trajectories and lanes.
 
     Raises:
         ValueError: It is no table of ours.
@@ -274,7 +274,7 @@ def _event_column(name: str, values: Sequence[Any]) -> pa.Array:
     lists = any(isinstance(value, list) for value in values)
     numbers = [n for value in values for n in (value if isinstance(value, list) else [value]) if n is not None]
     whole = all(isinstance(n, int) for n in numbers)
-    # Where there is no number, it is not known of which type they would be: another part tells.
+    # Where there is no number, the type is not known; it is taken from other parts when they are joined.
     kind = pa.null() if not numbers else pa.int64() if whole else pa.float64()
     return pa.array(values, pa.list_(kind) if lists else kind)
 

@@ -59,8 +59,8 @@ def run_sweep(
         on_run: Called with config, history, seconds and directory of every run that has a directory.
         on_progress: Called whenever there is more to report.
         rerun: Cells to compute anew even if there are results.
-        launch: Has stretches of cells computed elsewhere, by `compute`, and returns when that has ended, well or not;
-            told whether runs have directories. None: they are computed here.
+        launch: Has ensembles of cells computed elsewhere, by `compute`, and returns when that has ended, well or not;
+            its second argument says whether runs have directories. None: they are computed here.
         members: Runs trained together at most.
         processes: How many may train runs of the autograd engine; they know only what modules register.
 
@@ -93,8 +93,8 @@ def run_sweep(
             if report.found < len(np.unique(identities)):
                 results.sign(provenance())
             with spread(processes) as on_cores:
-                stretches = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
-                for _ in compute(plan, stretches, results, report, directories, on_run, on_cores):
+                ensembles = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
+                for _ in compute(plan, ensembles, results, report, directories, on_run, on_cores):
                     report.seconds = time.perf_counter() - started
                     if on_progress is not None:
                         on_progress(report)
@@ -123,7 +123,7 @@ def _incomplete(plan: Plan, results: SweepStore, done: np.ndarray, owed: bool) -
         plan: The runs.
         results: Where they are stored.
         done: Identities of runs that are done.
-        owed: Whether every run owes a directory; one that saves weights does so anyway.
+        owed: Whether every run must have a directory; one that saves weights must have one anyway.
     """
     directories = RunDirectories(results.directory)
     incomplete = [np.array([], IDENTITY)]
@@ -136,7 +136,7 @@ def _incomplete(plan: Plan, results: SweepStore, done: np.ndarray, owed: bool) -
 
 
 def _confirm(plan: Plan, results: SweepStore, owed: bool) -> None:
-    """Raise StorageError unless everything that the runs of a finished sweep owe is on the disk."""
+    """Raise StorageError unless everything that a finished sweep must store of its runs is on the disk."""
     done = results.finished()
     failed = np.array(list(results.failures()), IDENTITY)
     lost = np.setdiff1d(plan.identities, np.union1d(done, failed))
@@ -150,18 +150,18 @@ def _confirm(plan: Plan, results: SweepStore, owed: bool) -> None:
 
 def compute(
     plan: Plan,
-    stretches: Iterable[np.ndarray],
+    ensembles: Iterable[np.ndarray],
     results: SweepStore,
     report: Report,
     directories: RunDirectories | None = None,
     on_run: OnRun | None = None,
     on_cores: Spread | None = None,
 ) -> Iterator[Outcome]:
-    """Train stretches of cells, store what comes of them, and then yield it."""
-    for cells in stretches:
+    """Train ensembles of cells, store each one's outcome, and then yield it."""
+    for cells in ensembles:
         try:
             for outcome in _attempt(plan, cells, results, report, on_cores or Spread(1), directories):
-                check_unchanged(plan.contents)  # what was learned from other content is no run of this plan
+                check_unchanged(plan.contents)  # runs on files that have changed are not those of the plan
                 store_outcome(plan, outcome, results, directories, on_run)
                 report.add(outcome)
                 yield outcome
@@ -187,7 +187,7 @@ def _missing(
 
 
 ATTEMPTS = 10
-"""How often jobs are launched anew while each time at least one run more is finished."""
+"""How often jobs are launched again, as long as each time at least one more run is finished."""
 
 
 def _have_computed(
@@ -198,15 +198,15 @@ def _have_computed(
     launch: Callable[[list[np.ndarray]], Any],
     members: int,
 ) -> None:
-    """Launch what is missing until nothing is. What is on disk is the truth: a job that died is launched again."""
+    """Launch what has no results on disk until nothing is missing; so a job that died is launched again."""
     for _ in range(ATTEMPTS):
         # Workers may have more memory than the driver; each cuts its job anew.
-        stretches = list(_missing(plan, identities, done, members, share=math.inf))
-        if not stretches:
+        ensembles = list(_missing(plan, identities, done, members, share=math.inf))
+        if not ensembles:
             break
         error: Exception | None = None
         try:
-            launch(stretches)
+            launch(ensembles)
         except Exception as raised:  # whatever a launcher raises when one of its workers dies
             error = raised
             log.warning("a job ended badly (%s); what is missing is launched again", str(raised).partition("\n")[0])
@@ -221,11 +221,11 @@ def cut(
     """Cut cells that share tensor shapes into ensembles.
 
     Args:
-        plan: Theirs.
+        plan: The plan that the cells are of.
         cells: Cells.
         members: Runs of an ensemble at most; fewer where memory is short.
         one_by_one: Runs of the autograd engine that are stored together.
-        share: Of the machine, what is for them.
+        share: Share of the machine's memory that they may use.
     """
     if len(cells) == 0:
         return
@@ -249,7 +249,7 @@ def _attempt(
     directories: RunDirectories | None,
     rounds: int = ROUNDS,
 ) -> Iterator[Outcome]:
-    """Train cells together; where that raises, without those that failed; where it is not known which, half by half."""
+    """Train cells together; after an error, without those that failed; where it is not known which, half by half."""
     faults: dict[int, str] = {}
     try:
         yield _train(plan, cells, on_cores, directories)
@@ -290,7 +290,7 @@ def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
     """Refuse a directory whose runs have other fixed values; then say what is fixed in all runs.
 
     Returns:
-        Whether every run owes a directory of its own: every sweep that was run here was to give one to each run.
+        Whether every run must have a directory of its own: so it was for every sweep that was run here.
     """
     varying = plan.varying()
     fixed = {key: value for key, value in plan.values(0).items() if key not in varying}
@@ -317,7 +317,7 @@ def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
 
 
 def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what sweep.json says; where it is lost, what the runs that are there say of what is fixed now."""
+    """Return what sweep.json says; where it is lost, what can be found of it in the runs that are stored."""
     told = None
     try:
         told = results.description()

@@ -1,4 +1,4 @@
-"""About what runs take, before they are run: a few are tried for some steps."""
+"""Estimates of the time and memory that runs take: a few are trained for some steps."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dln.footprint import ensemble_bytes, members_that_fit
 from dln.sweeps.plan import Plan
 
 TRIED, TRIED_STEPS = 32, 200
-"""Runs and steps that are tried to estimate what all take."""
+"""How many runs, and steps of each, are trained for an estimate."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """About what some runs take."""
+    """What some runs take, about."""
 
     engine: str
     seconds: float

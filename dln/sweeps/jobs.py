@@ -1,4 +1,4 @@
-"""Ensembles as jobs of a Hydra launcher: what is written for a worker, and what the worker makes of it.
+"""Ensembles as jobs of a Hydra launcher: the files written for a worker, and what the worker does with them.
 
 A job's overrides name a file in the sweep's directory and a number in it. The file holds the overrides that describe
 the grid, from which the worker makes the plan anew, and every job's cells as ranges.
@@ -44,7 +44,7 @@ JOBS = ".jobs"
 """Folder of the sweep's directory: job files, and what launchers leave behind."""
 
 PATIENCE = 60.0
-"""Seconds without a sign of life after which a worker is given up, unless `hydra.sweeper.patience` says otherwise."""
+"""Seconds without a sign of life after which a worker counts as dead, unless `hydra.sweeper.patience` is set."""
 
 BEATS = 6
 """Signs of life that a worker gives within the patience."""
@@ -76,17 +76,17 @@ class Recipe:
 def write_jobs(
     directory: Path,
     recipe: Recipe,
-    stretches: Sequence[np.ndarray],
+    ensembles: Sequence[np.ndarray],
     named: bool,
     threads: int | None,
     patience: float = PATIENCE,
 ) -> list[list[str]]:
-    """Write the file of some jobs, one for each stretch of cells, and return each job's overrides.
+    """Write the file of some jobs, one for each ensemble, and return each job's overrides.
 
     Args:
         directory: The sweep's.
         recipe: Of the plan.
-        stretches: Cells.
+        ensembles: The cells of each.
         named: Whether runs have directories of their own.
         threads: What a job's kernels may use; None: as many as a worker finds.
         patience: Seconds without a sign of life after which a worker will be given up.
@@ -97,7 +97,7 @@ def write_jobs(
     path = folder / f"{time.time_ns():x}.json"
     about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
     about |= {"driver": this_process()}
-    jobs = [as_ranges(cells) for cells in stretches]
+    jobs = [as_ranges(cells) for cells in ensembles]
     write_document(path, {**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs})
     common = [
         f"hydra.sweep.dir={quoted(str(directory.resolve()))}",
@@ -108,9 +108,9 @@ def write_jobs(
 
 
 def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], patience: float = PATIENCE) -> None:
-    """Launch jobs and return when all are done, whatever the launcher knows of it.
+    """Launch jobs and return when all are done, by the signs of life that workers leave on disk.
 
-    Without Slurm's accounting a driver waits for ever for a job that was killed; so the signs of life on disk decide.
+    The launcher does not always know: without Slurm's accounting it waits for ever for a job that was killed.
 
     Raises:
         LaunchError: Every job is done or has died, and at least one has died; or what the launcher raises.
@@ -138,9 +138,9 @@ def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], pat
 
 
 def spare_accounting() -> None:
-    """Where Slurm keeps no accounts, say so once, and keep submitit from asking for them at every poll.
+    """Where Slurm has no accounting, say so once, and keep submitit from asking for it at every poll.
 
-    Each time it would print two complaints or more and learn nothing; `watched` knows without.
+    It would print two messages or more each time; `watched` needs no accounting.
     """
     from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
@@ -218,8 +218,8 @@ def run_job(job: str, loader: Any) -> None:
         check_same(plan.contents, (results.description() or {}).get("files"), results.directory)
         directories = RunDirectories(results.directory) if told["named"] else None
         with results.working():
-            stretches = cut(plan, cells, len(cells), share=share)
-            for _ in compute(plan, stretches, results, Report(len(cells)), directories, tell):
+            ensembles = cut(plan, cells, len(cells), share=share)
+            for _ in compute(plan, ensembles, results, Report(len(cells)), directories, tell):
                 pass
 
 

@@ -1,4 +1,4 @@
-"""The driver of a sweep as its workers know it: where they share its machine, they end when it is gone."""
+"""Processes that end when another does: workers on the driver's machine must not go on when it has died."""
 
 from __future__ import annotations
 

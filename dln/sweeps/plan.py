@@ -1,4 +1,4 @@
-"""The runs of a sweep, cell by cell: those of one grid after those of another."""
+"""The runs of a sweep, cell by cell, grid after grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of the autograd engine on all cores: a process each, because in threads they would wait for one another."""
+"""Runs of the autograd engine on all cores, in processes: threads would wait for one another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Task = tuple[Described, Path | None]
 """A run, and where its weights are saved."""
 
 WORTH = 5.0
-"""Seconds of training here before processes are started: each takes some to begin."""
+"""Seconds of training in this process before others are started: each takes some seconds to begin."""
 
 
 class Spread:
@@ -80,7 +80,7 @@ def spread(processes: int) -> Iterator[Spread]:
         yield spread
     except BaseException:
         for child in multiprocessing.active_children():
-            child.kill()  # they hear no other signal
+            child.kill()  # they ignore all other signals
         raise
     finally:
         if spread._pool is not None:

@@ -1,4 +1,4 @@
-"""What a sweep has done so far, counted here or read off the disk while its runs are computed elsewhere."""
+"""What a sweep has done so far, counted here, or on disk while its runs are computed elsewhere."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Report:
 
     @property
     def done(self) -> int:
-        """Runs that this sweep has brought to an end, good or bad."""
+        """Runs that this sweep has trained, or tried to."""
         return self.finished + self.diverged + len(self.failed)
 
 

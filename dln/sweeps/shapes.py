@@ -1,4 +1,4 @@
-"""What has to be composed and resolved of a grid, once each, and how every cell's config comes of it.
+"""Which combinations of a grid are composed and resolved, once each, and how every cell's config is made from them.
 
 Composing a config with Hydra takes a tenth of a second, and resolving one some milliseconds. So only combinations of
 values that change what runs have in common (shapes, counts, names) are composed and resolved, once each; seeds, rates
@@ -68,8 +68,8 @@ class Shape:
     structure: str
     """Cells of equal structure can be trained together."""
     text: str
-    """The canonical text of the config, with a slot for each leaf in `slots`."""
-    slots: tuple[str, ...]
+    """The canonical text of the config, with a blank for each leaf in `blanks`."""
+    blanks: tuple[str, ...]
     contents: dict[str, str]
     """A digest of what every file holds that a cell's config names, by its path."""
 
@@ -89,10 +89,10 @@ class Shape:
 
     def identity(self, swept: Mapping[str, Any]) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
-        # A value is its own slot, or inside a mapping that is one.
+        # A value is its own blank, or inside a mapping that is one.
         values = [
-            _text(by_content(slot, swept[slot] if slot in swept else _get(self.config(swept), slot), self.contents))
-            for slot in self.slots
+            _text(by_content(blank, swept[blank] if blank in swept else _get(self.config(swept), blank), self.contents))
+            for blank in self.blanks
         ]
         return hashlib.blake2b(self.text.format(*values).encode(), digest_size=12).hexdigest()
 
@@ -174,14 +174,14 @@ def _shape(config: ExperimentConfig, direct: tuple[Direct, ...], schema: Schema)
     from dln.factory import check_names  # imports torch: only once the grid is understood
 
     check_names(config)
-    slots = {str(leaf_of(path)) for axis in direct for leaves in axis.leaves for path in leaves}
-    slots = tuple(sorted(filter(_is_of_lanes, slots)))
+    blanks = {str(leaf_of(path)) for axis in direct for leaves in axis.leaves for path in leaves}
+    blanks = tuple(sorted(filter(_is_of_lanes, blanks)))
     contents = {path: content(path) for _, path in named_files(config)}
-    text = _template(config, slots, contents)
+    text = _template(config, blanks, contents)
     for other in _to_check(config, direct, schema):
         check_names(other)
         contents |= {path: content(path) for _, path in named_files(other)}
-    return Shape(config, direct, structure(config), text, slots, contents)
+    return Shape(config, direct, structure(config), text, blanks, contents)
 
 
 def _to_check(config: ExperimentConfig, direct: Sequence[Direct], schema: Schema) -> Iterator[ExperimentConfig]:
@@ -281,11 +281,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=dataclasses.asdict)
 
 
-def _template(config: ExperimentConfig, slots: Sequence[str], contents: Mapping[str, str]) -> str:
-    """Return the canonical text of a config, with {} for each of `slots`; of `shared` only what lanes take counts."""
+def _template(config: ExperimentConfig, blanks: Sequence[str], contents: Mapping[str, str]) -> str:
+    """Return the canonical text of a config, with {} for each of `blanks`; of `shared` only what lanes take counts."""
     lines = [type(config).__name__]
     for key in sorted(key for key, _ in fields(type(config)) if _is_of_lanes(key)):
         said = _text(by_content(key, _get(config, key), contents))
-        text = "{}" if key in slots else said.replace("{", "{{").replace("}", "}}")
+        text = "{}" if key in blanks else said.replace("{", "{{").replace("}", "}}")
         lines.append(f"{key}={text}")
     return "\n".join(lines)

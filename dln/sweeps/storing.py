@@ -1,4 +1,4 @@
-"""What comes of an ensemble, put on disk: first all else that a run owes, and last the row that says it is finished."""
+"""Writes an ensemble's outcome to disk: runs' directories first, and last the rows that say that runs are finished."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Outcome:
     """Runs of a plan that were trained together."""
 
     cells: np.ndarray
-    """Which they are."""
+    """Their cells."""
     results: Results
 
 
@@ -42,8 +42,8 @@ def store_outcome(
     A run whose row is on disk counts as finished, so the rows are written when everything else is in its place.
 
     Args:
-        plan: Theirs.
-        outcome: What came of them.
+        plan: The plan that they are of.
+        outcome: Their results.
         results: Where their rows go.
         directories: Where each gets a directory of its own; None: none does.
         on_run: Called with config, history, seconds and directory of every run that got one, once all is stored.

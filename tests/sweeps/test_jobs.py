@@ -38,11 +38,11 @@ def test_ranges_hold_the_numbers_they_were_made_from(numbers):
     assert [c for span in as_ranges(cells) for c in range(*span)] == sorted(numbers)
 
 
-def prepared(directory, stretches):
+def prepared(directory, ensembles):
     store = SweepStore(directory)
     with store.locked():
         pass
-    return [value_of(job[-1]) for job in write_jobs(directory, RECIPE, stretches, False, None)]
+    return [value_of(job[-1]) for job in write_jobs(directory, RECIPE, ensembles, False, None)]
 
 
 def test_a_worker_computes_the_cells_of_its_job(tmp_path):
