@@ -61,6 +61,14 @@ def weight_norm(
     return total(weight_squares + bias_squares).sqrt()
 
 
+@model_metric("full_train_loss", cost="moderate", batched=True, loss="mse")
+def full_train_loss(
+    train_predictions: Float64[Tensor, "*R N out"], train_targets: Float64[Tensor, "*R N out"]
+) -> Float64[Tensor, "*R"]:
+    """Mean squared error on the whole training set; `train_loss` is that of the step's batch."""
+    return (train_predictions - train_targets).square().mean((-2, -1))
+
+
 @model_metric("gradient_norm", cost="cheap", batched=True)
 def gradient_norm(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
     """Euclidean norm of the gradient of the batch loss over all parameters."""

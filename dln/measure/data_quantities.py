@@ -49,6 +49,12 @@ def test_inputs(dataset: Dataset) -> Float64[np.ndarray, "M in"]:
 
 
 @constant
+def test_targets(dataset: Dataset) -> Float64[np.ndarray, "M out"]:
+    """Targets of the test set."""
+    return _samples(dataset.test_targets, "test")
+
+
+@constant
 def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
     """Means of x x' over the training set, x ending with a constant one; of online data, over the population."""
     if not dataset.online:

@@ -57,8 +57,8 @@ def model_metric(name: str, **marks: Any):
     Marks: `needs=f(shapes)` may refuse models the metric has no value for; `batched=True` says that it takes tensors
     with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad` (the
     quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it;
-    `loss="mse"` says that its formula holds for the mean squared error only; `of_optimizer=f(optimizer)` may refuse
-    optimizers; `source` says where it is from.
+    `loss="mse"` says that its formula holds for the mean squared error only, and `instead` what to take for others;
+    `of_optimizer=f(optimizer)` may refuse optimizers; `source` says where it is from.
     """
     return MODEL_METRICS.register(name, **marks)
 
@@ -159,10 +159,9 @@ class Metric:
                         found_in(dataset)
             mse = isinstance(criterion, nn.MSELoss) and criterion.reduction == "mean"
             if criterion is not None and not mse and self._entry.marks.get("loss") == "mse":
-                raise ConfigError(
-                    f"its formula holds for MSELoss only, not for {type(criterion).__name__}; of other losses, "
-                    "hessian_spectrum_autograd finds the curvature"
-                )
+                instead = self._entry.marks.get("instead")
+                told = f"its formula holds for MSELoss only, not for {type(criterion).__name__}"
+                raise ConfigError(f"{told}; {instead}" if instead else told)
             if optimizer is not None and "of_optimizer" in self._entry.marks:
                 self._entry.marks["of_optimizer"](optimizer)
 

@@ -163,12 +163,15 @@ def end_to_end_modes(end_to_end: Float64[Tensor, "*R out in"]) -> tuple[Tensor, 
 @quantity
 def test_predictions(model: DeepLinearNetwork, test_inputs: Float64[Tensor, "*R M in"]) -> Float64[Tensor, "*R M out"]:
     """The model's outputs on the test inputs."""
-    outputs = test_inputs
-    for i, w in enumerate(model.weights):
-        outputs = matmul(outputs, values_of(w).mT)
-        if model.biases:
-            outputs = outputs + values_of(model.biases[i])[..., None, :]
-    return outputs
+    return _outputs(model, test_inputs)
+
+
+@quantity
+def train_predictions(
+    model: DeepLinearNetwork, train_inputs: Float64[Tensor, "*R N in"]
+) -> Float64[Tensor, "*R N out"]:
+    """The model's outputs on all training inputs."""
+    return _outputs(model, train_inputs)
 
 
 @quantity
@@ -255,6 +258,14 @@ def inner_products(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Fl
 
 def _gradient(parameter: Tensor) -> Tensor:
     return values_of(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+
+
+def _outputs(model: DeepLinearNetwork, inputs: Tensor) -> Tensor:
+    for i, w in enumerate(model.weights):
+        inputs = matmul(inputs, values_of(w).mT)
+        if model.biases:
+            inputs = inputs + values_of(model.biases[i])[..., None, :]
+    return inputs
 
 
 def _change(now: Any, then: Any) -> list[Tensor]:

@@ -448,3 +448,18 @@ def test_what_is_measured_of_a_run_does_not_depend_on_its_company(name):
         alone = dln.run_experiment(several[seed])
         for column in alone.names:
             np.testing.assert_array_equal(together[seed][column], alone[column], err_msg=column)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_loss_on_the_whole_training_set(bias):
+    model = network(bias=bias)
+    outputs = model(DATA.train_inputs).detach().numpy()
+    np.testing.assert_allclose(value("full_train_loss", model), np.mean((outputs - Y) ** 2), rtol=1e-12)
+    base = {"max_steps": 20, "dtype": "float64", "metrics": ["full_train_loss"], "model": {"bias": bias}}
+    for engine in ("compiled", "autograd"):
+        full = dln.run_experiment({**base, "engine": engine})
+        np.testing.assert_allclose(full["full_train_loss"], full["train_loss"], rtol=1e-12)
+        batches = dln.run_experiment({**base, "engine": engine, "training": {"batch_size": 10}})
+        assert abs(batches["full_train_loss"] / batches["train_loss"] - 1).max() > 0.01
+    with pytest.raises(ConfigError, match=r"full_train_loss.*MSELoss only, not for L1Loss$"):
+        dln.run_experiment({**base, "training": {"criterion": "L1Loss"}})

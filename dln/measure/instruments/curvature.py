@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Layers = list[np.ndarray]
 
 
+AUTOGRAD = "hessian_spectrum_autograd finds the curvature of other losses"
+
+
 def few_dimensions(shapes: Shapes) -> None:
     """Raise ConfigError for a net whose Hessian is too large to find all its eigenvalues: for the mark `needs`."""
     weights = [(shape[0], shape[1]) for shape in shapes if len(shape) == 2]
@@ -40,13 +43,13 @@ def few_dimensions(shapes: Shapes) -> None:
         )
 
 
-@model_metric("hessian_trace", cost="moderate", loss="mse", batched=True, source="arXiv 2106.16225")
+@model_metric("hessian_trace", cost="moderate", loss="mse", instead=AUTOGRAD, batched=True, source="arXiv 2106.16225")
 def hessian_trace(layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
     """Trace of the Hessian, (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||^2; that of the Gauss-Newton matrix too."""
     return as_tensor(hessian.hessian_trace(layers, sigma))
 
 
-@model_metric("sharpness", cost="heavy", loss="mse", batched=True, source="arXiv 2103.00065")
+@model_metric("sharpness", cost="heavy", loss="mse", instead=AUTOGRAD, batched=True, source="arXiv 2103.00065")
 def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
     """Largest eigenvalue of the Hessian; gradient descent is stable below 2 / lr."""
     return largest_eigenvalue
@@ -67,21 +70,35 @@ def stability(
     return lr * gain * (largest_eigenvalue + decay)
 
 
-@model_metric("top_eigenvalues", cost="heavy", loss="mse", batched=True, source="arXiv 2106.16225")
+@model_metric("top_eigenvalues", cost="heavy", loss="mse", instead=AUTOGRAD, batched=True, source="arXiv 2106.16225")
 def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: Count = 10) -> Float64[Tensor, "*R top"]:
     """The `top` largest eigenvalues of the Hessian, of large networks without the matrix."""
     return as_tensor(hessian.top_eigenvalues(layers, sigma, sigma_yx, top))
 
 
 @model_metric(
-    "hessian_spectrum", cost="heavy", loss="mse", batched=True, needs=few_dimensions, source="arXiv 2106.16225"
+    "hessian_spectrum",
+    cost="heavy",
+    loss="mse",
+    instead=AUTOGRAD,
+    batched=True,
+    needs=few_dimensions,
+    source="arXiv 2106.16225",
 )
 def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: Top = None) -> Float64[Tensor, "*R k"]:
     """All eigenvalues of the Hessian, largest first; only the first `top` if that is given."""
     return hessian_eigenvalues[..., :top]
 
 
-@model_metric("saddle_index", cost="heavy", loss="mse", batched=True, needs=few_dimensions, source="arXiv 1406.2572")
+@model_metric(
+    "saddle_index",
+    cost="heavy",
+    loss="mse",
+    instead=AUTOGRAD,
+    batched=True,
+    needs=few_dimensions,
+    source="arXiv 1406.2572",
+)
 def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: Tolerance = 1e-10) -> Float64[Tensor, "*R"]:
     """How many eigenvalues of the Hessian are below -`tolerance` times the largest in size."""
     return as_tensor(np.asarray(hessian.saddle_index(hessian_eigenvalues.numpy(), tolerance), np.float64))
