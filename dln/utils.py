@@ -46,12 +46,17 @@ def as_tensors(
 
     Their own is float32 where all are float32, and float64 otherwise.
 
+    Raises:
+        ConfigError: Numbers are complex.
+
     >>> [str(t.dtype) for t in as_tensors([np.ones(2), [1, 2]])]
     ['torch.float64', 'torch.float64']
     """
     import torch
 
     tensors = [torch.as_tensor(a if isinstance(a, torch.Tensor) else np.asarray(a)).detach() for a in arrays]
+    if any(t.is_complex() for t in tensors):
+        raise ConfigError("weights and samples must be real numbers, not complex ones")
     own = torch.float32 if all(t.dtype == torch.float32 for t in tensors) else torch.float64
     return [t.to(dtype=dtype or own, device=device) for t in tensors]
 

@@ -304,6 +304,10 @@ def test_arrays_of_numpy_need_no_precision():
     flat = Dataset.from_arrays(rng.standard_normal((9, 4)), np.arange(9))  # one target a sample
     assert flat.dims == (4, 1)
     assert flat.train_targets.dtype == F64
+    with pytest.raises(ConfigError, match="real numbers"):
+        Dataset.from_arrays(1j * np.ones((9, 4)), np.ones((9, 2)))
+    with pytest.raises(ConfigError, match="real numbers"):
+        DeepLinearNetwork.from_weights([1j * np.ones((2, 4))])
 
 
 def test_a_dataset_without_a_test_set_has_no_test_loss():

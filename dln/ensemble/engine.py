@@ -320,7 +320,6 @@ def train_ensemble(
     if reason is not None:
         raise ConfigError(f"the compiled engine does not cover {reason}")
     arrays = as_tensors([*weights, *(biases or ())])
-    datasets = [data.to(arrays[0].dtype, "cpu") for data in datasets]
     layers = [array.numpy() for array in arrays[: len(weights)]]
     shifts = None if biases is None else [array.numpy() for array in arrays[len(weights) :]]
     check_chain([w.shape[1:] for w in layers], None if shifts is None else [b.shape[1:] for b in shifts])
@@ -329,7 +328,7 @@ def train_ensemble(
     lane = Lane(
         layers,
         shifts,
-        datasets,
+        [data.to(arrays[0].dtype, "cpu") for data in datasets],
         dataset=dataset,
         lr=lr,
         batch_size=batch_size,

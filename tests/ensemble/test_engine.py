@@ -592,6 +592,7 @@ def test_an_ensemble_is_recorded_at_steps_of_ones_own():
         ({"weights": [np.ones((2, 3, 4)), np.ones((2, 2, 5))]}, "W2"),
         ({"weights": [np.ones((2, 3, 4)), np.ones((3, 2, 3))]}, "members"),
         ({"weights": [np.ones((2, 3, 4))]}, "maps 4 to 3"),
+        ({"weights": []}, "0 weights"),
         ({"optimizer": "RMSprop"}, "RMSprop"),
         ({"optimizer_params": {"momentun": 1}}, "momentum"),
         ({"batch_size": 26}, "only 25"),
