@@ -71,7 +71,11 @@ def full_train_loss(
 
 @model_metric("gradient_norm", cost="cheap", batched=True)
 def gradient_norm(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
-    """Euclidean norm of the gradient of the batch loss over all parameters."""
+    """Euclidean norm of the gradient of the batch loss over all parameters.
+
+    >>> gradient_norm(torch.tensor([9.0, 16.0])).item()
+    5.0
+    """
     return total(gradient_squares).sqrt()
 
 
@@ -83,7 +87,11 @@ def layer_norms(weight_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R 
 
 @model_metric("end_to_end_norm", cost="cheap", batched=True)
 def end_to_end_norm(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tensor, "*R"]:
-    """Frobenius norm of the end-to-end map W = W_L ... W_1."""
+    """Frobenius norm of the end-to-end map W = W_L ... W_1.
+
+    >>> end_to_end_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0]])).item()
+    5.0
+    """
     return frobenius(end_to_end)
 
 
@@ -129,5 +137,9 @@ def param_cosine_sim(inner_products: Float64[Tensor, "*R 3"]) -> Float64[Tensor,
 def end_to_end_distance(
     end_to_end_a: Float64[Tensor, "*R out in"], end_to_end_b: Float64[Tensor, "*R out in"]
 ) -> Float64[Tensor, "*R"]:
-    """Frobenius distance between the end-to-end maps of the two models, whatever their depths and widths."""
+    """Frobenius distance between the end-to-end maps of the two models, whatever their depths and widths.
+
+    >>> end_to_end_distance(torch.eye(2), torch.zeros(2, 2)).item() == 2**0.5
+    True
+    """
     return frobenius(end_to_end_a - end_to_end_b)

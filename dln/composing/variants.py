@@ -52,7 +52,12 @@ class Resolver:
 
 
 def with_values(node: Any, assignments: Mapping[str, Any]) -> Any:
-    """Return a copy of a config, or of a part of it, with values at dotted paths."""
+    """Return a copy of a config, or of a part of it, with values at dotted paths.
+
+    >>> from dln.config import SingleConfig
+    >>> with_values(SingleConfig(), {"training.lr": 0.5}).training.lr
+    0.5
+    """
     heads: dict[str, dict[str, Any]] = {}
     for path, value in assignments.items():
         head, _, rest = path.partition(".")

@@ -74,6 +74,10 @@ def sample_noise(layers: Sequence[Array], inputs: Array, targets: Array) -> Nois
         layers: L matrices [*R, out, in]; with biases, see `dln.derivatives.products.with_biases`.
         inputs: [*R, N, in].
         targets: [*R, N, out].
+
+    >>> x, y = np.ones((2, 1)), np.array([[0.0], [2.0]])  # the gradient of (w x - y)^2 at w = 0 is 0 and -4
+    >>> sample_noise([np.zeros((1, 1))], x, y)
+    Noise(signal=array([4.]), noise=array([4.]))
     """
 
     def found(*arrays: np.ndarray) -> Float64[np.ndarray, "R 2L"]:

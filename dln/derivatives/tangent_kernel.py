@@ -65,7 +65,13 @@ def ntk_spectrum(layers: Sequence[Array], sigma: Array, samples: int) -> Float64
 
 @uniform()
 def ntk_norm(layers: Sequence[Array], sigma: Array, samples: int) -> Float64[np.ndarray, "*R"]:
-    """Return the Frobenius norm of the kernel's Gram matrix on `samples` inputs."""
+    """Return the Frobenius norm of the kernel's Gram matrix on `samples` inputs.
+
+    Of w_2 w_1 x it is (w_1^2 + w_2^2) sum_n x_n^2:
+
+    >>> ntk_norm([np.array([[1.0]]), np.array([[2.0]])], np.array([[3.0]]), samples=2).round(9).item()
+    30.0
+    """
     inputs, outputs = _factors(Chain(layers), half(as_float64(sigma)))
     return samples * np.sqrt(_product(inputs, outputs, inputs, outputs))
 

@@ -30,7 +30,11 @@ AT_ONCE, BYTES = 256, 2**24
 
 
 def near_limit(loss: Any, count: int, dtype: np.dtype) -> Bool[np.ndarray, " *r"]:
-    """Return where the sum of `count` squares whose mean is `loss` may overflow; NaN counts as near too."""
+    """Return where the sum of `count` squares whose mean is `loss` may overflow; NaN counts as near too.
+
+    >>> near_limit([1.0, 1e37, np.nan], 10, np.dtype("float32")).tolist()
+    [False, True, True]
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         return ~(np.asarray(loss, np.float64) * count < np.finfo(dtype).max / MARGIN)
 

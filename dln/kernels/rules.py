@@ -82,6 +82,9 @@ def make_rule(optimizer: str, optimizer_params: Mapping[str, Any]) -> Rule:
 
     Raises:
         ConfigError: It is not compiled.
+
+    >>> make_rule("Adam", {"betas": [0.5, 0.75]}).corrections(0, 2).tolist()[0]
+    [2.0, 2.0]
     """
     if optimizer not in RULES:
         raise ConfigError(f"optimizer {optimizer} is not compiled; {', '.join(sorted(RULES))} are")

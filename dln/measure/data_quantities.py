@@ -56,7 +56,12 @@ def test_targets(dataset: Dataset) -> Float64[np.ndarray, "M out"]:
 
 @constant
 def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
-    """Means of x x' over the training set, x ending with a constant one; of online data, over the population."""
+    """Means of x x' over the training set, x ending with a constant one; of online data, over the population.
+
+    >>> from dln.data import Dataset
+    >>> input_moments(Dataset.from_arrays([1.0, 3.0], [0.0, 0.0])).tolist()
+    [[5.0, 2.0], [2.0, 1.0]]
+    """
     if not dataset.online:
         x = with_constant(train_inputs(dataset))
         return x.T @ x / len(x)
@@ -67,7 +72,12 @@ def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
 
 @constant
 def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
-    """Means of y x', as `input_moments`."""
+    """Means of y x', as `input_moments`.
+
+    >>> from dln.data import Dataset
+    >>> target_moments(Dataset.from_arrays([1.0, 3.0], [2.0, 4.0])).tolist()
+    [[7.0, 3.0]]
+    """
     if not dataset.online:
         x, y = with_constant(train_inputs(dataset)), train_targets(dataset)
         return y.T @ x / len(x)

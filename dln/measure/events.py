@@ -57,6 +57,9 @@ def mode_escapes(
     """Step at which each mode's strength first reaches `fraction` of the teacher's singular value, largest first.
 
     NaN for one that never does, and for those that the teacher lacks.
+
+    >>> mode_escapes(np.array([0, 10]), np.array([[0.0, 0.0], [4.0, 0.5]]), np.array([4.0, 2.0]))
+    array([ 5., nan])
     """
     levels = np.where(np.arange(len(teacher_values)) < rank_of(teacher_values), fraction * teacher_values, np.nan)
     return np.array([first_reach(step, curve, level) for curve, level in zip(mode_strengths.T, levels, strict=False)])
@@ -69,7 +72,11 @@ def mode_order(
     teacher_values: Float[np.ndarray, " k"],
     fraction: Share = 0.5,
 ) -> list[int]:
-    """Numbers of the modes, 1 the teacher's largest, in the order in which they are learned; others are left out."""
+    """Numbers of the modes, 1 the teacher's largest, in the order in which they are learned; others are left out.
+
+    >>> mode_order(np.array([0, 10]), np.array([[0.0, 0.0, 0.0], [3.0, 2.0, 0.0]]), np.array([4.0, 2.0, 1.0]))
+    [2, 1]
+    """
     times = mode_escapes(step, mode_strengths, teacher_values, fraction)
     return [int(i) + 1 for i in np.argsort(times, kind="stable") if np.isfinite(times[i])]
 

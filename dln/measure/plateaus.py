@@ -33,6 +33,10 @@ def find_plateaus(
         curve: A number at each.
         tolerance: What counts as slow, as a share of the mean pace: from the curve's beginning to its minimum.
         shortest: Share of the whole that a plateau must last.
+
+    >>> step = np.arange(0, 61)
+    >>> find_plateaus(step, np.interp(step, [0, 20, 40, 60], [4.0, 2.0, 2.0, 0.0]), 0.1, 0.1)
+    [(20.0, 40.0, 2.0)]
     """
     there = np.isfinite(curve)
     step, curve = step[there].astype(np.float64), curve[there].astype(np.float64)

@@ -116,7 +116,12 @@ def gradients(model: DeepLinearNetwork) -> list[Float64[Tensor, "*R out n"]]:
 
 @quantity
 def weight_squares(model: DeepLinearNetwork) -> Float64[Tensor, "*R L"]:
-    """||W_l||_F^2 of every layer."""
+    """||W_l||_F^2 of every layer.
+
+    >>> from dln.model import DeepLinearNetwork
+    >>> weight_squares(DeepLinearNetwork.from_weights([[[3.0, 4.0]], [[2.0]]])).tolist()
+    [25.0, 4.0]
+    """
     return torch.stack([inner(w, w, 2) for w in model.weights], -1)
 
 
@@ -142,7 +147,11 @@ def end_to_end(model: DeepLinearNetwork) -> Float64[Tensor, "*R out in"]:
 
 @quantity
 def partial_products(weights: list[Tensor]) -> list[Float64[Tensor, "*R out in"]]:
-    """W_1, W_2 W_1, ..., W_L ... W_1."""
+    """W_1, W_2 W_1, ..., W_L ... W_1.
+
+    >>> [p.item() for p in partial_products([torch.tensor([[2.0]]), torch.tensor([[3.0]]), torch.tensor([[4.0]])])]
+    [2.0, 6.0, 24.0]
+    """
     return list(accumulate(weights, lambda below, w: matmul(w, below)))
 
 

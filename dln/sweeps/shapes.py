@@ -89,7 +89,7 @@ class Shape:
 
     def identity(self, swept: Mapping[str, Any]) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
-        # A value is its own blank, or inside a mapping that is one.
+        # A blank takes the swept value itself, or the mapping that it is inside of.
         values = [
             _text(by_content(blank, swept[blank] if blank in swept else _get(self.config(swept), blank), self.contents))
             for blank in self.blanks

@@ -65,6 +65,10 @@ def stability(
 
     With momentum, dampening, Nesterov's or not, and weight decay, see `dln.ingredients.edge`; lr is the learning rate
     of the step. On batches it is the mean that leaves the edge at 1; noise may make steps unstable before.
+
+    >>> sgd, momentum = Optimizer("SGD", {}), Optimizer("SGD", {"momentum": 0.5})
+    >>> [stability(torch.tensor(20.0), torch.tensor(0.1), optimizer).item() for optimizer in (sgd, momentum)]
+    [1.0, 0.6666666865348816]
     """
     gain, decay = edge_of(optimizer)
     return lr * gain * (largest_eigenvalue + decay)

@@ -21,7 +21,12 @@ def gradient_layer_norms(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[T
 
 @model_metric("gradient_alignment", cost="moderate", batched=True)
 def gradient_alignment(weights: list[Tensor], gradients: list[Tensor]) -> Float64[Tensor, "*R"]:
-    """Cosine between the weights and minus their gradient: positive where the step makes the weights grow."""
+    """Cosine between the weights and minus their gradient: positive where the step makes the weights grow.
+
+    >>> import torch
+    >>> gradient_alignment([torch.tensor([[3.0, 4.0]])], [torch.tensor([[0.0, -1.0]])]).item()
+    0.8
+    """
     slopes = [g[..., : w.shape[-1]].contiguous() for g, w in zip(gradients, weights, strict=True)]
     along = summed(inner(w, g, 2) for w, g in zip(weights, slopes, strict=True))
     return -cosine(along, summed(inner(w, w, 2) for w in weights), summed(inner(g, g, 2) for g in slopes))

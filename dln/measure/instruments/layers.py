@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @model_metric("layer_singular_values", cost="moderate", batched=True)
 def layer_singular_values(weights: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
-    """Singular values of every layer, a column each, largest first; only the first `top` if that is given."""
+    """Singular values of every layer, a column each, largest first; only the first `top` if that is given.
+
+    >>> import torch
+    >>> layer_singular_values([torch.tensor([[0.0, 3.0], [1.0, 0.0]])])["1"].tolist()
+    [3.0, 1.0]
+    """
     return {str(i): singular_values_of(w)[..., :top] for i, w in enumerate(weights, start=1)}
 
 
@@ -37,13 +42,23 @@ def start_distance(model: Any, start: Any, relative: bool = False) -> Float64[Te
 
 @model_metric("update_norm", cost="moderate", batched=True)
 def update_norm(last_update: list[Tensor]) -> Float64[Tensor, "*R"]:
-    """Length ||theta_s - theta_{s-1}|| of the last update, with what callbacks changed; NaN at step 0."""
+    """Length ||theta_s - theta_{s-1}|| of the last update, with what callbacks changed; NaN at step 0.
+
+    >>> import torch
+    >>> update_norm([torch.tensor([[3.0]]), torch.tensor([[4.0]])]).item()
+    5.0
+    """
     return _length(last_update)
 
 
 @model_metric("update_angle", cost="moderate", batched=True)
 def update_angle(last_update: list[Tensor], update_before: list[Tensor]) -> Float64[Tensor, "*R"]:
-    """Angle, in radians, between the last two updates; NaN at steps 0 and 1, and where one of them is zero."""
+    """Angle, in radians, between the last two updates; NaN at steps 0 and 1, and where one of them is zero.
+
+    >>> import torch
+    >>> (update_angle([torch.tensor([[1.0, 1.0]])], [torch.tensor([[2.0, 0.0]])]) / torch.pi).item()
+    0.25
+    """
     a, b = (finite(_length(update))[..., None, None] for update in (last_update, update_before))
     pairs = [(x / a, y / b) for x, y in zip(last_update, update_before, strict=True)]
     # Half the angle of unit vectors has the tangent ||x - y|| / ||x + y||, exact for small angles too (Kahan).

@@ -73,6 +73,10 @@ def mode_strengths(
     """Strengths u_i' W v_i of the teacher's modes in W, by falling singular value; only the first `top` if given.
 
     NaN for those that the teacher lacks: singular vectors of zero point anywhere.
+
+    >>> basis, rank = torch.eye(2), torch.tensor(1.0)
+    >>> mode_strengths(torch.tensor([[5.0, 1.0], [2.0, 3.0]]), basis, basis, rank).tolist()
+    [5.0, nan]
     """
     left, right = teacher_left[..., :top], teacher_right[..., :top, :]
     strengths = matmul(matmul(left.mT, end_to_end), right.mT).diagonal(dim1=-2, dim2=-1)
@@ -106,5 +110,9 @@ def mode_alignments(
 
 
 def apart(values: Float64[Tensor, "*R k"], tolerance: float) -> Bool[Tensor, "*R k-1"]:
-    """Tell where neighbouring singular values differ by more than `tolerance` times the largest."""
+    """Tell where neighbouring singular values differ by more than `tolerance` times the largest.
+
+    >>> apart(torch.tensor([5.0, 5.0, 1.0]), 1e-6).tolist()
+    [False, True]
+    """
     return values[..., :-1] - values[..., 1:] > tolerance * values[..., :1]

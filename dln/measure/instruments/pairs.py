@@ -29,13 +29,21 @@ def end_to_end_cosine(
 
 @comparative_metric("layer_distances", cost="moderate", batched=True, needs=equal_shapes)
 def layer_distances(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[Tensor, "*R L"]:
-    """Frobenius distances of the weights, layer by layer."""
+    """Frobenius distances of the weights, layer by layer.
+
+    >>> layer_distances([torch.zeros(1, 2), torch.eye(1)], [torch.tensor([[3.0, 4.0]]), torch.eye(1)]).tolist()
+    [5.0, 0.0]
+    """
     return torch.stack([frobenius(a - b) for a, b in zip(weights_a, weights_b, strict=True)], -1)
 
 
 @comparative_metric("layer_cosines", cost="moderate", batched=True, needs=equal_shapes)
 def layer_cosines(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[Tensor, "*R L"]:
-    """Cosines of the weights, layer by layer."""
+    """Cosines of the weights, layer by layer.
+
+    >>> layer_cosines([torch.eye(2), torch.eye(1)], [torch.ones(2, 2), -torch.eye(1)]).round(decimals=6).tolist()
+    [0.707107, -1.0]
+    """
     return torch.stack([_cosine([a], [b]) for a, b in zip(weights_a, weights_b, strict=True)], -1)
 
 
@@ -89,7 +97,11 @@ def _last_gap(values: Float64[Tensor, "*R k"], top: int, tolerance: float) -> Bo
 def prediction_distance(
     test_predictions_a: Float64[Tensor, "*R M out"], test_predictions_b: Float64[Tensor, "*R M out"]
 ) -> Float64[Tensor, "*R"]:
-    """Root mean square difference of the two models' outputs on the test inputs."""
+    """Root mean square difference of the two models' outputs on the test inputs.
+
+    >>> prediction_distance(torch.zeros(4, 1), torch.tensor([[1.0], [1.0], [5.0], [3.0]])).item()
+    3.0
+    """
     gap = test_predictions_a - test_predictions_b
     return (inner(gap, gap, 2) / (gap.shape[-1] * gap.shape[-2])).sqrt()
 
