@@ -162,6 +162,8 @@ def lr_decay(factor: float, interval: int, start: int = 0) -> Callback:
 def lr_cosine(steps: int, final: float = 0.0, start: int = 0, interval: int = 1) -> Callback:
     """Bring the learning rate down to `final` times itself within `steps` after `start`, along half a cosine.
 
+    Source: arXiv 1608.03983.
+
     >>> lr_cosine(10, final=0.5).lr_scale(np.array([0, 5, 10, 99])).tolist()
     [1.0, 0.75, 0.5, 0.5]
     """
@@ -179,6 +181,8 @@ def lr_cosine(steps: int, final: float = 0.0, start: int = 0, interval: int = 1)
 def lr_warmup(steps: int, initial: float = 0.0, interval: int = 1) -> Callback:
     """Begin at `initial` times the learning rate and raise it linearly, to itself after `steps`.
 
+    Source: arXiv 1706.02677.
+
     >>> lr_warmup(10).lr_scale(np.array([0, 5, 10, 99])).tolist()
     [0.0, 0.5, 1.0, 1.0]
     """
@@ -191,6 +195,8 @@ def lr_warmup(steps: int, initial: float = 0.0, interval: int = 1) -> Callback:
 @functools.cache
 def lr_cyclic(period: int, max_factor: float, start: int = 0, interval: int = 1) -> Callback:
     """Let the learning rate rise linearly to `max_factor` times itself and fall back, once every `period` steps.
+
+    Source: arXiv 1506.01186.
 
     >>> lr_cyclic(10, max_factor=3.0).lr_scale(np.array([0, 5, 10, 15])).tolist()
     [1.0, 3.0, 1.0, 3.0]
@@ -226,7 +232,10 @@ def multi_switch_batch_size(schedule: dict[int, int | None]) -> Callback:
 
 @register_callback("batch_growth")
 def batch_growth(factor: float, interval: int, largest: int) -> Callback:
-    """Multiply the batch size by `factor` every `interval` steps, up to `largest`; a full batch stays as it is."""
+    """Multiply the batch size by `factor` every `interval` steps, up to `largest`; a full batch stays as it is.
+
+    Source: arXiv 1711.00489.
+    """
     _at_least(factor, "factor", above=1)
     length, limit = whole_number(interval, "interval"), whole_number(largest, "largest")
 

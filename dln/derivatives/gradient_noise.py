@@ -114,6 +114,9 @@ def population_noise(
         teacher: T [*R, out, in].
         label_noise: Standard deviation of the noise on every target, [*R].
         sigma: [*R, in, in]; None: the identity.
+
+    >>> population_noise([np.ones((1, 1))], np.zeros((1, 1)), np.zeros(()))  # the gradient of (x - 0)^2 is 2 x^2
+    Noise(signal=array([4.]), noise=array([8.]))
     """
     chain, teacher, variance = Chain(layers), as_float64(teacher), np.asarray(label_noise, dtype=np.float64) ** 2
     n = teacher.shape[-1]
@@ -154,6 +157,10 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
         layers: L matrices [*R, out, in]; with biases, see `dln.derivatives.products.with_biases`.
         inputs: [*R, N, in].
         targets: [*R, N, out].
+
+    >>> x, y = np.ones((2, 1)), np.array([[0.0], [2.0]])  # at w = 0 the gradients are 0 and -4, H is 2
+    >>> hessian_noise_trace([np.zeros((1, 1))], x, y).item()
+    8.0
     """
 
     def trace(*arrays: np.ndarray) -> Float64[np.ndarray, " R"]:

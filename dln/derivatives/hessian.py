@@ -46,6 +46,12 @@ def hessian(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> Float64[n
         layers: L matrices [*R, out, in]; with biases, see `dln.derivatives.products.with_biases`.
         sigma: X'X / N [*R, in, in].
         sigma_yx: Y'X / N [*R, out, in].
+
+    Of w_2 w_1 x and the target 0, at w_1 = w_2 = 1, where the loss is (w_2 w_1)^2:
+
+    >>> one = np.ones((1, 1))
+    >>> hessian([one, one], one, 0 * one).tolist()
+    [[2.0, 4.0], [4.0, 2.0]]
     """
     chain = Chain(layers)
     return _matrix(chain, as_float64(sigma), chain.error(sigma, sigma_yx), everything(chain))
@@ -56,6 +62,9 @@ def gauss_newton(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "
     """Return the Gauss-Newton matrix: the Hessian where residuals vanish.
 
     Its spectrum is cheaper by `dln.derivatives.tangent_kernel`.
+
+    >>> gauss_newton([np.ones((1, 1)), np.ones((1, 1))], np.ones((1, 1))).tolist()
+    [[2.0, 2.0], [2.0, 2.0]]
     """
     chain = Chain(layers)
     return _matrix(chain, as_float64(sigma), None, everything(chain))
@@ -94,6 +103,10 @@ def top_eigenvalues(
 
     Of a small network all are found; of a large one these, by `dln.derivatives.lanczos`, to 1e-10 of the Hessian's norm
     or better. At most P are returned. The first of the largest is the sharpness.
+
+    >>> one = np.ones((1, 1))
+    >>> top_eigenvalues([one, one], one, 0 * one, 1).round(9)
+    array([6.])
     """
     shapes = [w.shape[-2:] for w in layers]
     if dimension(shapes) <= (FEW if count == 1 else max(DENSE, 4 * count)):

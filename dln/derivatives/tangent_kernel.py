@@ -58,6 +58,9 @@ def ntk_spectrum(layers: Sequence[Array], sigma: Array, samples: int) -> Float64
     """Return the k = min(in d_out, P, N d_out) largest eigenvalues of the kernel's Gram matrix, largest first.
 
     All others are zero. `samples` is N, the number of inputs that `sigma` is of.
+
+    >>> ntk_spectrum([np.ones((1, 1))], np.array([[3.0]]), samples=2).round(9)
+    array([6.])
     """
     d_out = layers[-1].shape[-2]
     return samples * d_out / 2 * gauss_newton_spectrum(layers, sigma)[..., : samples * d_out]
@@ -84,6 +87,10 @@ def ntk_distance(
 
     Of networks close to each other too: the difference S_l kron T_l - S'_l kron T'_l is taken before its norm, as
     (S_l - S'_l) kron T_l + S'_l kron (T_l - T'_l).
+
+    >>> a, b = [np.array([[1.0]]), np.array([[2.0]])], [np.array([[1.0]]), np.array([[1.0]])]
+    >>> ntk_distance(a, b, np.array([[1.0]]), samples=1).round(9).item()
+    3.0
     """
     root = half(as_float64(sigma))
     inputs, outputs = _factors(Chain(layers), root)

@@ -45,7 +45,7 @@ def register_init(name: str, **marks: Any):
     return INITS.register(name, **marks)
 
 
-@register_init("gamma")
+@register_init("gamma", source="arXiv 2106.15933")
 def gamma(shapes: Shapes, rngs: Rngs, stds: Sequence[float]) -> Weights:
     """Independent N(0, width**-gamma) entries; width of the hidden layer that is read (by the first: written to)."""
     return [rng.standard_normal(shape) * std for shape, rng, std in zip(shapes, rngs, stds, strict=True)]
@@ -65,7 +65,7 @@ def target_norm(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float) 
     return [w * factor for w in weights]
 
 
-@register_init("orthogonal")
+@register_init("orthogonal", source="arXiv 1312.6120")
 def orthogonal(shapes: Shapes, rngs: Rngs, scale: float = 1.0) -> Weights:
     """Every layer `scale` times a random (Haar) matrix with orthonormal columns, or rows where those are fewer.
 
@@ -152,7 +152,7 @@ def aligned(
     return _balanced(shapes, rngs, left * signs, strengths[present], right * signs[:, None])
 
 
-@register_init("identity")
+@register_init("identity", source="arXiv 1802.06093")
 def identity(shapes: Shapes, scale: float = 1.0) -> Weights:
     """Every layer `scale` times the identity; where it is not square, padded with zeros.
 
