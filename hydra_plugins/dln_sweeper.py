@@ -20,7 +20,7 @@ class DlnSweeperConf:
     params: dict[str, Any] | None = None
     """Overrides of a sweep that a YAML file describes, e.g. {training.lr: "0.1,0.2"}."""
     zip: list[Any] = field(default_factory=list)
-    """Keys that move together: [model.gamma,max_steps], or several such groups."""
+    """Keys that move together: [model.gamma,max_steps], or several such lists."""
     grids: list[Any] = field(default_factory=list)
     """Several grids one after the other, each a list of overrides: [[training.lr=1,2],[model.gamma=1,1.5]]."""
     dry_run: bool = False
@@ -36,7 +36,7 @@ class DlnSweeperConf:
 
 
 class DlnSweeper(Sweeper):
-    """Groups runs that share shapes into ensembles, and computes only what is missing."""
+    """Trains runs that share shapes together, and computes only what is missing."""
 
     config: DictConfig | None
 

@@ -52,7 +52,7 @@ def sweep_from_hydra(
         arguments: Overrides from the command line.
         launch: Runs jobs, given by their overrides, on another launcher than Hydra's basic one; None: all runs here.
         params: Overrides that the YAML lists.
-        zip: Groups of keys that move together.
+        zip: Lists of keys that move together.
         grids: Overrides of several grids, one after the other.
         dry_run: Only say what would run.
         rerun: Compute matching runs anew.

@@ -86,7 +86,7 @@ def parse_grid(overrides: Sequence[str], zips: Sequence[Sequence[str]] = (), con
 
     Args:
         overrides: As on the command line. Of two for one key the later counts.
-        zips: Groups of keys that move together.
+        zips: Lists of keys that move together.
         config_loader: Hydra's, which knows the config groups.
 
     Raises:
