@@ -263,7 +263,11 @@ def weight_noise(std: float, interval: int = 1, start: int = 0, seed: int = 0) -
 
 @register_callback("kick")
 def kick(step: int, size: float, direction: Literal["random", "gradient"] = "random", seed: int = 0) -> Callback:
-    """Move the weights by `size` at one step: in a random direction, or up the full-batch gradient (size < 0: down)."""
+    """Move the weights by `size` at one step: in a random direction, or up the full-batch gradient (size < 0: down).
+
+    Raises:
+        ConfigError: `size` is 0 or, when it acts, the gradient is zero.
+    """
     if size == 0:
         raise ConfigError("size must not be 0")
     whole_number(seed, "seed", least=0)
@@ -307,7 +311,11 @@ def stop_at_gradient(norm: float, interval: int = 1) -> Callback:
 
 @register_callback("stop_at_plateau")
 def stop_at_plateau(patience: int, tolerance: float, interval: int = 1) -> Callback:
-    """End the run once the loss on the training set falls by less than `tolerance` of itself in `patience` steps."""
+    """End the run once the loss on the training set falls by less than `tolerance` of itself in `patience` steps.
+
+    Raises:
+        ConfigError: `patience` is no multiple of `interval`.
+    """
     _at_least(tolerance, "tolerance")
     apart = whole_number(interval, "interval")
     if whole_number(patience, "patience") % apart:

@@ -29,7 +29,11 @@ class ComparativeTrainer:
         trainer_b: Trainer,
         comparative_metrics: Sequence[str | MetricConfig] | Sequence[Metric] = (),
     ) -> None:
-        """Pair two trainers of equal `max_steps` that record at the same steps."""
+        """Pair two trainers of equal `max_steps` that record at the same steps.
+
+        Raises:
+            ConfigError: They differ in `max_steps` or in the steps to record.
+        """
         if trainer_a.max_steps != trainer_b.max_steps:
             a, b = trainer_a.max_steps, trainer_b.max_steps
             raise ConfigError(f"two lanes in lockstep need the same max_steps; a has {a}, b has {b}")

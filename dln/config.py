@@ -343,6 +343,9 @@ Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig]
 def named(kind: Kind, entry: Any, where: str) -> Any:
     """Return an entry of a list of metrics, events or callbacks as a `kind`; `where` is its key, for messages.
 
+    Raises:
+        ConfigError: It is neither a name nor a mapping with a name, params and a label.
+
     >>> named(MetricConfig, "weight_norm", "metrics[0]")
     MetricConfig(name='weight_norm', params={}, label=None)
     """

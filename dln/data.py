@@ -43,7 +43,11 @@ class Dataset:
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Input and output dimension."""
+        """Input and output dimension.
+
+        Raises:
+            ConfigError: There are neither training samples nor a teacher.
+        """
         if self.train_inputs is not None and self.train_targets is not None:
             return self.train_inputs.shape[1], self.train_targets.shape[1]
         if self.teacher is None:
@@ -65,6 +69,9 @@ class Dataset:
             samples: How many, N; the digits of a sample do not depend on it.
             of_inputs: Where inputs are drawn from.
             of_noise: Where the noise on targets is drawn from.
+
+        Raises:
+            ConfigError: The dataset has no teacher or no distribution of inputs.
         """
         if self.inputs is None:
             raise ConfigError("a dataset without training samples needs inputs to draw batches from")
@@ -72,7 +79,11 @@ class Dataset:
         return inputs, self.label(inputs, of_noise)
 
     def label(self, inputs: Float64[np.ndarray, "N in"], of_noise: np.random.Generator) -> np.ndarray:
-        """Return training targets [N, out] of some inputs: T x + N(0, noise_std^2)."""
+        """Return training targets [N, out] of some inputs: T x + N(0, noise_std^2).
+
+        Raises:
+            ConfigError: The dataset has no teacher.
+        """
         if self.teacher is None:
             raise ConfigError("a dataset without training samples needs a teacher to draw batches from")
         teacher = self.teacher.cpu().numpy()
@@ -160,6 +171,9 @@ def linear_teacher(
     Noise is N(0, noise_std^2); test targets are noise-free. Teacher, its rotation, the basis of inputs, training
     inputs, training noise and test inputs each have their own stream under `data_seed`, drawn in float64 and rounded
     to `dtype` last. The arguments are the keys of `data` in a config.
+
+    Raises:
+        ConfigError: An argument does not fit; the message names the key of `data`.
 
     >>> dataset = linear_teacher(2, 2, {"matrix": "identity", "scale": 3.0}, noise_std=1.0)
     >>> torch.allclose(dataset.test_targets, 3 * dataset.test_inputs)

@@ -50,7 +50,7 @@ def cut_to_fit(
         runs: Their numbers.
         config_of: Gives the config of a number.
         members: Runs of an ensemble at most; fewer where memory is short.
-        share: Of the machine, what is for us: others may train beside.
+        share: Share of the free memory that they may use: others may train beside them.
 
     >>> from dln.config import SingleConfig
     >>> [ensemble.tolist() for ensemble in cut_to_fit(np.arange(5), lambda run: SingleConfig(), members=2)]
@@ -67,7 +67,7 @@ def members_that_fit(configs: Sequence[ExperimentConfig], share: float = 1.0) ->
 
     Args:
         configs: Runs that share tensor shapes.
-        share: Of the machine, what is for us: others may train beside.
+        share: Share of the free memory that they may use: others may train beside them.
     """
     count, most = len(configs), free() * SHARE * share
     while count > 1 and ensemble_bytes(configs[:count]) > most:

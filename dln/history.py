@@ -102,7 +102,11 @@ class History:
         return pl.DataFrame(dict(self.columns))
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a pandas frame, one row a record; vector columns hold lists. Needs pandas to be installed."""
+        """Return a pandas frame, one row a record; vector columns hold lists. Needs pandas to be installed.
+
+        Raises:
+            DlnError: pandas is not installed.
+        """
         try:
             import pandas as pd
         except ModuleNotFoundError:

@@ -60,6 +60,9 @@ class DeepLinearNetwork(nn.Module):
             model_seed: Seed of the draws.
             dtype: Precision, to which draws in float64 are rounded.
             device: Where the weights live.
+
+        Raises:
+            ConfigError: The widths are not positive whole numbers, or not as many as there are hidden layers.
         """
         weights = draw_initial(in_dim, hidden_dim, num_hidden, out_dim, gamma=gamma, seed=model_seed)
         biases = [np.zeros(len(w)) for w in weights] if bias else None

@@ -26,6 +26,9 @@ def chosen_steps(last: int, every: int = 1, at: Steps | None = None, key: str = 
         at: A list of steps, or {log: n}: last**(i / (n - 1)), i = 0, ..., n - 1, rounded, without duplicates.
         key: Where `at` stands in the config, for messages.
 
+    Raises:
+        ConfigError: `at` is neither a list nor {log: n}, or lists steps beyond `last`.
+
     >>> sorted(chosen_steps(7, every=3)), sorted(chosen_steps(100, at=[20, 5]))
     ([0, 3, 6, 7], [0, 5, 20, 100])
     >>> sorted(chosen_steps(1000, at={"log": 7}))

@@ -209,7 +209,11 @@ class Trainer:
     @uniform()
     @torch.no_grad()
     def evaluate(self, split: Literal["train", "test"]) -> float:
-        """Return the loss of the present weights on the whole training or test set."""
+        """Return the loss of the present weights on the whole training or test set.
+
+        Raises:
+            ConfigError: There is no such set.
+        """
         inputs = getattr(self.dataset, f"{split}_inputs")
         if inputs is None:
             raise ConfigError(f"there is no {split} set to evaluate a loss on")
@@ -226,7 +230,11 @@ class Trainer:
 
 
 def full_gradient(model: DeepLinearNetwork, dataset: Dataset, criterion: Callable[..., Tensor]) -> list[Tensor]:
-    """Return the gradient of the loss on the whole training set, one tensor a parameter."""
+    """Return the gradient of the loss on the whole training set, one tensor a parameter.
+
+    Raises:
+        ConfigError: There is no training set.
+    """
     if dataset.train_inputs is None:
         raise ConfigError("there is no train set to take a gradient on")
     loss = criterion(model(dataset.train_inputs), dataset.train_targets)

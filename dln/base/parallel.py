@@ -20,7 +20,11 @@ _NAME = "dln"
 
 
 def thread_count() -> int:
-    """Return how many threads to use: DLN_THREADS of the environment, or as many as there are cores for us."""
+    """Return how many threads to use: DLN_THREADS of the environment, or as many as there are cores for us.
+
+    Raises:
+        ConfigError: DLN_THREADS is not a positive number.
+    """
     asked = os.environ.get("DLN_THREADS", "")
     if asked:
         if not asked.isdecimal() or int(asked) < 1:

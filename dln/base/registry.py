@@ -179,6 +179,9 @@ class Registry:
             defaults: For functions that receive one `params` dict: the parameters it knows, with their defaults.
                 Without it any parameter is accepted.
             marks: Anything a caller wants to know about the function later; `of` lists further arguments it supplies.
+
+        Raises:
+            ConfigError: Another function has that name.
         """
 
         def decorate(function: Callable) -> Callable:

@@ -108,6 +108,9 @@ def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> l
         num_hidden: Number of hidden layers.
         prefix: Where the keys stand, for messages.
 
+    Raises:
+        ConfigError: The widths are not positive whole numbers, or not as many as there are hidden layers.
+
     >>> hidden_widths(50, 3), hidden_widths([4, 3], 2)
     ([50, 50, 50], [4, 3])
     """

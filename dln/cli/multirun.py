@@ -59,6 +59,9 @@ def sweep_from_hydra(
         members: Runs trained together, and of a launcher's job, at most.
         patience: Seconds without a sign of life after which a submitit job counts as dead.
         job: For workers only.
+
+    Raises:
+        ConfigError: A setting of the sweeper is out of bounds, or the grid cannot be run.
     """
     if not patience >= 1:
         raise ConfigError(f"hydra.sweeper.patience must be at least 1 second, got {patience}")
@@ -148,7 +151,11 @@ def sweep_directory(config: DictConfig) -> Path:
 
 
 def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
-    """Return the cells whose config has all of some values, `key=value` each; none if there are no conditions."""
+    """Return the cells whose config has all of some values, `key=value` each; none if there are no conditions.
+
+    Raises:
+        ConfigError: There is no such key, or no run that has the values.
+    """
     if not conditions:
         return []
     wanted = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(conditions))}

@@ -187,6 +187,9 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
         overrides: As on the command line, e.g. `["training.lr=0.01", "metrics=[weight_norm]"]`.
         schema: SingleConfig or ComparativeConfig.
         config_name: A file in `configs/single` or `configs/comparative`.
+
+    Raises:
+        ConfigError: An override or a file cannot be read, or the config cannot be run.
     """
     directory = CONFIGS / folder(schema)
     if not directory.is_dir():
@@ -230,7 +233,11 @@ def save_yaml(value: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
 
 
 def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
-    """Merge `config` into the schema, resolve every interpolation, check the values, and return plain dataclasses."""
+    """Merge `config` into the schema, resolve every interpolation, check the values, and return plain dataclasses.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is of the wrong type or one that no run can have.
+    """
     with translated(schema):
         node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
         # A plain copy: what a `+` override added to a typed node would pass unseen.

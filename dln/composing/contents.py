@@ -75,6 +75,9 @@ def check_same(contents: Mapping[str, str], noted: Mapping[str, str] | None, dir
         contents: Digests of files, by path.
         noted: Their digests in the sweep's description, by `located`; None if it has none.
         directory: The sweep's, for messages.
+
+    Raises:
+        ConfigError: A file has changed, or the sweep is of a version that noted no digests.
     """
     if contents and noted is None:
         raise ConfigError(

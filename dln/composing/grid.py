@@ -122,6 +122,9 @@ SETTINGS = ("zip", "grids", "rerun", "dry_run")
 def spelled_out(override: str) -> str:
     """Return an argument of the command line in Hydra's own words.
 
+    Raises:
+        ConfigError: A range, or numbers spaced evenly or by equal ratios, are not written as they should be.
+
     >>> spelled_out("training.batch_seed=0..100..10"), spelled_out("a=1")
     ('training.batch_seed=range(0,101,10)', 'a=1')
     >>> spelled_out("training.lr=logspace(1e-4,1e-1,4)"), spelled_out("max_steps=1e3,2.5e3")

@@ -96,6 +96,9 @@ def lambda_balanced(
 ) -> Weights:
     """Two layers with W_2'W_2 - W_1W_1' = `lam` I and the W of `balanced`.
 
+    Raises:
+        ConfigError: There are not two layers, or `hidden_dim` is larger than `lam` allows.
+
     >>> rngs = [np.random.default_rng(seed) for seed in (0, 1)]
     >>> w1, w2 = lambda_balanced([(2, 3), (3, 2)], rngs, [1.0, 1.0], lam=0.7)
     >>> np.allclose(w2.T @ w2 - w1 @ w1.T, 0.7 * np.eye(2))
@@ -128,6 +131,9 @@ def aligned(
     shapes: Shapes, rngs: Rngs, teacher: Float64[np.ndarray, "out in"], strength: float | list[float] = 1e-3
 ) -> Weights:
     """W = U diag(`strength`) V' with the teacher's singular vectors, D_l = 0; a list: one a mode, largest first.
+
+    Raises:
+        ConfigError: The strengths are negative, too many, or more than fit through the narrowest layer.
 
     >>> rngs = [np.random.default_rng(seed) for seed in (0, 1)]
     >>> w1, w2 = aligned([(4, 2), (2, 4)], rngs, np.diag([3.0, 2.0]), strength=[0.5, 0.1])

@@ -74,7 +74,11 @@ def spectrum(
     values: list[float],
     rotate: bool = False,
 ) -> Float64[np.ndarray, "N d"]:
-    """Gaussian, covariance eigenvalues `values`, one an input; in a random basis if `rotate`."""
+    """Gaussian, covariance eigenvalues `values`, one an input; in a random basis if `rotate`.
+
+    Raises:
+        ConfigError: `values` are not one number of at least 0 for each input.
+    """
     if len(values) != dim or not np.isfinite(values).all() or min(values) < 0:
         raise ConfigError(
             f"data.inputs_params.values must list {dim} numbers of at least 0, one an input (model.in_dim, or "

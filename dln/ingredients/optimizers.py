@@ -34,7 +34,11 @@ def criteria() -> list[str]:
 def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, params: Mapping[str, Any], key: str = "training"
 ) -> torch.optim.Optimizer:
-    """Return the torch.optim optimizer called `name`; `key` is the config section to name in an error."""
+    """Return the torch.optim optimizer called `name`; `key` is the config section to name in an error.
+
+    Raises:
+        ConfigError: There is no such optimizer, or it does not take these arguments.
+    """
     check_optimizer(name, params, key)
     return _construct(getattr(torch.optim, name), [list(parameters)], {"lr": lr, **params}, f"{key}.optimizer_params")
 
@@ -69,7 +73,11 @@ def _fault_of_steps(name: str, params: str) -> str | None:
 
 
 def build_criterion(name: str, params: Mapping[str, Any], key: str = "training") -> nn.Module:
-    """Return the torch.nn loss called `name`; `key` is the config section to name in an error."""
+    """Return the torch.nn loss called `name`; `key` is the config section to name in an error.
+
+    Raises:
+        ConfigError: There is no such loss, or it does not take these arguments.
+    """
     if name not in criteria():
         raise ConfigError(f"{key}.criterion: unknown criterion {name!r}; {suggestion(name, criteria())}")
     criterion = _construct(getattr(nn, name), [], params, f"{key}.criterion_params")

@@ -61,6 +61,9 @@ def power_law(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[T
 def power_law_topk(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
     """The first `k` modes of power_law, all others zero.
 
+    Raises:
+        ConfigError: `k` is not between 1 and the smaller dimension.
+
     >>> power_law_topk(3, 3, {"scale": 6.0, "alpha": 1.0, "k": 2}).diag().tolist()
     [6.0, 3.0, 0.0]
     """
@@ -73,7 +76,11 @@ def power_law_topk(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Floa
 
 @register_matrix("identity", defaults={"scale": 10.0})
 def identity(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """The map scale * I, all modes equal; square only."""
+    """The map scale * I, all modes equal; square only.
+
+    Raises:
+        ConfigError: The dimensions differ.
+    """
     if in_dim != out_dim:
         raise ConfigError(
             f"data.params.matrix: 'identity' needs model.in_dim == model.out_dim, not {in_dim} and {out_dim}; "
@@ -95,6 +102,9 @@ def low_rank(
     in_dim: int, out_dim: int, params: Mapping[str, Any], rng: np.random.Generator
 ) -> Float64[Tensor, "out in"]:
     """`rank` singular values scale * (1, (r-1)/r, ..., 1/r) between random orthonormal singular vectors.
+
+    Raises:
+        ConfigError: `rank` is not between 1 and the smaller dimension.
 
     >>> teacher = low_rank(4, 3, {"scale": 10.0, "rank": 2}, np.random.default_rng(0))
     >>> torch.linalg.svdvals(teacher).round(decimals=9).tolist()
@@ -128,6 +138,9 @@ def singular_values(
 ) -> Float64[Tensor, "out in"]:
     """Singular values scale * values between random orthonormal singular vectors; any that are not given are zero.
 
+    Raises:
+        ConfigError: `values` are negative, or more than the smaller dimension.
+
     >>> teacher = singular_values(4, 3, {"values": [5, 2], "scale": 1.0}, np.random.default_rng(0))
     >>> torch.linalg.svdvals(teacher).round(decimals=9).tolist()
     [5.0, 2.0, 0.0]
@@ -141,7 +154,11 @@ def singular_values(
 
 @register_matrix("file", defaults={"path": None, "key": None, "scale": 1.0})
 def file(in_dim: int, out_dim: int, params: Mapping[str, Any]) -> Float64[Tensor, "out in"]:
-    """An array [out, in] from a file, .npy or .npz, times scale; `key` names one of several arrays of an .npz."""
+    """An array [out, in] from a file, .npy or .npz, times scale; `key` names one of several arrays of an .npz.
+
+    Raises:
+        ConfigError: There is no such file or array, or its shape or numbers do not fit.
+    """
     path, key = params["path"], params["key"]
     if not isinstance(path, str):
         raise ConfigError("data.params.path is missing: the .npy or .npz file that holds the teacher")

@@ -11,8 +11,8 @@ small.
 
 With biases this holds as it stands, for what is affine in x is linear in (x, 1): n counts a constant input, which feeds
 a constant unit of each layer, whose weights the biases are. Every sample of a batch has 1 in these units. Of the
-identity's columns the last alone does, the constant's own: what it puts out is the bias of the end-to-end map, and the
-others, without a constant, put out the columns of its weights.
+identity's columns only the last has, the constant's own: its output is the bias of the end-to-end map, and those of the
+others, which have 0 there, are the columns of the map's weights.
 """
 
 from __future__ import annotations

@@ -86,7 +86,11 @@ def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
 
 @constant
 def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
-    """Covariance of the distribution that inputs come from."""
+    """Covariance of the distribution that inputs come from.
+
+    Raises:
+        ConfigError: It is not known.
+    """
     known = None if dataset.inputs is None else dataset.inputs.covariance
     if known is None:
         raise ConfigError("it needs inputs of known covariance (a mark of register_inputs), and these have none")
@@ -95,7 +99,11 @@ def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
 
 @constant
 def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
-    """Covariance of the Gaussian that inputs come from."""
+    """Covariance of the Gaussian that inputs come from.
+
+    Raises:
+        ConfigError: Inputs are not Gaussian.
+    """
     if dataset.inputs is None or not dataset.inputs.normal:
         raise ConfigError("it needs inputs drawn from a Gaussian, and these are not")
     return covariance(dataset)
@@ -109,7 +117,11 @@ def label_noise(dataset: Dataset) -> Float64[np.ndarray, ""]:
 
 @constant
 def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
-    """The teacher's matrix."""
+    """The teacher's matrix.
+
+    Raises:
+        ConfigError: There is none.
+    """
     if dataset.teacher is None:
         raise ConfigError("it needs a teacher, and these data come without one")
     return dataset.teacher.cpu().numpy().astype(np.float64)

@@ -28,6 +28,9 @@ def loss_gap(
         column: Which loss.
         rates: The lanes' learning rates, for "time".
 
+    Raises:
+        ConfigError: The history is of a single run, or `at` is none of the three.
+
     >>> history = History([{"step": s, "test_loss_a": 4.0 - s, "test_loss_b": 4.0 - 2 * s} for s in (0, 1, 2)])
     >>> loss_gap(history)
     (array([0., 1., 2.]), array([0., 1., 2.]))

@@ -133,7 +133,7 @@ class Metric:
         """All that must be given or found for it, without lanes' suffixes."""
         self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.needs
         self._users = not (self.batched and self._entry.function.__module__.startswith("dln."))
-        """Whether somebody's own code is called, which may do anything to what it is given."""
+        """Whether it calls a user's code, which may change what it is given."""
         self.heavy = self._entry.marks.get("cost") == "heavy"
         """Whether it costs as much as many steps of training."""
         found = needs(self.wants, (*IN_KERNELS, *PAIR_IN_KERNELS))
@@ -253,6 +253,9 @@ def build_metrics(
         dataset: Data that each metric must have a value on.
         criterion: The loss that each metric must hold for.
         optimizer: The optimizer likewise.
+
+    Raises:
+        ConfigError: A metric is unknown, has wrong parameters, or has no value in this setting.
     """
     given = [metrics] if isinstance(metrics, str) else list(metrics)
     built = [metric for metric in given if isinstance(metric, Metric)]

@@ -90,6 +90,9 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
     """Return a loaded sweep as an xarray dataset with the swept keys as dimensions, and `record` for the curves.
 
     Cells of the product that were not run are NaN. Needs xarray to be installed.
+
+    Raises:
+        DlnError: xarray is not installed.
     """
     try:
         import xarray as xr

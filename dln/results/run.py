@@ -63,7 +63,11 @@ class RunWriter:
         self._provenance = provenance()
 
     def append(self, record: Record) -> None:
-        """Write one record."""
+        """Write one record.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
         try:
             self._file.write(to_json(record) + "\n")
         except OSError as error:
@@ -74,7 +78,11 @@ class RunWriter:
         self.count += 1
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write how the run ended and what it was made with, once its records are on the disk."""
+        """Write how the run ended and what it was made with, once its records are on the disk.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
         path = self.directory / SUMMARY
         try:
             sync(self.directory / HISTORY)
@@ -202,6 +210,9 @@ def claim_directory(wanted: Path) -> Path:
     """Make a fresh directory called `wanted`, or `wanted-2`, `wanted-3`, ... where that exists, and return its path.
 
     Making a directory is atomic: two processes that want the same name at the same moment get two.
+
+    Raises:
+        StorageError: It cannot be made.
     """
     names = itertools.chain([wanted.name], (f"{wanted.name}-{number}" for number in itertools.count(2)))
     try:

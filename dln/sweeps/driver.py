@@ -225,7 +225,7 @@ def cut(
         cells: Cells.
         members: Runs of an ensemble at most; fewer where memory is short.
         one_by_one: Runs of the autograd engine that are stored together.
-        share: Share of the machine's memory that they may use.
+        share: Share of the free memory that they may use.
     """
     if len(cells) == 0:
         return

@@ -202,7 +202,11 @@ def made_with(directory: Path) -> list[dict[str, Any]]:
 
 
 def run_job(job: str, loader: Any) -> None:
-    """Compute the runs of a job, `FILE#NUMBER`, in a launcher's worker."""
+    """Compute the runs of a job, `FILE#NUMBER`, in a launcher's worker.
+
+    Raises:
+        LaunchError: The job's file is gone.
+    """
     path, _, number = job.rpartition("#")
     told = read_document(Path(path))
     if told is None:

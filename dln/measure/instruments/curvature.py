@@ -38,7 +38,7 @@ def few_dimensions(shapes: Shapes) -> None:
     size = hessian_range.dimension([(p, q + biased) for p, q in weights])
     if size > hessian.LARGEST:
         raise ConfigError(
-            f"the Hessian moves in {size} dimensions, and all eigenvalues are found up to {hessian.LARGEST}; "
+            f"the range of the Hessian has {size} dimensions, and all eigenvalues are found up to {hessian.LARGEST}; "
             "top_eigenvalues finds a few"
         )
 
