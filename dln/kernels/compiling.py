@@ -6,12 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import njit as _njit
 
 from dln.kernels.cache import KernelCache
 
 _SOURCES = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
 """What machine code comes from: every file of `dln/kernels/`."""
+
+
+njit: Any = _njit  # whose options type checkers know in part only
+
+
+def inner(function: Callable) -> Any:
+    """Compile a function that kernels alone call: for Python there is no way in, which would take time to compile."""
+    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def compiled(function: Callable) -> Any:

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
+from dln.kernels.compiling import inner
 from dln.kernels.emitter import VECTOR_BYTES, vector_length
 
 PACKED_UP_TO = 400 * 1024
@@ -171,7 +171,7 @@ def _slots_overload(w):
     return lambda w: count
 
 
-@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@inner
 def layer_of(shape, i):
     """Outputs, inputs, stride of inputs, stride of outputs and offset of the weights of layer i."""
     return shape[UNITS, i + 1], shape[USED, i], shape[LD, i], shape[LD, i + 1], shape[AT_W, i]

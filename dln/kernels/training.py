@@ -21,10 +21,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from dln.kernels.batches import Drawn
-from dln.kernels.compiling import compiled
+from dln.kernels.compiling import compiled, inner
 from dln.kernels.emitter import COLUMNS
 from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, layer_of, slots_of
 from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
@@ -38,7 +37,7 @@ GRADIENT_ROWS = 8
 """Rows of a layer whose gradient is kept before the rule is applied to them: it stays in the first-level cache."""
 
 
-@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@inner
 def compose(f, w, shape):
     """Write the maps W_L ... W_{i+1} [d_out, units] from layers of units to the outputs, in float64, to f.
 
