@@ -142,3 +142,17 @@ def test_a_sweep_over_files_and_rates(tmp_path):
                 assert row[name] is None
     with pytest.raises(ConfigError, match=r"no file '.*none.npz'"):
         planner(SingleConfig)[0]([*MODEL, f"data.path={paths[0]},{tmp_path / 'none.npz'}"])
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved(tmp_path / "own.npz", **regression())
+    run = [*MODEL, *FEW, "training.batch_size=7"]
+    at_home = run_experiment(["data.path='~/own.npz'", *run])
+    assert at_home.records == run_experiment([f"data.path={tmp_path / 'own.npz'}", *run]).records
+
+
+def test_a_table_of_text_is_told_how_to_become_arrays(tmp_path):
+    (tmp_path / "own.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(ConfigError, match=r"own.csv.*np\.savez"):
+        run_experiment([f"data.path={tmp_path / 'own.csv'}", *MODEL, *FEW])

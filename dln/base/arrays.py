@@ -44,23 +44,30 @@ def load_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(f"{str(path)!r} is not an .npy or .npz file of numbers ({error})") from error
+            hint = _FROM_TEXT if Path(path).suffix in (".csv", ".tsv", ".txt") else ""
+            raise ConfigError(f"{str(path)!r} is not an .npy or .npz file of numbers ({error}){hint}") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise ConfigError(f"{str(path)!r}: {name or 'the array'} is of type {array.dtype}, not of real numbers")
     return arrays
 
 
+_FROM_TEXT = "; of text make one: np.savez('own.npz', train_inputs=x, train_targets=y), x and y from np.loadtxt"
+
+
 def opened(path: str | Path) -> IO[bytes]:
     """Open a regular file; pipes, devices and directories are refused, as reading them may never end.
+
+    A `~` at the beginning of a path is the user's home, here and in all of this file.
 
     Raises:
         ConfigError: There is no such file, or it cannot be read.
     """
     try:
-        mode = os.stat(path).st_mode
+        place = os.path.expanduser(path)
+        mode = os.stat(place).st_mode
         if stat.S_ISREG(mode):
-            return open(path, "rb")
+            return open(place, "rb")
     except FileNotFoundError:
         raise ConfigError(f"no file {str(path)!r}") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
@@ -103,7 +110,8 @@ def content(path: str | Path) -> str:
     version = _version(path)
     # Modification times are coarse: a file that is written twice in a short time may have the same one.
     young = time.time_ns() - version[1] < SETTLED
-    return digest(path) if young else _content(os.path.abspath(path), version)
+    place = os.path.abspath(os.path.expanduser(path))
+    return digest(place) if young else _content(place, version)
 
 
 def count_samples(path: str) -> int:
@@ -112,7 +120,7 @@ def count_samples(path: str) -> int:
     Raises:
         ConfigError: There is no such archive, or no such array.
     """
-    return _count(os.path.abspath(path), _version(path))
+    return _count(os.path.abspath(os.path.expanduser(path)), _version(path))
 
 
 def _version(path: str | Path) -> tuple[int, ...]:
