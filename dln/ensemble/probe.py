@@ -16,7 +16,7 @@ from dln.base.blame import as_runs, for_each
 from dln.base.parallel import run_blocks, thread_count
 from dln.ensemble.groups import Kept
 from dln.ensemble.lane import Lane
-from dln.ensemble.views import Sight
+from dln.ensemble.views import SAMPLES, Sight
 from dln.kernels.summary import pair_quantities
 from dln.lockstep import naming
 from dln.measure.data_quantities import Later, constants
@@ -172,10 +172,13 @@ class Probe:
         if not rest:
             return {}
         records, runs = np.nonzero(alive)
-        size, cut = len(runs), min(sight.at_once for sight in sights)
+        size = len(runs)
+
+        def needed(some: Sequence[Metric]) -> set[str]:
+            return needs([name for metric in some for name in metric.wants], IN_KERNELS)
 
         def block(some: Sequence[Metric], first: int, last: int) -> list[dict[str, np.ndarray]]:
-            gradients = any("gradients" in needs(metric.wants, IN_KERNELS) for metric in some)
+            gradients = "gradients" in needed(some)
             t, r = records[first:last], runs[first:last]
             sides = [sight.block(t, of[r], gradients) for sight, of in zip(sights, members, strict=True)]
             supply = _joint(sides, {name: values[t, r] for name, values in known.items()})
@@ -190,6 +193,8 @@ class Probe:
             some = [metric for metric in rest if metric.heavy == heavy]
             if not some:
                 continue
+            samples = needed(some).intersection(SAMPLES)
+            cut = min(sight.at_once(samples) for sight in sights)
             if heavy:  # numpy's work more than Python's, so that threads pay
                 blocks = run_blocks(partial(block, some), size, min(cut, -(-size // thread_count())))
             else:

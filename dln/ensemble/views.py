@@ -153,10 +153,11 @@ class Sight:
 
         return joined(0), joined(1)
 
-    @property
-    def at_once(self) -> int:
-        """How many members' weights fit the cache."""
-        return max(1, CACHED // (8 * sum(a[0, 0].size for a in self.arrays)))
+    def at_once(self, samples: Collection[str]) -> int:
+        """Return how many members are looked at in one block by metrics that need such samples."""
+        weights = sum(a[0, 0].size for a in self.arrays)
+        numbers = sum(self.given[name].find()[0].numel() for name in samples)
+        return max(1, min(CACHED // (8 * weights), SAMPLED // (8 * max(1, numbers))))
 
     def whole(self, record: Any, member: Any) -> Supply:
         """Return what there is without weights of members at records, [T, R, ...] or pair by pair."""
@@ -217,6 +218,12 @@ class Sight:
 
 CACHED = 2**20
 """Bytes of float64 weights that metrics are evaluated on at a time, so that they stay in a core's cache."""
+
+SAMPLES = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+"""What is given of the data that is large."""
+
+SAMPLED = 2**24
+"""Bytes of members' samples likewise, so that what is made of them stays small."""
 
 
 def _filled(samples: np.ndarray, length: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from dln.callbacks import CALLBACKS as REGISTERED
 from dln.composing.alike import structure
 from dln.composing.compose import resolve
 from dln.config import ComparativeConfig, SingleConfig
+from dln.ensemble import views
 from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.inputs import INPUTS
 from dln.metrics import comparative_metric, model_metric
@@ -635,3 +636,24 @@ def test_auto_takes_the_compiled_engine_where_it_can(caplog):
     with caplog.at_level("INFO", "dln"):
         assert type(factory.build(config({}, "auto"))).__name__ == "SoloRun"
     assert caplog.text == ""
+
+
+def test_metrics_of_samples_see_few_members_at_a_time(monkeypatch):
+    """However many are trained together: what is made of all samples of all of them would fill the memory."""
+    sizes = []
+
+    @model_metric("test_engine_of_samples", batched=True)
+    def of_samples(model, train_inputs):
+        sizes.append(8 * train_inputs.numel())
+        return train_inputs.square().mean((-2, -1)) * model.weights[0].square().sum((-2, -1))
+
+    metrics = ["test_engine_of_samples", "full_train_loss", "gradient_snr", "weight_norm"]
+    configs = [
+        {"max_steps": 2, "metrics": metrics, "training": {"model_seed": seed, "batch_size": 5}} for seed in range(7)
+    ]
+    at_once = run_experiments(configs)
+    monkeypatch.setattr("dln.ensemble.views.SAMPLED", max(sizes) // 4)
+    sizes.clear()
+    assert [history.records for history in run_experiments(configs)] == [history.records for history in at_once]
+    assert max(sizes) <= views.SAMPLED
+    assert len(sizes) > 4
