@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from polars.testing import assert_frame_equal
 from dln import factory, run_experiment, run_experiments
 from dln.errors import ConfigError, ExtensionError
 from dln.history import History
+from dln.measure.data_quantities import constant
+from dln.measure.events import event
 from dln.measure.quantities import quantity
 from dln.metrics import model_metric
 from dln.plotting import plot_run
@@ -153,6 +156,37 @@ def test_quantities(my_lab, engine):
     history = run_experiment([*run, *pair])
     assert history["my_distance"][-1] > 0
     np.testing.assert_allclose(history["my_distance"], history["end_to_end_distance"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_a_constant_of_the_data(engine):
+    """The least-squares loss, which the loss of a linear net comes down to: a metric and an event name it."""
+
+    @constant
+    def test_extending_floor(dataset):
+        x, y = (t.numpy() for t in (dataset.train_inputs, dataset.train_targets))
+        return np.array(np.linalg.lstsq(x, y)[1].sum() / y.size)
+
+    @quantity
+    def full_train_loss_of_mine(train_predictions, train_targets):
+        return (train_predictions - train_targets).square().mean((-2, -1))
+
+    @model_metric("test_extending_excess", batched=True)
+    def excess(full_train_loss_of_mine, test_extending_floor):
+        return full_train_loss_of_mine - test_extending_floor
+
+    @event("test_extending_reached", of=["train_loss"])
+    def reached(train_loss, test_extending_floor):
+        return train_loss[-1] / test_extending_floor
+
+    run = {"engine": engine, "dtype": "float64", "max_steps": 3000, "evaluate_every": 1000, "data": {"noise_std": 0.5}}
+    history = run_experiment(
+        {**run, "training": {"lr": 0.02}, "metrics": ["test_extending_excess"], "events": ["test_extending_reached"]}
+    )
+    np.testing.assert_allclose(history["test_extending_excess"][-1], 0, atol=1e-6)
+    np.testing.assert_allclose(history.events["test_extending_reached"], 1, rtol=1e-6)
+    with pytest.raises(ConfigError, match="'train_inputs' is there already"):
+        constant(types.FunctionType((lambda dataset: 0).__code__, {"__name__": "other"}, "train_inputs"))
 
 
 def test_a_quantity_that_changes_the_weights_is_an_error():

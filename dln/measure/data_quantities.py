@@ -25,8 +25,15 @@ CONSTANTS: dict[str, Callable[[Dataset], np.ndarray]] = {}
 
 
 def constant(function: Callable) -> Callable:
-    """List a function of the data under its own name."""
-    CONSTANTS[function.__name__] = function
+    """List a function of the data under its own name, before the quantities, metrics and events that ask for it.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+    name = function.__name__
+    if name in CONSTANTS and CONSTANTS[name].__module__ != function.__module__:
+        raise ConfigError(f"constant {name!r} is there already, of {CONSTANTS[name].__module__}; choose another name")
+    CONSTANTS[name] = function
     return function
 
 

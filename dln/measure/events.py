@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dln.data import Dataset
     from dln.history import Record
 
-EVENTS = Registry("event", supplied=("step", "columns", *CONSTANTS))
+EVENTS = Registry("event", supplied=lambda: ("step", "columns", *CONSTANTS))
 
 Column = Annotated[str, "a column with one number a record"]
 """A parameter that names a column; before the first step it is checked that there is such a column."""

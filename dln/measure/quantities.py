@@ -39,9 +39,10 @@ PAST = ("previous", "earlier")
 MODELS = ("model", "start", *PAST)
 """What holds weights and biases: `start` those that the run began with."""
 
-GIVEN = (*MODELS, "data", "batch_size", "lr", "optimizer", *CONSTANTS)
-"""What a quantity or a metric of one model may name beside other quantities: `batch_size` counts the samples of the
-step's batch; `lr` is the learning rate; `optimizer` is a `dln.ingredients.edge.Optimizer`; `data` is a `MetricData`."""
+GIVEN = (*MODELS, "data", "batch_size", "lr", "optimizer")
+"""What a quantity or a metric of one model may name beside other quantities and constants of the data: `batch_size`
+counts the samples of the step's batch; `lr` is the learning rate; `optimizer` is a `dln.ingredients.edge.Optimizer`;
+`data` is a `MetricData`."""
 
 IN_KERNELS = ("weight_squares", "bias_squares", "gradient_squares", "end_to_end")
 """Quantities that the compiled engine finds for all members in one call, by kernels of its own
@@ -53,7 +54,7 @@ PAIR_IN_KERNELS = ("difference_squares", "inner_products")
 
 def of_model() -> list[str]:
     """Return all that a quantity or a metric of one model may name."""
-    return [*GIVEN, *MODEL_QUANTITIES.names()]
+    return [*GIVEN, *CONSTANTS, *MODEL_QUANTITIES.names()]
 
 
 def of_pair() -> list[str]:
@@ -85,7 +86,7 @@ def pair_quantity(function: Callable) -> Callable:
 def _registered(registry: Registry, function: Callable) -> Callable:
     name, called = function.__name__, f"{registry.kind} {function.__name__!r}"
     other = PAIR_QUANTITIES if registry is MODEL_QUANTITIES else MODEL_QUANTITIES
-    if name in GIVEN or name in other or name.endswith(LANES):
+    if name in (*GIVEN, *CONSTANTS) or name in other or name.endswith(LANES):
         raise ConfigError(
             f"{called}: choose another name: it means something else already, or ends in _a or _b as lanes' names do"
         )
