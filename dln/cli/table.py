@@ -1,11 +1,11 @@
-"""A table of a sweep: the final values of its curves, grouped by the keys swept over, with the spread over seeds."""
+"""A table of a sweep: the final values of its curves and events by the keys swept over, with the spread over seeds."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dln.errors import printable
 from dln.results.frames import load_sweep, stored_columns, swept_keys
@@ -16,34 +16,55 @@ if TYPE_CHECKING:
 SEEDS = ("model_seed", "batch_seed", "data_seed")
 
 
-def final_values(directory: str | Path, columns: Sequence[str] = ()) -> polars.DataFrame:
-    """Return mean and spread of the last record's values for each combination of swept keys other than seeds.
+MOST_ENTRIES = 12
+"""Numbers of one vector that a table shows, the first ones."""
 
-    Columns: the keys; `runs`; `diverged`; and for each curve its `mean` and `std` over the runs that did not diverge.
+
+def final_values(directory: str | Path, columns: Sequence[str] = ()) -> polars.DataFrame:
+    """Return mean and spread of final values for each combination of swept keys other than seeds.
+
+    Columns: the keys; `runs`; `diverged`; and, over the runs that did not diverge, mean and `std` of each curve's value
+    in a run's last record and of each event's. Of a vector the entries are columns of their own, `name[1]`, ...
     """
     import polars as pl
 
-    ended = [name for name in stored_columns(directory)["events"] if name.startswith("diverged_at")]
+    events = stored_columns(directory)["events"]
+    ended = [name for name in events if name.startswith("diverged_at")]
     frame = load_sweep(directory, [*columns, *ended] if columns else None)
     keys = [
         key for key in swept_keys(frame) if not key.endswith((*SEEDS, *(f"{s}_{lane}" for s in SEEDS for lane in "ab")))
     ]
-    curves = [
-        name
-        for name, kind in frame.schema.items()
-        if isinstance(kind, pl.List) and kind.inner in (pl.Float32, pl.Float64) and name != "step"
-    ]
+    finals: dict[str, polars.Expr] = {}
+    for name, kind in frame.schema.items():
+        if isinstance(kind, pl.List) and name not in (*events, "step"):
+            finals |= _entries(name, pl.col(name).list.last(), kind.inner, frame)
+    for name in events:
+        if name in frame.columns and not name.startswith(("diverged_at", "stopped_at")):
+            finals |= _entries(name, pl.col(name), frame.schema[name], frame)
     diverged = pl.any_horizontal([pl.col(name).is_not_null() for name in ended])
-    frame = frame.with_columns(
-        diverged.alias("diverged"), *[pl.col(name).list.last().cast(pl.Float64) for name in curves]
-    )
-    kept = [pl.col(name).filter(~pl.col("diverged")) for name in curves]
-    values = [
-        e for name, c in zip(curves, kept, strict=True) for e in (c.mean().alias(name), c.std().alias(f"{name} std"))
-    ]
+    kept = {name: value.cast(pl.Float64).filter(~diverged) for name, value in finals.items()}
+    values = [e for name, value in kept.items() for e in (value.mean().alias(name), value.std().alias(f"{name} std"))]
     groups = frame.group_by(keys, maintain_order=True) if keys else frame.group_by(pl.lit("all").alias("sweep"))
-    table = groups.agg(pl.len().alias("runs"), pl.col("diverged").sum(), *values)
+    table = groups.agg(pl.len().alias("runs"), diverged.sum().alias("diverged"), *values)
     return table.sort(keys) if keys else table.drop("sweep")
+
+
+def _entries(name: str, value: polars.Expr, kind: Any, frame: polars.DataFrame) -> dict[str, polars.Expr]:
+    """Return a number, or each entry of a vector of numbers, by the names of their columns; matrices are left out."""
+    import polars as pl
+
+    if not kind.is_nested():
+        return {name: value} if kind.is_numeric() else {}
+    if not kind.inner.is_numeric():
+        return {}
+    if isinstance(kind, pl.Array):
+        length, entry = kind.size, value.arr.get
+    else:
+        length, entry = (
+            frame.select(value.list.len().max()).item() or 0,
+            functools.partial(value.list.get, null_on_oob=True),
+        )
+    return {f"{name}[{i + 1}]": entry(i) for i in range(min(length, MOST_ENTRIES))}
 
 
 def print_table(directory: str | Path, columns: Sequence[str] = ()) -> None:

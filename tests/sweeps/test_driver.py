@@ -71,6 +71,24 @@ def test_runs_of_different_shapes_and_engines_share_a_file(tmp_path):
     assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
 
 
+def test_a_table_has_the_entries_of_vectors_and_of_events(tmp_path):
+    found = ["metrics=[singular_values,mode_strengths]", "events=[mode_escapes,plateaus]", "evaluate_every=20"]
+    run_sweep(plan_of("training.lr=0.002,0.01", "training.model_seed=0..2", "max_steps=200", *found), tmp_path)
+    frame, table = load_sweep(tmp_path), final_values(tmp_path)
+    for row, lr in enumerate(table["training.lr"]):
+        runs = frame.filter(pl.col("training.lr") == lr)
+        last = np.array([curve[-1] for curve in runs["singular_values"].to_list()])
+        escapes = [np.array([np.nan if e is None else e for e in run]) for run in runs["mode_escapes"].to_list()]
+        for i in range(5):
+            np.testing.assert_allclose(table[f"singular_values[{i + 1}]"][row], last[:, i].mean())
+            np.testing.assert_allclose(table[f"singular_values[{i + 1}] std"][row], last[:, i].std(ddof=1), rtol=1e-6)
+            seen = [run[i] for run in escapes if not np.isnan(run[i])]
+            shown = table[f"mode_escapes[{i + 1}]"][row]
+            assert shown is None if not seen else shown == pytest.approx(np.mean(seen))
+    assert "mode_escapes" not in table.columns
+    assert table.columns.index("train_loss") < table.columns.index("mode_escapes[1]")
+
+
 def test_comparisons(tmp_path):
     overrides = ["max_steps=9", "training_b.lr=0.001,0.002,90", "shared.model.hidden_dim=4"]
     metrics = ["model_metrics=[weight_norm]", "comparative_metrics=[param_distance]"]
