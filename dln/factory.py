@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -176,6 +176,7 @@ def build_ensemble(
     first = blueprints[0]
     first.check_events()
     sources = share_data(blueprints)
+    places = {source: place for place, source in enumerate(sources)}
     datasets = [source.dataset.to(getattr(torch, first.config.dtype), "cpu") for source in sources.values()]
     lanes, members = {}, {}
     saved = checkpoints or [None] * len(blueprints)
@@ -184,7 +185,7 @@ def build_ensemble(
         keys = [(trajectory(b.config, suffix), place) for b, place in zip(blueprints, saved, strict=True)]
         members[suffix] = np.array([distinct.setdefault(key, len(distinct)) for key in keys])
         chosen = np.unique(members[suffix], return_index=True)[1]
-        lanes[suffix] = _lane(suffix, [blueprints[i] for i in chosen], [*sources], datasets, [saved[i] for i in chosen])
+        lanes[suffix] = _lane(suffix, [blueprints[i] for i in chosen], places, datasets, [saved[i] for i in chosen])
     for blueprint in blueprints:
         blueprint.starts.clear()  # the lanes have copies
     return Ensemble(
@@ -210,11 +211,11 @@ def share_data(blueprints: Sequence[Blueprint]) -> dict[str, Blueprint]:
 def _lane(
     suffix: str,
     blueprints: Sequence[Blueprint],
-    sources: Sequence[str],
+    places: Mapping[str, int],
     datasets: Sequence[Dataset],
     folders: Sequence[Path | None],
 ) -> Lane:
-    """Return one lane of an ensemble: a member for each blueprint, which learns from the dataset of its `source`."""
+    """Return one lane of an ensemble: a member for each blueprint, whose `source` says where its dataset stands."""
     from dln.ensemble.lane import Lane
     from dln.kernels.rules import make_rule
 
@@ -225,7 +226,7 @@ def _lane(
         [np.stack(layer) for layer in zip(*weights, strict=True)],
         None if biases[0] is None else [np.stack(layer) for layer in zip(*biases, strict=True)],
         datasets,
-        dataset=[sources.index(blueprint.source) for blueprint in blueprints] if len(sources) > 1 else None,
+        dataset=[places[blueprint.source] for blueprint in blueprints] if len(places) > 1 else None,
         lr=[t.lr for t in trainings],
         batch_size=trainings[0].batch_size,
         batch_seeds=[t.batch_seed for t in trainings],
