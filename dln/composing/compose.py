@@ -98,6 +98,10 @@ class CheckedRepository(ConfigRepository):
         return pickle.loads(_packaged[key])
 
 
+_MODES = ([], ["hydra.mode=RUN"], ["hydra.mode=MULTIRUN"])
+"""What Hydra adds to the overrides once it knows the mode."""
+
+
 class SchemaLoader(ConfigLoaderImpl):
     """Hydra's config loader, with the schema laid beneath what the YAML files say, before overrides apply."""
 
@@ -110,26 +114,43 @@ class SchemaLoader(ConfigLoaderImpl):
         self._asked_for_mode: tuple[str | None, list[str], DictConfig] | None = None
 
     def _load_configuration_impl(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
-        """Compose a config; the one that Hydra composes only to learn its mode is that of the run, if nothing differs.
-
-        It is composed as for a sweep, which leaves out config groups that nobody has chosen and allows sweeps.
-        """
-        asked, self._asked_for_mode = self._asked_for_mode, None
-        if asked is not None and asked[:2] == (config_name, overrides) and self._mode_is_all(asked[2], *args, **kw):
-            return asked[2]
-        config = self._compose(config_name, overrides, *args, **kw)
+        """Compose a config; the one that Hydra composes to learn its mode is that of the run, if nothing differs."""
+        config = self._composed_for_mode(config_name, overrides, *args, **kw)
+        if config is None:
+            config = self._compose(config_name, overrides, *args, **kw)
         if kw.get("validate_sweep_overrides") is False:
             self._asked_for_mode = config_name, list(overrides), config
         return config
 
-    def _mode_is_all(
-        self, config: DictConfig, run_mode: RunMode, from_shell: bool = True, validate_sweep_overrides: bool = True
-    ) -> bool:
-        """Whether a config that was composed as for a sweep is that of a mode; sweeps where there are none raise."""
+    def _composed_for_mode(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig | None:
+        """Return the config from which Hydra has learned the mode, if it is the one that it asks for now, else None.
+
+        Hydra adds the mode to the overrides. The config was composed as for a sweep, which leaves out config groups
+        that nobody has chosen, and allows values to sweep over; for a run they raise.
+        """
+        asked, self._asked_for_mode = self._asked_for_mode, None
+        if asked is None:
+            return None
+        name, before, config = asked
+        mode = overrides[len(before) :]
+        if [name, *before] != [config_name, *overrides[: len(before)]] or mode not in _MODES:
+            return None
         if validate_sweep_overrides:
-            parsed = OverridesParser.create(config_loader=self).parse_overrides(self._overrides)
+            parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
-        return run_mode == RunMode.MULTIRUN or not OmegaConf.missing_keys(config.hydra.runtime.choices)
+        if run_mode == RunMode.RUN and OmegaConf.missing_keys(config.hydra.runtime.choices):
+            return None
+        for line in mode:
+            config.hydra.mode = line.partition("=")[2]
+            config.hydra.overrides.hydra.append(line)
+        return config
 
     def _compose(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
         for override in overrides:

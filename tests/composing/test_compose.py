@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+from hydra._internal.utils import _run_app, create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -312,9 +312,11 @@ def test_the_config_that_told_the_mode_is_that_of_the_run(tmp_path, overrides, m
     def asked(*times):
         loader = loader_class(S)(create_config_search_path(str(tmp_path)))
         found = None
-        for run_mode, validate in times:
+        for run_mode, validate, *added in times:
             try:
-                found = loader.load_configuration("own", overrides, run_mode, validate_sweep_overrides=validate)
+                found = loader.load_configuration(
+                    "own", [*overrides, *added], run_mode, validate_sweep_overrides=validate
+                )
             except Exception as error:
                 found = f"{type(error).__name__}: {error}"
         if isinstance(found, DictConfig):
@@ -322,9 +324,10 @@ def test_the_config_that_told_the_mode_is_that_of_the_run(tmp_path, overrides, m
             return OmegaConf.to_container(found), found._get_flag("struct"), found.hydra._get_flag("readonly")
         return found
 
-    assert asked((RunMode.MULTIRUN, False), (mode, True)) == asked((mode, True))
-    composes = mode in modes and not (group and mode is RunMode.RUN)
-    assert isinstance(asked((mode, True)), tuple) == composes
+    for added in ([], ["hydra.mode=RUN"], ["hydra.mode=MULTIRUN"]):
+        once = asked((mode, True, *added))
+        assert asked((RunMode.MULTIRUN, False), (mode, True, *added)) == once
+        assert isinstance(once, tuple) == (mode in modes and not (group and mode is RunMode.RUN))
     assert asked((RunMode.MULTIRUN, False), (mode, True), (mode, True)) == asked((mode, True))
 
 
@@ -337,8 +340,13 @@ def test_a_run_is_composed_once(monkeypatch):
         "_compose_config_from_defaults_list",
         lambda *args, **kw: composed.append(1) or compose(*args, **kw),
     )
-    search_path = create_config_search_path(str(CONFIGS / folder(S)))
-    hydra = Hydra("task", loader_class(S)(search_path))
-    assert hydra.get_mode("default", ["max_steps=3"]) is None  # Hydra's word for: as the command line says
-    assert hydra.compose_config("default", ["max_steps=3"], RunMode.RUN).max_steps == 3
+    hydra = Hydra("task", loader_class(S)(create_config_search_path(str(CONFIGS / folder(S)))))
+    asked = {"config_name": "default", "overrides": ["max_steps=3"]}
+
+    def run(config_name, task_function, overrides):
+        config = hydra.compose_config(config_name, overrides, RunMode.RUN)
+        assert (config.max_steps, config.hydra.mode) == (3, RunMode.RUN)
+
+    monkeypatch.setattr(hydra, "run", run)
+    _run_app(True, False, hydra.get_mode(**asked), hydra, task_function=lambda config: None, **asked)
     assert len(composed) == 1
