@@ -17,7 +17,7 @@ from pathlib import Path
 
 import dln
 from dln import factory
-from dln.composing.compose import load_config
+from dln.composing.loader import load_config
 from dln.composing.variants import with_values
 from dln.config import SingleConfig
 from dln.engines import MEMBERS

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dln import factory
 from dln.base.values import plain
 from dln.blueprint import Blueprint
-from dln.composing.compose import Composed, is_only_comparative, laid_over, load_config
+from dln.composing.compose import Composed, is_only_comparative, laid_over
+from dln.composing.loader import load_config
 from dln.composing.variants import Resolver
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.engines import find_events_of, train_all

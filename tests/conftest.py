@@ -184,8 +184,9 @@ def compose_file() -> Callable:
     from hydra._internal.utils import create_config_search_path
     from hydra.types import RunMode
 
-    from dln.composing.compose import loader_class, resolve
+    from dln.composing.compose import resolve
     from dln.composing.hydra_errors import translated
+    from dln.composing.loader import loader_class
 
     def compose(path: Path, schema: type, overrides: Sequence[str] = ()) -> Any:
         with translated(schema):

@@ -10,7 +10,8 @@ from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dln.composing.compose import apply_override, load_config, loader_class, resolve
+from dln.composing.compose import apply_override, resolve
+from dln.composing.loader import load_config, loader_class
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError
 from dln.factory import check_names
@@ -444,6 +445,6 @@ def test_full_error_shows_the_trace(door, tmp_path):
     result = door.run(tmp_path, "training.lrr=0.1", HYDRA_FULL_ERROR="1")
     assert result.status == 2
     assert "Traceback (most recent call last)" in result.err
-    assert "compose.py" in result.err
+    assert "composing/loader.py" in result.err
     assert "'training.lr'" in result.err.splitlines()[-1]
     assert result.created == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dln import Dataset, History, load_run, run_experiment, run_experiments
-from dln.composing.compose import load_config
+from dln.composing.loader import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.metrics import model_metric

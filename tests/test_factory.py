@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dln import ComparativeTrainer, Trainer, factory
-from dln.composing.compose import load_config
+from dln.composing.loader import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.factory import check_names

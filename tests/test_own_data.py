@@ -7,7 +7,7 @@ import torch
 from dln import Dataset, run_experiment
 from dln.base.arrays import count_samples, load_arrays
 from dln.base.streams import stream
-from dln.composing.compose import load_config
+from dln.composing.loader import load_config
 from dln.config import ComparativeConfig, SingleConfig
 from dln.data import load_dataset
 from dln.errors import ConfigError

@@ -22,9 +22,10 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from dln import __version__
 from dln.base.output import look_for_libraries_first, speak_patiently
-from dln.composing.compose import as_overrides, composed, loader_class, resolve, save_yaml
+from dln.composing.compose import as_overrides, resolve, save_yaml
 from dln.composing.grid import parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
+from dln.composing.loader import composed, loader_class
 from dln.config import ComparativeConfig, Schema, SingleConfig
 from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
 from dln.terminal import FAILURE, USAGE_ERROR, answer_signals, closing_line, interrupted_line, status_of

@@ -1,4 +1,4 @@
-"""From YAML files, overrides and dictionaries to one resolved, checked config; every fault becomes a short ConfigError.
+"""From what was composed, or a dictionary, to one resolved, checked config; every fault becomes a short ConfigError.
 
 The schema lies beneath every composed config, a user's own file without a defaults list included: a key that a YAML
 leaves out has its default, a key that no run knows is an error wherever it stands.
@@ -12,24 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
 from dln.composing.checks import check
-from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
-from dln.composing.yaml_file import check_yaml
 from dln.config import (
     CONFIGS,
     CallbackConfig,
@@ -72,164 +62,6 @@ def schema_node(schema: Schema) -> DictConfig:
 def _pickled_schema(schema: Schema) -> bytes:
     """Return `schema_node`, pickled: its copies are read five times as fast as `copy.deepcopy` makes them."""
     return pickle.dumps(schema_node(schema))
-
-
-_packaged: dict[tuple[str, str], bytes] = {}
-"""Configs that lie in packages, Hydra's own above all, by source and path: pickled, for each caller a copy."""
-
-
-class CheckedRepository(ConfigRepository):
-    """Hydra's access to YAML files: a user's file is looked at before Hydra reads it, a package's is read once."""
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        """Return what a file holds.
-
-        Raises:
-            ConfigError: The file cannot be read as a mapping; says where.
-        """
-        source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or source.scheme() != "pkg":
-            if source is not None and source.scheme() == "file":
-                check_yaml(Path(source.path) / source._normalize_file_name(config_path))
-            return super().load_config(config_path)
-        key = source.path, config_path
-        if key not in _packaged:
-            _packaged[key] = pickle.dumps(super().load_config(config_path))
-        return pickle.loads(_packaged[key])
-
-
-_MODES = ([], ["hydra.mode=RUN"], ["hydra.mode=MULTIRUN"])
-"""What Hydra adds to the overrides once it knows the mode."""
-
-
-class SchemaLoader(ConfigLoaderImpl):
-    """Hydra's config loader, with the schema laid beneath what the YAML files say, before overrides apply."""
-
-    schema: Schema
-
-    def __init__(self, config_search_path: ConfigSearchPath) -> None:
-        """Take where Hydra finds YAML files."""
-        super().__init__(config_search_path)
-        self.repository = CheckedRepository(config_search_path)
-        self._asked_for_mode: tuple[str | None, list[str], DictConfig] | None = None
-
-    def _load_configuration_impl(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
-        """Compose a config; the one that Hydra composes to learn its mode is that of the run, if nothing differs."""
-        config = self._composed_for_mode(config_name, overrides, *args, **kw)
-        if config is None:
-            config = self._compose(config_name, overrides, *args, **kw)
-        if kw.get("validate_sweep_overrides") is False:
-            self._asked_for_mode = config_name, list(overrides), config
-        return config
-
-    def _composed_for_mode(
-        self,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
-    ) -> DictConfig | None:
-        """Return the config from which Hydra has learned the mode, if it is the one that it asks for now, else None.
-
-        Hydra adds the mode to the overrides. The config was composed as for a sweep, which leaves out config groups
-        that nobody has chosen, and allows values to sweep over; for a run they raise.
-        """
-        asked, self._asked_for_mode = self._asked_for_mode, None
-        if asked is None:
-            return None
-        name, before, config = asked
-        mode = overrides[len(before) :]
-        if [name, *before] != [config_name, *overrides[: len(before)]] or mode not in _MODES:
-            return None
-        if validate_sweep_overrides:
-            parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
-            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
-        if run_mode == RunMode.RUN and OmegaConf.missing_keys(config.hydra.runtime.choices):
-            return None
-        for line in mode:
-            config.hydra.mode = line.partition("=")[2]
-            config.hydra.overrides.hydra.append(line)
-        return config
-
-    def _compose(self, config_name: str | None, overrides: list[str], *args: Any, **kw: Any) -> Any:
-        for override in overrides:
-            if override.lstrip("+~").startswith("="):
-                raise ConfigError(f"cannot read the override {override!r}: it names no key")
-        self._overrides = overrides
-        try:
-            return super()._load_configuration_impl(config_name, overrides, *args, **kw)
-        except (ConfigError, HydraException, OmegaConfBaseException):
-            raise
-        except ValueError as error:  # of a defaults list, or of a `# @package` line
-            raise ConfigError(f"cannot compose {config_name!r}: {error}") from error
-
-    def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
-        composed = super()._compose_config_from_defaults_list(defaults, repo)
-        hydra = composed.pop("hydra")
-        config = merge_schema(self.schema, composed)
-        with open_dict(config):
-            config.hydra = hydra
-        self._open_free_dicts(config)
-        for override in self._overrides:
-            _refuse_writing_through(config, override.lstrip("+~").partition("=")[0])
-        return config
-
-    def _open_free_dicts(self, config: DictConfig) -> None:
-        """Let overrides add keys to dicts such as `data.params`; Hydra would close them, but what they hold is free."""
-        for key, item in fields(self.schema):
-            if is_free_dict(item):
-                node = _node(config, key)
-                if isinstance(node, DictConfig) and not node._is_interpolation():
-                    OmegaConf.set_struct(node, False)
-
-
-class SingleLoader(SchemaLoader):
-    """Loads what `run.py` runs."""
-
-    schema = SingleConfig
-
-
-class ComparativeLoader(SchemaLoader):
-    """Loads what `run_comparative.py` runs."""
-
-    schema = ComparativeConfig
-
-
-def loader_class(schema: Schema) -> type[SchemaLoader]:
-    """Return the loader of a schema; named classes, so that launchers can send them to other processes."""
-    return ComparativeLoader if schema is ComparativeConfig else SingleLoader
-
-
-def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "default") -> ExperimentConfig:
-    """Return the config that a door would run with these overrides.
-
-    Args:
-        overrides: As on the command line, e.g. `["training.lr=0.01", "metrics=[weight_norm]"]`.
-        schema: SingleConfig or ComparativeConfig.
-        config_name: A file in `configs/single` or `configs/comparative`.
-
-    Raises:
-        ConfigError: An override or a file cannot be read, or the config cannot be run.
-    """
-    directory = CONFIGS / folder(schema)
-    if not directory.is_dir():
-        raise ConfigError(
-            f"no configs at {directory}: the installation is not complete; pass a dictionary instead, or install again"
-        )
-    with translated(schema):
-        loader = loader_class(schema)(create_config_search_path(str(directory)))
-        lines = [*map(written_out, overrides)]
-        config = loader.load_configuration(config_name, lines, RunMode.RUN, from_shell=False)
-    return resolve(config, schema)
-
-
-def composed(loader: Any, config_name: str | None, overrides: Sequence[str]) -> Composed:
-    """Return what Hydra's loader makes of a config and overrides, without Hydra's own section."""
-    config = loader.load_configuration(config_name, list(overrides), RunMode.RUN)
-    with open_dict(config):
-        config.pop("hydra")
-    return config
 
 
 def laid_over(base: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,7 +144,9 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
     """Return `config`, which is used up, on top of the schema's defaults, typed."""
     leaves = dict(fields(schema))
     for key in keys(schema):
-        given, item = _node(config, key), leaves.get(key)
+        given, item = node_at(config, key), leaves.get(key)
+        if key in whole_keys() and given is not None:
+            _make_whole(given)
         shape = DictConfig if item is None else _container(item)
         if shape is None or given is None or isinstance(given, shape) or given._is_none():
             continue
@@ -320,19 +154,15 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
         if not word or isinstance(given, Container):
             belongs = "a mapping" if shape is DictConfig else "a list"
             raise ConfigError(f"{key} must be {belongs}, not {given._value()!r}")
-    for key in whole_keys():
-        _make_whole(config, key)
     # `unsafe`: it may take `config` apart, where `merge` would copy both.
     return cast(DictConfig, OmegaConf.unsafe_merge(pickle.loads(_pickled_schema(schema)), config))
 
 
-def _make_whole(config: DictConfig, key: str) -> None:
-    """Let a key hold 100000 where a YAML file or a dictionary says 1e5; what is not whole is left to the schema."""
-    section, _, leaf = key.rpartition(".")
-    node = _node(config, section) if section else config
-    value = None if _node(config, key) is None else _node(config, key)._value()
+def _make_whole(node: Any) -> None:
+    """Let a node hold 100000 where a YAML file or a dictionary says 1e5; what is not whole is left to the schema."""
+    value = node._value()
     if isinstance(value, float) and value.is_integer():
-        node[leaf] = int(value)
+        node._set_value(int(value))
 
 
 def _container(item: dataclasses.Field) -> type[DictConfig] | type[ListConfig] | None:
@@ -348,7 +178,7 @@ def apply_override(config: DictConfig, override: str, schema: Schema) -> None:
     with translated(schema):
         parsed = OverridesParser.create().parse_override(override)
         key = parsed.key_or_group
-        _refuse_writing_through(config, key)
+        refuse_writing_through(config, key)
         force = parsed.is_add() or parsed.is_force_add()
         OmegaConf.update(config, key, parsed.value(), merge=True, force_add=force)
 
@@ -399,7 +229,7 @@ def is_only_comparative(config_name: str) -> bool:
     return comparative.exists() and not single.exists()
 
 
-def _node(config: DictConfig, key: str) -> Any:
+def node_at(config: DictConfig, key: str) -> Any:
     """Return the node at a dotted key without following interpolations, or None."""
     node: Any = config
     for part in key.split("."):
@@ -408,12 +238,12 @@ def _node(config: DictConfig, key: str) -> Any:
     return node
 
 
-def _refuse_writing_through(config: DictConfig, key: str) -> None:
+def refuse_writing_through(config: DictConfig, key: str) -> None:
     """Refuse an override of a key inside a section that only refers to another: it would change that other one."""
     parts = key.split(".")
     for i in range(1, len(parts)):
         section = ".".join(parts[:i])
-        node = _node(config, section)
+        node = node_at(config, section)
         if node is not None and node._is_interpolation():
             value = node._value()
             raise ConfigError(

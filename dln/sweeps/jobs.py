@@ -25,9 +25,10 @@ from dln.base.output import speak_patiently
 from dln.base.parallel import thread_count
 from dln.base.provenance import provenance
 from dln.base.sealed import read_document, write_document
-from dln.composing.compose import Composed, composed
+from dln.composing.compose import Composed
 from dln.composing.contents import check_same
 from dln.composing.grid import parse_grid, quoted, value_of
+from dln.composing.loader import composed
 from dln.errors import LaunchError
 from dln.results.directories import RunDirectories
 from dln.results.sweep import SweepStore

@@ -20,7 +20,8 @@ import tests.ingredients.test_teachers as teachers_tests
 from dln import Dataset, factory
 from dln.base.arithmetic import uniform
 from dln.blueprint import Blueprint
-from dln.composing.compose import load_config, resolve
+from dln.composing.compose import resolve
+from dln.composing.loader import load_config
 from dln.config import SingleConfig
 from dln.measure.events import event
 from dln.metrics import model_metric

@@ -10,16 +10,9 @@ from hydra._internal.utils import _run_app, create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dln.composing.compose import (
-    ComparativeLoader,
-    SchemaLoader,
-    SingleLoader,
-    load_config,
-    loader_class,
-    resolve,
-    schema_node,
-)
+from dln.composing.compose import resolve, schema_node
 from dln.composing.hydra_errors import nearest_key, translated
+from dln.composing.loader import ComparativeLoader, SchemaLoader, SingleLoader, load_config, loader_class
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.errors import ConfigError
 from dln.factory import check_names
@@ -282,7 +275,7 @@ def test_errors_that_are_not_about_configs_pass_through():
 
 
 def test_without_a_clone_a_message_says_what_to_do(monkeypatch):
-    monkeypatch.setattr("dln.composing.compose.CONFIGS", Path("no such place"))
+    monkeypatch.setattr("dln.composing.loader.CONFIGS", Path("no such place"))
     with pytest.raises(ConfigError, match="dictionary"):
         load_config([], S)
 

@@ -9,8 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dln.composing.compose import load_config
 from dln.composing.grid import parse_grid, quoted, spelled_out, value_of
+from dln.composing.loader import load_config
 from dln.config import SingleConfig
 from dln.errors import ConfigError
 

@@ -26,7 +26,7 @@ RECIPE = Recipe(["max_steps=5", "training.lr=0.001,0.002,0.003", "training.model
 def loader():
     from hydra._internal.utils import create_config_search_path
 
-    from dln.composing.compose import loader_class
+    from dln.composing.loader import loader_class
     from dln.config import CONFIGS, folder
 
     return loader_class(SingleConfig)(create_config_search_path(str(CONFIGS / folder(SingleConfig))))

@@ -9,8 +9,9 @@ from hydra.types import RunMode
 from omegaconf import open_dict
 
 from dln.composing.alike import structure
-from dln.composing.compose import loader_class, resolve
+from dln.composing.compose import resolve
 from dln.composing.grid import parse_grid
+from dln.composing.loader import loader_class
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError
 from dln.sweeps.plan import Plan
