@@ -24,7 +24,10 @@ class Resolver:
 
     def __init__(self) -> None:
         """Start without resolved configs."""
-        self._alike: dict[str, tuple[ExperimentConfig, dict[str, tuple[str, ...] | None]]] = {}
+        self._first: dict[str, tuple[ExperimentConfig, Mapping[str, Any]]] = {}
+        """The first config of each kind: resolved, and as it was given."""
+        self._leaves: dict[str, dict[str, tuple[str, ...] | None]] = {}
+        """What takes each of its numbers, found when a second config of the kind comes."""
 
     def resolve(self, config: Mapping[str, Any], schema: Schema) -> ExperimentConfig:
         """Return what `resolve` does.
@@ -39,16 +42,26 @@ class Resolver:
         if rest is None:
             return resolve(config, schema)
         key = repr((schema.__name__, rest, [*numbers]))
-        if key not in self._alike:
-            resolved = resolve(config, schema)
-            merged = merge_schema(schema, OmegaConf.create(dict(config)))
-            self._alike[key] = resolved, {path: affected_leaves(merged, path) for path in numbers}
-            return resolved
-        like, leaves = self._alike[key]
+        if key not in self._first:
+            self._first[key] = resolve(config, schema), config
+            return self._first[key][0]
+        like, given = self._first[key]
+        if key not in self._leaves:
+            merged = merge_schema(schema, OmegaConf.create(dict(given)))
+            self._leaves[key] = {path: affected_leaves(merged, path) for path in numbers}
         try:
-            return with_values(like, _set(numbers, leaves, schema))
+            return with_values(like, _set(numbers, self._leaves[key], schema))
         except ConfigError:  # raised again here, with the key named as for any config
             return resolve(config, schema)
+
+
+def stands_for(value: Any, kind: Any) -> bool:
+    """Whether a value is what the schema makes of it, but for 1 as 1.0, where a key holds a number of this type.
+
+    >>> stands_for(1, float), stands_for(1.0, int), stands_for(True, int)
+    (True, False, False)
+    """
+    return kind in (int, float) and (type(value) is kind or (kind is float and type(value) is int))
 
 
 def with_values(node: Any, assignments: Mapping[str, Any]) -> Any:
@@ -82,7 +95,7 @@ def _without_numbers(value: Any, known: Mapping[str, dataclasses.Field], path: s
         for key, inner in value.items():
             where = f"{path}.{key}" if path else str(key)
             kind = known[where].type if where in known else None
-            if type(inner) is kind or (kind is float and type(inner) is int):
+            if stands_for(inner, kind):
                 numbers[where] = inner
             else:
                 rest[key] = _without_numbers(inner, known, where, numbers)

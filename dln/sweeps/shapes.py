@@ -27,7 +27,7 @@ from dln.composing.checks import check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
 from dln.composing.grid import Axis, Grid
-from dln.composing.variants import with_values
+from dln.composing.variants import stands_for, with_values
 from dln.config import ExperimentConfig, Schema, fields, is_free_dict, leaf_of
 from dln.errors import ConfigError
 
@@ -257,8 +257,8 @@ def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
             continue
         converted = []
         for at, value in enumerate(values):
-            if (kind is int and type(value) is int) or (kind is float and type(value) in (int, float)):
-                converted.append(kind(value))
+            if stands_for(value, kind):
+                converted.append(float(value) if kind is float else value)
             elif path in items:
                 converted.append(typed_value(schema, axis.overrides(at)[i], path))
             else:
