@@ -300,9 +300,9 @@ def test_figures_leave_matplotlib_as_it_was():
 
 
 def test_figures_look_the_same_wherever_they_are_drawn():
-    before, figure = plot_run(single())._repr_png_(), plot_run(single())  # type: ignore[attr-defined]
+    before, figure = plot_run(single())._repr_png_(), plot_run(single())
     with rc_context({"font.size": 31, "axes.linewidth": 5}):
-        assert figure._repr_png_() == before  # type: ignore[attr-defined]
+        assert figure._repr_png_() == before
 
 
 def test_legends_cover_no_data():
@@ -338,4 +338,4 @@ def test_save_figure_refuses_other_suffixes_and_unwritable_places(tmp_path):
 
 
 def test_notebooks_show_a_figure():
-    assert plot_run(single())._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert plot_run(single())._repr_png_().startswith(b"\x89PNG")

@@ -58,22 +58,24 @@ _FROM_TEXT = "; of text make one: np.savez('own.npz', train_inputs=x, train_targ
 def opened(path: str | Path) -> IO[bytes]:
     """Open a regular file; pipes, devices and directories are refused, as reading them may never end.
 
-    A `~` at the beginning of a path is the user's home, here and in all of this file.
-
     Raises:
         ConfigError: There is no such file, or it cannot be read.
     """
     try:
-        place = os.path.expanduser(path)
-        mode = os.stat(place).st_mode
+        mode = os.stat(_place(path)).st_mode
         if stat.S_ISREG(mode):
-            return open(place, "rb")
+            return open(_place(path), "rb")
     except FileNotFoundError:
         raise ConfigError(f"no file {str(path)!r}") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         raise ConfigError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
     kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     raise ConfigError(f"{str(path)!r} is not a file but {kinds.get(stat.S_IFMT(mode), 'a device')}")
+
+
+def _place(path: str | Path) -> str:
+    """Return where a path leads from here; a `~` at its beginning is the user's home."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _check_listing(file: IO[bytes], archive: zipfile.ZipFile | None) -> None:
@@ -110,8 +112,7 @@ def content(path: str | Path) -> str:
     version = _version(path)
     # Modification times are coarse: a file that is written twice in a short time may have the same one.
     young = time.time_ns() - version[1] < SETTLED
-    place = os.path.abspath(os.path.expanduser(path))
-    return digest(place) if young else _content(place, version)
+    return digest(_place(path)) if young else _content(_place(path), version)
 
 
 def count_samples(path: str) -> int:
@@ -120,7 +121,7 @@ def count_samples(path: str) -> int:
     Raises:
         ConfigError: There is no such archive, or no such array.
     """
-    return _count(os.path.abspath(os.path.expanduser(path)), _version(path))
+    return _count(_place(path), _version(path))
 
 
 def _version(path: str | Path) -> tuple[int, ...]:

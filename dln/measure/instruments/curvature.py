@@ -7,7 +7,8 @@ any.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 Layers = list[np.ndarray]
 
 
-AUTOGRAD = "hessian_spectrum_autograd finds the curvature of other losses"
+def of_hessian(name: str, **marks: Any) -> Callable:
+    """Register a metric of the Hessian in closed form: that of the mean squared error, of many networks at once."""
+    instead = "hessian_spectrum_autograd finds the curvature of other losses"
+    return model_metric(name, loss="mse", instead=instead, batched=True, **marks)
 
 
 def few_dimensions(shapes: Shapes) -> None:
@@ -43,13 +47,13 @@ def few_dimensions(shapes: Shapes) -> None:
         )
 
 
-@model_metric("hessian_trace", cost="moderate", loss="mse", instead=AUTOGRAD, batched=True, source="arXiv 2106.16225")
+@of_hessian("hessian_trace", cost="moderate", source="arXiv 2106.16225")
 def hessian_trace(layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
     """Trace of the Hessian, (2 / d_out) sum_l tr(B_l Sigma B_l') ||A_l||^2; that of the Gauss-Newton matrix too."""
     return as_tensor(hessian.hessian_trace(layers, sigma))
 
 
-@model_metric("sharpness", cost="heavy", loss="mse", instead=AUTOGRAD, batched=True, source="arXiv 2103.00065")
+@of_hessian("sharpness", cost="heavy", source="arXiv 2103.00065")
 def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
     """Largest eigenvalue of the Hessian; gradient descent is stable below 2 / lr."""
     return largest_eigenvalue
@@ -74,18 +78,15 @@ def stability(
     return lr * gain * (largest_eigenvalue + decay)
 
 
-@model_metric("top_eigenvalues", cost="heavy", loss="mse", instead=AUTOGRAD, batched=True, source="arXiv 2106.16225")
+@of_hessian("top_eigenvalues", cost="heavy", source="arXiv 2106.16225")
 def top_eigenvalues(layers: Layers, sigma: Tensor, sigma_yx: Tensor, top: Count = 10) -> Float64[Tensor, "*R top"]:
     """The `top` largest eigenvalues of the Hessian, of large networks without the matrix."""
     return as_tensor(hessian.top_eigenvalues(layers, sigma, sigma_yx, top))
 
 
-@model_metric(
+@of_hessian(
     "hessian_spectrum",
     cost="heavy",
-    loss="mse",
-    instead=AUTOGRAD,
-    batched=True,
     needs=few_dimensions,
     source="arXiv 2106.16225",
 )
@@ -94,12 +95,9 @@ def hessian_spectrum(hessian_eigenvalues: Float64[Tensor, "*R P"], top: Top = No
     return hessian_eigenvalues[..., :top]
 
 
-@model_metric(
+@of_hessian(
     "saddle_index",
     cost="heavy",
-    loss="mse",
-    instead=AUTOGRAD,
-    batched=True,
     needs=few_dimensions,
     source="arXiv 1406.2572",
 )
