@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from dln.errors import ConfigError
 
@@ -15,18 +14,14 @@ from dln.errors import ConfigError
 def memory() -> int:
     """Return how many bytes this process may use: those of the machine, or fewer where a cgroup or `ulimit` says so.
 
-    This is the total, not what is free at this moment, so that a config is refused always or never. A system that
-    tells nothing sets no bound.
+    This is the total, not what is free at this moment, so that a config is refused always or never.
     """
-    return min(_bounds(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), default=sys.maxsize)
+    return min(_bounds(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")))
 
 
 def free() -> int:
     """Return about how many bytes this process may use at this moment: of what there is, as much as is free."""
-    found = [
-        int(line.split()[1]) * 1024 for line in _text(Path("/proc/meminfo")).splitlines() if "MemAvailable" in line
-    ]
-    return min(memory(), *found)
+    return min(memory(), psutil.virtual_memory().available)
 
 
 def is_shortage(error: BaseException | None) -> bool:
@@ -41,8 +36,7 @@ def is_shortage(error: BaseException | None) -> bool:
 
 def _bounds(process: Path, cgroups: Path) -> Iterator[int]:
     """Yield every bound on the memory of this process that the system tells."""
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield psutil.virtual_memory().total
     try:
         import resource
     except ImportError:  # Windows

@@ -13,7 +13,6 @@ A row has the run's identity (a hash of its resolved config), every key of its c
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from dln.base.files import BESIDE, beside_of, placing
+from dln.base.locking import locking
 from dln.base.sealed import content, read_document, reading, write_document
 from dln.errors import DamagedError, StorageError
 from dln.results import tables
@@ -35,36 +35,6 @@ from dln.results.tables import IDENTITY
 SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
 LOCK, WORKERS = ".lock", ".workers"
 """Files that a driver locks, and that a launcher's workers share."""
-
-
-@contextlib.contextmanager
-def locking(path: Path, shared: bool = False, wait: bool = False) -> Iterator[bool | None]:
-    """Lock a file, which is made if need be, while the block runs; tell the block whether that was possible.
-
-    Args:
-        path: The file; a process that dies, however it dies, gives up its lock.
-        shared: Others may have it too, shared as well.
-        wait: Wait until it is free, instead of yielding False.
-
-    Yields:
-        True: it is locked. False: another process has it. None: this file system knows no locks.
-
-    Raises:
-        StorageError: The file cannot be made.
-    """
-    try:
-        opened = open(path, "a", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    with opened as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        except OSError:
-            yield None
-        else:
-            yield True
 
 
 class SweepStore:

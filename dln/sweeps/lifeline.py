@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 LOOK = 1.0
 """Seconds between looks at whether the driver is still there."""
 
@@ -29,13 +31,7 @@ def is_gone(process: Mapping[str, Any]) -> bool:
         return False
     if process["started"] is not None:
         return _started(process["pid"]) != process["started"]
-    try:
-        os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+    return not psutil.pid_exists(process["pid"])  # os.kill(pid, 0) would end it on Windows
 
 
 @contextlib.contextmanager
