@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 import dln
-from dln.plotting import save_figure
 from notebook_utils import compare, plot, run, sweep
 
 torch.set_num_threads(1)  # matrices this small gain nothing from more, and threads that wait cost other processes dear
@@ -33,7 +32,7 @@ print(history)
 print("final:", history.final)
 print("lowest test loss:", history["test_loss"].min(), "at step", history["step"][history["test_loss"].argmin()])
 print(history.to_polars().tail(3))
-save_figure(plot(history, title="Full-batch gradient descent"), "figures/single_run.png")
+plot(history, title="Full-batch gradient descent", save="figures/single_run.png")
 
 # %% [markdown]
 # ## A config by name: saddle to saddle
@@ -43,7 +42,7 @@ save_figure(plot(history, title="Full-batch gradient descent"), "figures/single_
 # %%
 history = run(config_name="diagonal_teacher", max_steps=1500, evaluate_every=5)
 print("singular values, [records, modes]:", history["singular_values"].shape)
-save_figure(plot(history, title="Each mode in its own time"), "figures/saddle_to_saddle.png")
+plot(history, title="Each mode in its own time", save="figures/saddle_to_saddle.png")
 
 # %% [markdown]
 # ## Callbacks: change something in the middle
@@ -60,7 +59,7 @@ history = run(
     metrics=["gradient_norm"],
     callbacks=[switch],
 )
-save_figure(plot(history, title="Full batch from step 300"), "figures/batch_size_switch.png")
+plot(history, title="Full batch from step 300", save="figures/batch_size_switch.png")
 
 # %% [markdown]
 # ## Two models in lockstep
@@ -76,7 +75,7 @@ history = compare(
     comparative_metrics=["param_distance", "param_cosine_sim"],
 )
 print(history.names)
-save_figure(plot(history, title="Full batch (a) and minibatches of 10 (b)"), "figures/comparison_batch_size.png")
+plot(history, title="Full batch (a) and minibatches of 10 (b)", save="figures/comparison_batch_size.png")
 
 # %% [markdown]
 # Different seeds: the parameters stay apart, yet both models come to compute the same map.
@@ -89,7 +88,7 @@ history = compare(
     max_steps=300,
     comparative_metrics=["param_distance", "end_to_end_distance"],
 )
-save_figure(plot(history, title="Two initialisations"), "figures/comparison_seeds.png")
+plot(history, title="Two initialisations", save="figures/comparison_seeds.png")
 
 # %% [markdown]
 # ## Sweeps, and divergence
@@ -100,11 +99,11 @@ save_figure(plot(history, title="Two initialisations"), "figures/comparison_seed
 runs = sweep("training.lr", [0.0005, 0.002, 0.01, 0.1], max_steps=300)
 for lr, history in runs.items():
     print(f"lr {lr}: final train loss {history.final['train_loss']:.2e}, diverged at {history.diverged_at}")
-save_figure(plot(runs, title="Learning rate"), "figures/sweep_lr.png")
+plot(runs, title="Learning rate", save="figures/sweep_lr.png")
 
 # %%
 runs = sweep("model.gamma", [0.75, 1.0, 1.25, 1.5], "training.lr=0.005", max_steps=400, metrics=["weight_norm"])
-save_figure(plot(runs, metric="weight_norm", title="From lazy to rich"), "figures/sweep_gamma.png")
+plot(runs, metric="weight_norm", title="From lazy to rich", save="figures/sweep_gamma.png")
 
 # %% [markdown]
 # ## Other initial weights
@@ -113,11 +112,11 @@ save_figure(plot(runs, metric="weight_norm", title="From lazy to rich"), "figure
 
 # %%
 runs = sweep("model.init_params.strength", [0.001, 0.01, 0.1], "model.init=aligned", "training.lr=0.002", max_steps=400)
-save_figure(plot(runs, metric="train_loss", title="Strength of aligned modes"), "figures/sweep_aligned.png")
+plot(runs, metric="train_loss", title="Strength of aligned modes", save="figures/sweep_aligned.png")
 
 # %%
 runs = sweep("shared.training.lr", [0.001, 0.002, 0.004], "training_b.batch_size=10", max_steps=200)
-save_figure(plot(runs, metric="param_distance"), "figures/sweep_comparison.png")
+plot(runs, metric="param_distance", save="figures/sweep_comparison.png")
 
 # %% [markdown]
 # ## Online data
@@ -126,7 +125,7 @@ save_figure(plot(runs, metric="param_distance"), "figures/sweep_comparison.png")
 
 # %%
 history = run("data.online=true", "training.batch_size=20", "training.lr=0.003", max_steps=400)
-save_figure(plot(history, title="Online"), "figures/online.png")
+plot(history, title="Online", save="figures/online.png")
 
 # %% [markdown]
 # ## A metric of your own
@@ -158,7 +157,7 @@ history = compare(
     model_metrics=["alignment"],
     comparative_metrics=["top_mode_gap"],
 )
-save_figure(plot(history, title="gamma = 1 (a) and 1.5 (b)"), "figures/own_metrics.png")
+plot(history, title="gamma = 1 (a) and 1.5 (b)", save="figures/own_metrics.png")
 
 # %% [markdown]
 # ## A teacher and a callback of your own
@@ -192,7 +191,7 @@ history = run(
     metrics=["singular_values"],
     callbacks=[{"name": "warmup", "params": {"steps": 50}}],
 )
-save_figure(plot(history, title="A hierarchical teacher, with warm-up"), "figures/own_teacher.png")
+plot(history, title="A hierarchical teacher, with warm-up", save="figures/own_teacher.png")
 
 # %% [markdown]
 # ## Checkpoints
@@ -221,7 +220,7 @@ dataset = dln.Dataset.from_arrays(inputs[:150], targets[:150], inputs[150:], tar
 
 model = dln.DeepLinearNetwork.from_weights([0.3 * torch.eye(8), 0.3 * torch.eye(8), 0.3 * torch.eye(2, 8)])
 trainer = dln.Trainer(model, dataset, lr=0.01, max_steps=300, optimizer="Adam", metrics=["balancedness"])
-save_figure(plot(trainer.run(), title="Own data, own weights, Adam"), "figures/own_data.png")
+plot(trainer.run(), title="Own data, own weights, Adam", save="figures/own_data.png")
 
 # %% [markdown]
 # The same data under a config (`dataset=` works for `run`, `compare` and `sweep`; dimensions are taken from it):
@@ -245,4 +244,4 @@ plain, heavy = (
     for momentum in (0.0, 0.9)
 )
 history = dln.ComparativeTrainer(plain, heavy, comparative_metrics=["param_distance"]).run()
-save_figure(plot(history, title="Without (a) and with momentum (b)"), "figures/momentum.png")
+plot(history, title="Without (a) and with momentum (b)", save="figures/momentum.png")

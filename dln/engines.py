@@ -25,6 +25,7 @@ from dln.data import Dataset
 from dln.factory import Described
 from dln.footprint import cut_to_fit
 from dln.history import History
+from dln.interrupts import cut_short, keeping, numbered
 from dln.measure.columns import lane_columns
 from dln.measure.events import find_events
 
@@ -75,7 +76,15 @@ def go_together(config: Described) -> bool:
 
 def train_alone(config: Described, checkpoints: Path | None = None) -> History:
     """Train one run, on the engine that takes it."""
-    return factory.build(config, None, checkpoints).run()
+    trainer = factory.build(config, None, checkpoints)
+    with keeping(lambda: [run_so_far(trainer)]):
+        return trainer.run()
+
+
+def run_so_far(trainer: factory.Runner) -> History:
+    """Return the records of a run that was interrupted."""
+    trainer.history.events |= trainer.events
+    return cut_short(trainer.history, trainer.step)
 
 
 def one_by_one(configs: Sequence[Described], checkpoints: Sequence[Path | None]) -> list[History]:
@@ -108,7 +117,9 @@ def train_together(
         engine = factory.engine_of(blueprints[0])
         together = factory.ENGINES[engine].together
         if together is not None:
-            ensemble = together(blueprints, checkpoints).run()
+            ensemble = together(blueprints, checkpoints)
+            with keeping(ensemble.so_far):
+                ensemble.run()
             curves, present = ensemble.curves(), ensemble.present(slice(None))
             events = [ensemble.events(run) for run in range(len(configs))]
             trajectories, records = ensemble.trajectories, ensemble.history
@@ -126,9 +137,19 @@ def train_together(
     return Results(engine, curves, present, events, trajectories, lanes, seconds, records)
 
 
-def train_all(configs: Sequence[ExperimentConfig]) -> Iterator[tuple[list[int], Results]]:
-    """Train any runs, those together that can be and that fit; yield which they are, and what came of them."""
-    blueprints = [Blueprint(config) for config in configs]
+def train_all(
+    configs: Sequence[ExperimentConfig], dataset: Dataset | None = None
+) -> Iterator[tuple[list[int], Results]]:
+    """Train any runs, those together that can be and that fit; yield which they are, and what came of them.
+
+    Args:
+        configs: Resolved configs.
+        dataset: Data for all, instead of what each config describes.
+
+    Raises:
+        KeyboardInterrupt: With the histories so far of the runs that were being trained, by their numbers.
+    """
+    blueprints = [Blueprint(config, dataset) for config in configs]
     together: dict[str, list[int]] = {}
     for i, blueprint in enumerate(blueprints):
         alone = "" if go_together(blueprint) else f" {i}"  # one history at a time is held
@@ -141,7 +162,8 @@ def train_all(configs: Sequence[ExperimentConfig]) -> Iterator[tuple[list[int], 
 def _halved_where_short(blueprints: Sequence[Blueprint], indices: list[int]) -> Iterator[tuple[list[int], Results]]:
     """Train some of the runs together or, where memory is too short for that, half by half."""
     try:
-        results = train_together([blueprints[i] for i in indices])
+        with numbered(indices):
+            results = train_together([blueprints[i] for i in indices])
     except (MemoryError, RuntimeError) as error:
         if len(indices) == 1 or not is_shortage(error):
             raise

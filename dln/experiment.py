@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,12 @@ from dln.composing.compose import Composed, is_only_comparative, laid_over
 from dln.composing.loader import load_config
 from dln.composing.variants import Resolver
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
-from dln.engines import find_events_of, train_all
+from dln.engines import find_events_of, run_so_far, train_all
 from dln.errors import ConfigError, StorageError
 from dln.history import History
+from dln.interrupts import answer, cut_short, keeping, so_far
 from dln.results.run import CHECKPOINTS, RunWriter, run_summary
+from dln.terminal import live_view, pace, progress_bar
 
 if TYPE_CHECKING:
     from dln.data import Dataset
@@ -48,21 +50,36 @@ def run_experiment(
         comparative: Whether this is a comparison of two models; None tells by the keys, or by the name of the config.
         dataset: Data of one's own (`dln.Dataset.from_arrays`); the models then take its dimensions.
         directory: Where to store the run; None keeps it in memory only.
-        progress: Show a progress bar if this is a terminal.
+        progress: Show how far the run is, on a terminal or in a notebook.
+
+    Returns:
+        The history. Where the run is interrupted at a prompt or in a notebook, what was recorded so far, with the
+        event `interrupted_at`.
 
     Raises:
         ConfigError: The config cannot be run; the message names the key and the remedy.
         ExtensionError: A metric, callback or teacher raised; what was recorded before is stored.
+        KeyboardInterrupt: The run was interrupted, in a script; its `histories` hold what was recorded so far.
 
     >>> history = run_experiment({"max_steps": 20, "evaluate_every": 10})
     >>> history["step"]
     array([ 0, 10, 20])
     """
     resolved = _resolved(config, config_name, comparative, dataset)
-    return run_blueprint(Blueprint(resolved, dataset), directory=directory, progress=progress)
+    histories: dict[int, History] = {}
+    with _given_back(histories, 1, resolved.max_steps):
+        histories[0] = run_blueprint(Blueprint(resolved, dataset), directory=directory, progress=progress)
+    return histories[0]
 
 
-def run_experiments(configs: Sequence[Config], *, config_name: str = "default") -> list[History]:
+def run_experiments(
+    configs: Sequence[Config],
+    *,
+    config_name: str = "default",
+    comparative: bool | None = None,
+    dataset: Dataset | None = None,
+    progress: bool = False,
+) -> list[History]:
     """Run many experiments in memory and return their histories, in order.
 
     Runs that differ only in seeds, rates, scales and the like (the schema's batchable fields) are trained together by
@@ -72,21 +89,54 @@ def run_experiments(configs: Sequence[Config], *, config_name: str = "default") 
     Args:
         configs: What `run_experiment` takes, one an experiment.
         config_name: The YAML file that overrides apply to.
+        comparative: As in `run_experiment`, for all.
+        dataset: Data of one's own, for all.
+        progress: Show how many runs are done, on a terminal or in a notebook.
+
+    Returns:
+        The histories; of an interruption as `run_experiment` does, empty ones of runs that had not begun.
 
     >>> histories = run_experiments([{"max_steps": 5, "training": {"model_seed": seed}} for seed in range(3)])
     >>> [bool(history["train_loss"][-1] < history["train_loss"][0]) for history in histories]
     [True, True, True]
     """
     resolver = Resolver()
-    resolved = [_resolved(config, config_name, resolver=resolver) for config in configs]
+    resolved = [_resolved(config, config_name, comparative, dataset, resolver) for config in configs]
     for config in resolved:
         _check_place(config, None)
     histories: dict[int, History] = {}
-    for indices, results in train_all(resolved):
-        if results.trajectories < results.lanes:
-            log.info("%d runs shared %d trajectories", len(indices), results.trajectories)
-        histories |= {i: results.history(run) for run, i in enumerate(indices)}
+    started = time.perf_counter()
+    with (
+        _given_back(histories, len(resolved)),
+        live_view(len(resolved)) if progress else contextlib.nullcontext() as show,
+    ):
+        for indices, results in train_all(resolved, dataset):
+            if results.trajectories < results.lanes:
+                log.info("%d runs shared %d trajectories", len(indices), results.trajectories)
+            histories |= {i: results.history(run) for run, i in enumerate(indices)}
+            if show is not None:
+                show(len(histories), pace(len(histories), time.perf_counter() - started))
     return [histories[i] for i in range(len(resolved))]
+
+
+@contextlib.contextmanager
+def _given_back(histories: dict[int, History], runs: int, steps: int | None = None) -> Iterator[None]:
+    """Where the block is interrupted, add what was recorded of its runs, and go on if someone waits for them.
+
+    Args:
+        histories: Runs that are done, by their numbers; the others are added.
+        runs: How many there are.
+        steps: How many a single run has.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        done, begun = len(histories), so_far(stop)
+        for run in range(runs):
+            histories.setdefault(run, begun[run] if run in begun else cut_short(History(), 0))
+        stop.histories = [histories[run] for run in range(runs)]  # type: ignore[attr-defined]
+        where = f"step {histories[0].ends['interrupted_at']} of {steps}" if steps else f"{done} of {runs} runs"
+        answer(stop, where)
 
 
 def run_blueprint(
@@ -107,8 +157,6 @@ def run_blueprint(
                 writer.finish(run_summary("interrupted", config.engine, 0, config.max_steps, 0.0, {}))
         raise
     if progress:
-        from dln.terminal import progress_bar
-
         with progress_bar(config.max_steps) as tick:
             trainer.add_callback(tick)
             return _run(trainer, blueprint, directory, claimed)
@@ -124,7 +172,8 @@ def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None
 
 def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | None, claimed: bool) -> History:
     def run(*on_record: Any) -> History:
-        history = trainer.run(*on_record)
+        with keeping(lambda: [run_so_far(trainer)]):
+            history = trainer.run(*on_record)
         if blueprint.config.events:
             sources = blueprint.dataset, blueprint.labels
             history.events |= find_events_of(blueprint.config, history.columns, history.ends, *sources)
@@ -145,6 +194,7 @@ def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | 
         try:
             history = run(writer.append)
         except BaseException as error:
+            trainer.history.directory = str(directory)
             with contextlib.suppress(StorageError):  # what ended the run matters more
                 writer.finish(summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))
             raise
@@ -168,7 +218,12 @@ def _resolved(
         return (resolver or Resolver()).resolve(_described(dataset, schema, plain(config)), schema)
     if isinstance(config, str):
         raise ConfigError(f"overrides are a list of strings: [{config!r}]")
-    return load_config([*_flat(_described(dataset, schema, {})), *config], schema, config_name)
+    overrides = [*_flat(_described(dataset, schema, {})), *config]
+    return (
+        load_config(overrides, schema, config_name)
+        if resolver is None
+        else resolver.resolve_list(overrides, schema, config_name)
+    )
 
 
 def _schema(config: Any, comparative: bool | None, config_name: str) -> Schema:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
-ENDS = ("diverged_at", "stopped_at")
+ENDS = ("diverged_at", "stopped_at", "interrupted_at")
 """How the names of events begin at which a run ends."""
 
 Record = dict[str, Any]
@@ -34,8 +34,8 @@ class History:
 
     records: list[Record] = field(default_factory=list)
     events: dict[str, Any] = field(default_factory=dict)
-    """What happened: the steps `diverged_at`, `stopped_at` (with `_a`, `_b` in a comparative run), and what the
-    config's `events` have found."""
+    """What happened: the steps `diverged_at`, `stopped_at` (with `_a`, `_b` in a comparative run) and `interrupted_at`,
+    and what the config's `events` have found."""
     directory: str | None = None
     """Where the run is stored, if it is."""
 

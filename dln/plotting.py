@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
+from dln.base.notebook import is_shown
 from dln.errors import StorageError
 from dln.history import History
 
@@ -67,6 +68,7 @@ class NotebookFigure(Figure):
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
+        is_shown(self)
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi="figure")
         return buffer.getvalue()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dln.timeline import acting_at, every
+from dln.base.notebook import kernel_shell, live_text
+from dln.timeline import acting_at, chosen_steps
 
 if TYPE_CHECKING:
     from dln.callbacks import Callback, Subject
@@ -98,31 +101,94 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def time_left(done: float, total: float, seconds: float) -> str:
+    """Say how long the rest takes if it goes on as before; nothing can be said before anything is done.
+
+    >>> time_left(30, 40, seconds=6.0), time_left(0, 40, 1.0)
+    (', 2.0 s left', '')
+    """
+    return f", {duration((total - done) * seconds / done)} left" if done > 0 else ""
+
+
+def pace(done: float, seconds: float) -> str:
+    """Say how fast runs end, in whichever way gives a number that is not small.
+
+    >>> pace(300, 2.0), pace(3, 2.0), pace(3, 12.0), pace(0, 12.0)
+    ('150 runs/s', '1.5 runs/s', '4.0 s/run', 'no run yet')
+    """
+    if not done:
+        return "no run yet"
+    rate = done / max(seconds, 1e-9)
+    return f"{duration(1 / rate)}/run" if rate < 1 else f"{rate:.{0 if rate >= 10 else 1}f} runs/s"
+
+
 def is_terminal() -> bool:
-    """Whether progress can be shown: standard error is a terminal."""
+    """Whether a bar can be shown: standard error is a terminal."""
     return sys.stderr.isatty()
+
+
+Show = Callable[[int, str], None]
+"""Called with how much is done and what else there is to say."""
+
+
+@contextlib.contextmanager
+def live_view(total: int) -> Iterator[Show | None]:
+    """Give the block what shows how far it is: a bar on a terminal, a text in a notebook; None where there is neither.
+
+    What is printed or logged meanwhile appears above the bar, which is gone at the end; the text stays.
+    """
+    if kernel_shell() is not None:
+        show = live_text()
+        yield lambda done, text: show(f"{done} of {total}, {text}")
+    elif is_terminal():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[text]}")
+        console, own = Console(stderr=True), sys.stdout.isatty()  # what goes to a file belongs in the file
+        with _logs_follow(), Progress(*columns, console=console, transient=True, redirect_stdout=own) as bar:
+            task = bar.add_task("", total=total, text="")
+            yield lambda done, text: bar.update(task, completed=done, text=text)
+    else:
+        yield None
+
+
+class _Present:
+    """The stream that has a name in `sys` at this moment."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(sys, self._name), attribute)
+
+
+@contextlib.contextmanager
+def _logs_follow() -> Iterator[None]:
+    """Have log messages go to what stands in for standard output or error meanwhile; they would break into the bar."""
+    changed = []
+    for handler in logging.getLogger().handlers:
+        for name in ("stdout", "stderr"):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is getattr(sys, name):
+                changed.append((handler, handler.setStream(_Present(name))))
+    try:
+        yield
+    finally:
+        for handler, stream in changed:
+            handler.setStream(stream)
 
 
 @contextlib.contextmanager
 def progress_bar(max_steps: int) -> Iterator[Callback]:
-    """Show a bar while the block runs and give it the callback that moves it; nothing where there is no terminal."""
-    interval = every(max(1, max_steps // 200))
-    if not is_terminal():
-        yield acting_at((), lambda step, trainer: None)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("train_loss {task.fields[loss]:.3e}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("training", total=max_steps, loss=float("nan"))
+    """Show how far a run is while the block runs, and give it the callback that shows it."""
+    started = time.monotonic()
+    with live_view(max_steps) as show:
+        if show is None:
+            yield acting_at((), lambda step, trainer: None)
+            return
 
         def tick(step: int, trainer: Subject) -> None:
-            bar.update(task, completed=step, loss=trainer.train_loss)
+            left = time_left(step, max_steps, time.monotonic() - started)
+            show(step, f"train_loss {trainer.train_loss:.3e}{left}")
 
-        yield acting_at(interval, tick)
+        yield acting_at(chosen_steps(max_steps, max(1, max_steps // 200)), tick, at_end=True)

@@ -164,6 +164,15 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
     Raises:
         ConfigError: An override or a file cannot be read, or the config cannot be run.
     """
+    return resolve(named_config(overrides, schema, config_name), schema)
+
+
+def named_config(overrides: Sequence[str], schema: Schema, config_name: str = "default") -> Composed:
+    """Return what a named config and overrides come to before they are resolved.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
     directory = CONFIGS / folder(schema)
     if not directory.is_dir():
         raise ConfigError(
@@ -173,7 +182,9 @@ def load_config(overrides: Sequence[str], schema: Schema, config_name: str = "de
         loader = loader_class(schema)(create_config_search_path(str(directory)))
         lines = [*map(written_out, overrides)]
         config = loader.load_configuration(config_name, lines, RunMode.RUN, from_shell=False)
-    return resolve(config, schema)
+    with open_dict(config):
+        config.pop("hydra")
+    return config
 
 
 def composed(loader: Any, config_name: str | None, overrides: Sequence[str]) -> Composed:

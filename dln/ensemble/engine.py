@@ -22,6 +22,7 @@ from dln.ensemble.probe import Probe
 from dln.errors import ConfigError, DlnError
 from dln.history import History, Record
 from dln.ingredients.optimizers import check_optimizer
+from dln.interrupts import cut_short
 from dln.kernels.rules import make_rule
 from dln.lockstep import Lockstep, OnRecord
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
@@ -154,6 +155,12 @@ class Ensemble(Lockstep):
         """Return one run as a history."""
         return History(list(self.records(run)), self.events(run))
 
+    def so_far(self) -> list[History]:
+        """Return the runs as they are when training is interrupted."""
+        over = self.over_at
+        runs = [self.history(run) for run in range(len(self))]
+        return [cut_short(run, self.step) if over[i] == NEVER else run for i, run in enumerate(runs)]
+
     def events(self, run: int) -> dict[str, int]:
         """Return the steps of what happened once to a run: `diverged_at`, `stopped_at`, with the lane's suffix.
 
@@ -234,8 +241,10 @@ class Ensemble(Lockstep):
             found = losses.get(key, {}) | measured.get(key, {})
             self._lanes_of |= dict.fromkeys(found, list(self.lanes) if key == "pairs" else [key])
             columns |= found
-        self.steps += due[:count]
-        self.columns += [{name: values[t] for name, values in columns.items()} for t in range(count)]
+        rows = [{name: values[t] for name, values in columns.items()} for t in range(count)]
+        steps = due[:count]
+        self.steps += steps  # with nothing in between at which Python looks for interrupts
+        self.columns += rows
         return error
 
     def _measure(

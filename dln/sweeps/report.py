@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dln.results.sweep import SweepStore, Tally
-from dln.terminal import is_terminal
+from dln.terminal import live_view, pace, time_left
 
 if TYPE_CHECKING:
     from dln.sweeps.storing import Outcome
@@ -90,33 +90,24 @@ EVERY = 10.0
 @contextlib.contextmanager
 def sweep_bar(runs: int) -> Iterator[Callable[[Report], None]]:
     """Give the block what shows how far a sweep is: a bar on a terminal, else a line now and then."""
-    if not is_terminal():
-        last = time.monotonic()
+    last = time.monotonic()
 
-        def tell(report: Report) -> None:
-            nonlocal last
-            if time.monotonic() - last >= EVERY:
-                last = time.monotonic()
-                print(state(report), flush=True)
+    def tell(report: Report) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            print(f"{report.found + report.done} of {report.runs} runs, {state(report)}", flush=True)
 
-        yield tell
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("runs", total=runs, state="")
-
-        def show(report: Report) -> None:
-            bar.update(task, completed=report.found + report.done, state=state(report))
-
-        yield show
+    with live_view(runs) as show:
+        yield tell if show is None else lambda report: show(report.found + report.done, state(report))
 
 
 def state(report: Report) -> str:
-    """Say how far a sweep is."""
-    rate = report.done / report.seconds if report.seconds else 0.0
-    left = (report.runs - report.found - report.done) / rate if rate else 0.0
-    bad = "".join(f", {n} {w}" for n, w in ((report.diverged, "diverged"), (len(report.failed), "failed")) if n)
-    return f"{report.found + report.done} of {report.runs} runs{bad}; {rate:.0f} runs/s, {left:.0f} s left"
+    """Say how a sweep goes, but for how many of its runs are done.
+
+    >>> state(Report(runs=50, found=10, finished=7, diverged=1, seconds=16.0))
+    '1 diverged, 2.0 s/run, 64.0 s left'
+    """
+    bad = "".join(f"{n} {w}, " for n, w in ((report.diverged, "diverged"), (len(report.failed), "failed")) if n)
+    left = time_left(report.done, report.runs - report.found, report.seconds)
+    return f"{bad}{pace(report.done, report.seconds)}{left}"

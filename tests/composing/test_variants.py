@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dln.composing import variants
 from dln.composing.compose import resolve
+from dln.composing.loader import load_config
 from dln.composing.variants import Resolver
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
@@ -82,3 +83,42 @@ def test_what_refers_to_a_number_follows_it(text):
         found = resolver.resolve(config, SingleConfig)
         assert str(noise) in str(found.data.params["note"])
         assert repr(found) == repr(resolve(config, SingleConfig))
+
+
+LISTS = [
+    (SingleConfig, ["training.lr={}"], ["0.5", "007", "1,2", "["]),
+    (SingleConfig, ["max_steps={}", "metrics=[weight_norm]"], ["2", "1e1", "-1", "null"]),
+    (SingleConfig, ["training.batch_size={}", "training.optimizer=Adam", "+data.params.note={}"], ["2", "3"]),
+    (SingleConfig, ["data.params.scale={}", "data.noise_std={}", "data.noise_std=0.5"], ["2", "3"]),
+    (SingleConfig, ["training={{lr: {}}}", "training.batch_seed=1"], ["2", "x"]),
+    (SingleConfig, ["model.gamma=${{training.lr}}", "training.lr={}", "callbacks=[]"], ["2", "1e-3"]),
+    (SingleConfig, ["training.lr={}", "wrong.key=1"], ["2"]),
+    (ComparativeConfig, ["shared.training.lr={}", "training_b.batch_size=2", "training_b.model_seed={}"], ["2", "3"]),
+    (ComparativeConfig, ["shared.training.lr={}", "training_a.lr=0.5"], ["0.1", "0.2"]),
+]
+
+
+@pytest.mark.parametrize(("schema", "template", "values"), LISTS)
+def test_every_list_of_overrides_comes_to_what_it_comes_to_alone(schema, template, values):
+    resolver = Resolver()
+
+    def listed(overrides, schema):
+        return resolver.resolve_list(overrides, schema, "default")
+
+    for value in values:
+        overrides = [text.format(value) for text in template]
+        assert repr(outcome(listed, overrides, schema)) == repr(outcome(load_config, overrides, schema))
+
+
+def test_lists_that_differ_in_numbers_are_composed_and_resolved_once(monkeypatch):
+    made = []
+    for name in ("named_config", "resolve", "load_config"):
+        real = getattr(variants, name)
+        monkeypatch.setattr(variants, name, lambda *args, name=name, real=real: (made.append(name), real(*args))[1])
+    resolver = Resolver()
+    for seed in range(5):
+        config = resolver.resolve_list(
+            ["training.optimizer=Adam", f"training.model_seed={seed}"], SingleConfig, "default"
+        )
+        assert (config.training.optimizer, config.training.model_seed) == ("Adam", seed)
+    assert made == ["named_config", "resolve"]
