@@ -42,5 +42,5 @@ def live_text() -> Callable[[str], None]:
     """Return what shows a text in the present cell, in place of the one it showed before."""
     from IPython.display import display  # type: ignore[import-not-found]
 
-    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
     return lambda text: handle.update({"text/plain": text}, raw=True)

@@ -72,10 +72,10 @@ class Resolver:
 
         lines, known = [*map(written_out, overrides)], _numbers(schema)
         try:
-            given = [_leaf_and_value(line) for line in lines]
+            given = [pair for pair in map(_leaf_and_value, lines) if pair is not None]
         except HydraException:  # raised again here, and translated
             return alone()
-        if None in given:
+        if len(given) < len(lines):
             return alone()
         numbers, rest, keys = {}, [], Counter(key for key, _ in given)
         for line, (key, value) in zip(lines, given, strict=True):
