@@ -1,13 +1,13 @@
 """Train one model. `python run.py --help` explains the configuration."""
 
-import hydra
 from omegaconf import DictConfig
 
 from dln.cli.door import open_door, run_from_hydra
+from dln.composing.hydra_internals import hydra_main
 from dln.config import SingleConfig
 
 
-@hydra.main(version_base="1.3", config_path="configs/single", config_name="default")
+@hydra_main(config_path="configs/single", config_name="default")
 def main(config: DictConfig) -> None:
     """Run the experiment that Hydra composed."""
     run_from_hydra(config, SingleConfig)

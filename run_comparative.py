@@ -1,13 +1,13 @@
 """Train two models in lockstep and compare them. `python run_comparative.py --help` explains the configuration."""
 
-import hydra
 from omegaconf import DictConfig
 
 from dln.cli.door import open_door, run_from_hydra
+from dln.composing.hydra_internals import hydra_main
 from dln.config import ComparativeConfig
 
 
-@hydra.main(version_base="1.3", config_path="configs/comparative", config_name="default")
+@hydra_main(config_path="configs/comparative", config_name="default")
 def main(config: DictConfig) -> None:
     """Run the experiment that Hydra composed."""
     run_from_hydra(config, ComparativeConfig)

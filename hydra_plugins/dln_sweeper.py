@@ -9,7 +9,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+BASIC = "BasicLauncher"
+"""Hydra's own launcher, of which our sweeps are independent."""
 
 
 @dataclass
@@ -31,8 +32,6 @@ class DlnSweeperConf:
     """Runs trained together, and of one job of a launcher, at most; null: what suits."""
     patience: float = 60.0
     """Seconds without a sign of life after which a submitit job counts as dead; what it leaves is launched again."""
-    job: str | None = None
-    """Set for the workers of a launcher."""
 
 
 class DlnSweeper(Sweeper):
@@ -49,7 +48,7 @@ class DlnSweeper(Sweeper):
         self.config = config
         self.loader = hydra_context.config_loader
         self.launcher = None
-        if config.hydra.launcher._target_ != BASIC:
+        if config.hydra.launcher._target_.rpartition(".")[2] != BASIC:
             self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:

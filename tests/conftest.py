@@ -181,11 +181,11 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 @pytest.fixture(scope="session")
 def compose_file() -> Callable:
     """Return what a user's own YAML file, named by --config-dir and -cn, comes to: f(path, schema, overrides)."""
-    from hydra._internal.utils import create_config_search_path
     from hydra.types import RunMode
 
     from dln.composing.compose import resolve
     from dln.composing.hydra_errors import translated
+    from dln.composing.hydra_internals import create_config_search_path
     from dln.composing.loader import loader_class
 
     def compose(path: Path, schema: type, overrides: Sequence[str] = ()) -> Any:

@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from dln.composing.compose import apply_override, resolve
+from dln.composing.hydra_internals import create_config_search_path
 from dln.composing.loader import load_config, loader_class
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError, DlnError

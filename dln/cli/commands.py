@@ -6,20 +6,20 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import hydra
 from omegaconf import DictConfig
 
 from dln.cli.door import open_door, run_from_hydra
+from dln.composing.hydra_internals import hydra_main
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIGS / folder(SingleConfig)), config_name="default")
+@hydra_main(config_path=str(CONFIGS / folder(SingleConfig)), config_name="default")
 def run(config: DictConfig) -> None:
     """Run the experiment that Hydra composed."""
     run_from_hydra(config, SingleConfig)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIGS / folder(ComparativeConfig)), config_name="default")
+@hydra_main(config_path=str(CONFIGS / folder(ComparativeConfig)), config_name="default")
 def compare(config: DictConfig) -> None:
     """Run the comparison that Hydra composed."""
     run_from_hydra(config, ComparativeConfig)

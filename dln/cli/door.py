@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import hydra._internal.hydra as hydra_internal
 from hydra.conf import HydraConf
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -23,10 +21,11 @@ from omegaconf import DictConfig, open_dict, read_write
 from dln import __version__
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.composing.compose import as_overrides, resolve, save_yaml
-from dln.composing.grid import parse_grid, quoted, spelled_out
+from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
+from dln.composing.hydra_internals import add_callback, replace_config, use_loader
 from dln.composing.loader import composed, loader_class
-from dln.config import ComparativeConfig, Schema, SingleConfig
+from dln.config import Schema
 from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
 from dln.terminal import FAILURE, USAGE_ERROR, answer_signals, closing_line, interrupted_line, status_of
 
@@ -74,11 +73,11 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
 
     Inside a launcher's worker this is part of a sweep.
     """
-    job = HydraConfig.get().sweeper.get("job")
+    job = HydraConfig.get().job.env_set.get(JOB)
     if job is not None:
         from dln.sweeps.jobs import run_job
 
-        run_job(job, GlobalHydra.instance().config_loader())
+        run_job(Path(HydraConfig.get().sweep.dir), job, GlobalHydra.instance().config_loader())
         return
     from dln.experiment import run_blueprint
 
@@ -149,9 +148,9 @@ class Gate(Callback):
     Hydra swallows exceptions of its callbacks, but not SystemExit: errors are reported here.
     """
 
-    def __init__(self, comparative: bool) -> None:
-        """Check comparative experiments, or single ones."""
-        self.schema: Schema = ComparativeConfig if comparative else SingleConfig
+    def __init__(self, schema: Schema) -> None:
+        """Check what a schema describes."""
+        self.schema: Schema = schema
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check the config of a single run."""
@@ -214,7 +213,7 @@ def claim_output(config: DictConfig, mode: str) -> None:
         _claims[wanted.absolute()] = marker
         return
     claimed = str(claim_directory(wanted))
-    with read_write(config), open_dict(config):
+    with read_write(config.hydra), open_dict(config.hydra):
         config.hydra[mode].dir = claimed
         config.hydra.overrides.hydra.append(f"{key}={quoted(claimed)}")  # jobs of a sweep are composed anew from these
 
@@ -233,9 +232,9 @@ def release_claims() -> None:
 
 def install(schema: Schema) -> None:
     """Give Hydra our loader, which knows the schema, and our defaults: the gate, and no empty log file in every run."""
-    hydra_internal.ConfigLoaderImpl = loader_class(schema)  # type: ignore[attr-defined]
+    use_loader(loader_class(schema))
+    add_callback(Gate(schema))
     node = HydraConf()
     ours = {"job_logging": "stdout", "sweeper": "dln"}
     node.defaults = [{k: ours.get(k, v) for k, v in d.items()} if isinstance(d, dict) else d for d in node.defaults]
-    node.callbacks = {"gate": {"_target_": "dln.cli.door.Gate", "comparative": schema is ComparativeConfig}}
-    ConfigStore.instance().store(group="hydra", name="config", node=node, provider="dln")
+    replace_config("hydra", "config", node)

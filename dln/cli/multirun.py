@@ -42,7 +42,6 @@ def sweep_from_hydra(
     rerun: Sequence[str] = (),
     members: int | None = None,
     patience: float = PATIENCE,
-    job: None = None,
 ) -> None:
     """Run the sweep of a composed config and print how it ended; leaves the process with an error if a run failed.
 
@@ -58,7 +57,6 @@ def sweep_from_hydra(
         rerun: Compute matching runs anew.
         members: Runs trained together, and of a launcher's job, at most.
         patience: Seconds without a sign of life after which a submitit job counts as dead.
-        job: For workers only.
 
     Raises:
         ConfigError: A setting of the sweeper is out of bounds, or the grid cannot be run.

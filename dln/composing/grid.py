@@ -21,6 +21,9 @@ from dln.errors import ConfigError
 MOST_CELLS = 10_000_000
 """Runs of a sweep: every one's identity is found, and looked for on disk, before the first starts."""
 
+JOB = "DLN_JOB"
+"""The variable in `hydra.job.env_set` that tells a launcher's worker its job; jobs may not change `hydra.sweeper`."""
+
 _QUOTES = ("'", '"')
 _SPACE = re.compile(r"([+~]*[^=]+)=(linspace|logspace)\(([^(),]+),([^(),]+),([^(),]+)\)")
 _NUMBER = re.compile(r"(?<![^,( ])[+-]?\d+(\.\d*)?([eE][+]?\d{1,2})?(?![^,) ])")

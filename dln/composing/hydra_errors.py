@@ -46,7 +46,7 @@ def _fault(error: Exception, schema: Schema) -> str:
         shape = re.match(r"Merge error: \w+ is not a subclass of (\w+)\. value: (.*)", reason)
         if shape:
             reason = f"where a mapping belongs ({shape[1]}) stands {shape[2]!r}"
-        if reason == "Cannot merge DictConfig with ListConfig":  # said of either in place of the other
+        if reason in ("Cannot merge DictConfig with ListConfig", "Cannot merge incompatible container types"):
             reason = "a list stands where a mapping such as {name: value} belongs, or a mapping where a list does"
         if isinstance(cause, ValidationError):
             return f"{key or (override[1] if override else 'config')}: {reason}"

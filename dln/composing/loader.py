@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,12 +20,24 @@ from omegaconf.errors import OmegaConfBaseException
 from dln.composing.compose import Composed, merge_schema, node_at, refuse_writing_through, resolve
 from dln.composing.grid import written_out
 from dln.composing.hydra_errors import translated
+from dln.composing.hydra_internals import ConfigLoaderImpl, ConfigRepository, create_config_search_path
 from dln.composing.yaml_file import check_yaml
 from dln.config import CONFIGS, ComparativeConfig, ExperimentConfig, Schema, SingleConfig, fields, folder, is_free_dict
 from dln.errors import ConfigError
 
 _packaged: dict[tuple[str, str], bytes] = {}
 """Configs that lie in packages, Hydra's own above all, by source and path: pickled, for each caller a copy."""
+
+
+@contextlib.contextmanager
+def _told_of(config_name: str | None) -> Iterator[None]:
+    """Name the config in what Hydra raises as a ValueError: of a defaults list, or of a `# @package` line."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException):
+        raise
+    except ValueError as error:
+        raise ConfigError(f"cannot compose {config_name!r}: {error}") from error
 
 
 class CheckedRepository(ConfigRepository):
@@ -37,13 +47,15 @@ class CheckedRepository(ConfigRepository):
         """Return what a file holds.
 
         Raises:
-            ConfigError: The file cannot be read as a mapping; says where.
+            ConfigError: The file cannot be read as a mapping, and says where; or its defaults list or `# @package` line
+                cannot be read.
         """
         source = self._find_object_source(config_path, ObjectType.CONFIG)
         if source is None or source.scheme() != "pkg":
             if source is not None and source.scheme() == "file":
                 check_yaml(Path(source.path) / source._normalize_file_name(config_path))
-            return super().load_config(config_path)
+            with _told_of(config_path):
+                return super().load_config(config_path)
         key = source.path, config_path
         if key not in _packaged:
             _packaged[key] = pickle.dumps(super().load_config(config_path))
@@ -81,11 +93,13 @@ class SchemaLoader(ConfigLoaderImpl):
         run_mode: RunMode,
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
+        **_: Any,
     ) -> DictConfig | None:
         """Return the config from which Hydra has learned the mode, if it is the one that it asks for now, else None.
 
-        Hydra adds the mode to the overrides. The config was composed as for a sweep, which leaves out config groups
-        that nobody has chosen, and allows values to sweep over; for a run they raise.
+        Hydra 1.3 composes a config to learn the mode, which it then adds to the overrides. The config was composed as
+        for a sweep, which leaves out config groups that nobody has chosen, and allows values to sweep over; for a run
+        they raise.
         """
         asked, self._asked_for_mode = self._asked_for_mode, None
         if asked is None:
@@ -100,7 +114,7 @@ class SchemaLoader(ConfigLoaderImpl):
         if run_mode == RunMode.RUN and OmegaConf.missing_keys(config.hydra.runtime.choices):
             return None
         for line in mode:
-            config.hydra.mode = line.partition("=")[2]
+            config.hydra.mode = RunMode[line.partition("=")[2]]
             config.hydra.overrides.hydra.append(line)
         return config
 
@@ -109,12 +123,8 @@ class SchemaLoader(ConfigLoaderImpl):
             if override.lstrip("+~").startswith("="):
                 raise ConfigError(f"cannot read the override {override!r}: it names no key")
         self._overrides = overrides
-        try:
+        with _told_of(config_name):
             return super()._load_configuration_impl(config_name, overrides, *args, **kw)
-        except (ConfigError, HydraException, OmegaConfBaseException):
-            raise
-        except ValueError as error:  # of a defaults list, or of a `# @package` line
-            raise ConfigError(f"cannot compose {config_name!r}: {error}") from error
 
     def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
         composed = super()._compose_config_from_defaults_list(defaults, repo)

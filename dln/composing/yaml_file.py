@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
 
+from dln.composing.hydra_internals import get_yaml_loader
 from dln.errors import ConfigError
 
 LARGEST = 10_000_000
@@ -97,6 +97,9 @@ def _bound(events: Iterator[Any], shown: str) -> None:
                 whole = known[event.anchor]
             elif event.anchor in started:
                 raise ConfigError(f"{shown}{_place(event.start_mark)}: *{event.anchor} refers to what it is inside of")
+            else:
+                place = _place(event.start_mark)
+                raise ConfigError(f"{shown}{place}: above is no &{event.anchor}; quote text that begins with *")
         if whole is not None:
             known[whole.anchor] = whole
             stack[-1].values += whole.values
@@ -112,7 +115,6 @@ HINTS = {
     "<block end>": "the indentation fits no line above; the keys of one section stand in one column",
     "mapping values are not allowed": "a second ':' in a line, or a wrong indentation; quote text that holds ': '",
     "could not find expected ':'": "a key without ':' behind it",
-    "undefined alias": "no anchor of this name stands above (&NAME); quote text that begins with *",
     "single document": "a second document begins (---); a config is one",
     "constructor for the tag": "a tag that configs do not know; quote text that begins with !",
     "unhashable key": "a list or mapping is no key",

@@ -1,7 +1,7 @@
 """Ensembles as jobs of a Hydra launcher: the files written for a worker, and what the worker does with them.
 
-A job's overrides name a file in the sweep's directory and a number in it. The file holds the overrides that describe
-the grid, from which the worker makes the plan anew, and every job's cells as ranges.
+A job's overrides name a file in the folder `.jobs` of the sweep's directory and a number in it, `FILE#NUMBER`. The file
+holds the overrides that describe the grid, from which the worker makes the plan anew, and every job's cells as ranges.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dln.base.provenance import provenance
 from dln.base.sealed import read_document, write_document
 from dln.composing.compose import Composed
 from dln.composing.contents import check_same
-from dln.composing.grid import parse_grid, quoted, value_of
+from dln.composing.grid import JOB, parse_grid, quoted, value_of
 from dln.composing.loader import composed
 from dln.errors import LaunchError
 from dln.results.directories import RunDirectories
@@ -96,8 +96,7 @@ def write_jobs(
     folder.mkdir(exist_ok=True)
     SweepStore(directory).expect_workers()
     path = folder / f"{time.time_ns():x}.json"
-    about = {"directory": str(directory.resolve()), "named": named, "threads": threads, "patience": patience}
-    about |= {"driver": this_process()}
+    about = {"named": named, "threads": threads, "patience": patience, "driver": this_process()}
     jobs = [as_ranges(cells) for cells in ensembles]
     write_document(path, {**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs})
     common = [
@@ -105,7 +104,7 @@ def write_jobs(
         f"hydra.sweep.subdir={JOBS}",
         "hydra.output_subdir=null",
     ]
-    return [[*common, f"hydra.sweeper.job={quoted(f'{path.resolve()}#{number}')}"] for number in range(len(jobs))]
+    return [[*common, f"++hydra.job.env_set.{JOB}={quoted(f'{path.name}#{number}')}"] for number in range(len(jobs))]
 
 
 def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], patience: float = PATIENCE) -> None:
@@ -124,7 +123,7 @@ def watched(launch: Callable[[list[list[str]]], Any], jobs: list[list[str]], pat
         except BaseException as error:
             errors.append(error)
 
-    signs = [_signs(value_of(overrides[-1])) for overrides in jobs]
+    signs = [_signs(Path(value_of(sweep_dir)), value_of(job)) for sweep_dir, *_, job in jobs]
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     while thread.is_alive():
@@ -159,10 +158,10 @@ def spare_accounting() -> None:
         SlurmJob.watcher = Unasked()
 
 
-def _signs(job: str) -> tuple[Path, Path]:
+def _signs(directory: Path, job: str) -> tuple[Path, Path]:
     """Return the files that a worker touches while it is alive, and when it is done."""
-    path, _, number = job.rpartition("#")
-    return Path(f"{path}.{number}.alive"), Path(f"{path}.{number}.done")
+    file, _, number = job.rpartition("#")
+    return directory / JOBS / f"{file}.{number}.alive", directory / JOBS / f"{file}.{number}.done"
 
 
 def _state(alive: Path, done: Path, patience: float) -> str:
@@ -176,9 +175,9 @@ def _state(alive: Path, done: Path, patience: float) -> str:
 
 
 @contextlib.contextmanager
-def _beating(job: str, interval: float) -> Iterator[None]:
+def _beating(directory: Path, job: str, interval: float) -> Iterator[None]:
     """Give signs of life while the block runs, one every `interval` seconds."""
-    alive, done = _signs(job)
+    alive, done = _signs(directory, job)
     over = threading.Event()
 
     def beat() -> None:
@@ -202,24 +201,25 @@ def made_with(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in told if text.endswith("}")]  # a worker may have died while it wrote
 
 
-def run_job(job: str, loader: Any) -> None:
-    """Compute the runs of a job, `FILE#NUMBER`, in a launcher's worker.
+def run_job(directory: Path, job: str, loader: Any) -> None:
+    """Compute the runs of a job of the sweep in `directory`, `FILE#NUMBER`, in a launcher's worker.
 
     Raises:
         LaunchError: The job's file is gone.
     """
-    path, _, number = job.rpartition("#")
-    told = read_document(Path(path))
+    file, _, number = job.rpartition("#")
+    path = directory / JOBS / file
+    told = read_document(path)
     if told is None:
         raise LaunchError(f"there is no {path}: the sweep's directory has been changed while its jobs waited")
     share = 1.0 if told["threads"] is None else min(1.0, told["threads"] / thread_count())
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
     speak_patiently()
-    with _beating(job, told["patience"] / BEATS), ending_with(told["driver"]):
+    with _beating(directory, job, told["patience"] / BEATS), ending_with(told["driver"]):
         plan = Recipe(**told["recipe"]).plan(loader)
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
-        results = SweepStore(told["directory"])
+        results = SweepStore(directory)
         check_same(plan.contents, (results.description() or {}).get("files"), results.directory)
         directories = RunDirectories(results.directory) if told["named"] else None
         with results.working():

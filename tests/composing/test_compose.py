@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import _run_app, create_config_search_path
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dln.composing.compose import resolve, schema_node
 from dln.composing.hydra_errors import nearest_key, translated
-from dln.composing.loader import ComparativeLoader, SchemaLoader, SingleLoader, load_config, loader_class
+from dln.composing.hydra_internals import create_config_search_path
+from dln.composing.loader import ComparativeLoader, SingleLoader, load_config, loader_class
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.errors import ConfigError
 from dln.factory import check_names
@@ -322,24 +321,3 @@ def test_the_config_that_told_the_mode_is_that_of_the_run(tmp_path, overrides, m
         assert asked((RunMode.MULTIRUN, False), (mode, True, *added)) == once
         assert isinstance(once, tuple) == (mode in modes and not (group and mode is RunMode.RUN))
     assert asked((RunMode.MULTIRUN, False), (mode, True), (mode, True)) == asked((mode, True))
-
-
-def test_a_run_is_composed_once(monkeypatch):
-    """Hydra composes a config to learn the mode, and another to run it."""
-    composed = []
-    compose = SchemaLoader._compose_config_from_defaults_list
-    monkeypatch.setattr(
-        SchemaLoader,
-        "_compose_config_from_defaults_list",
-        lambda *args, **kw: composed.append(1) or compose(*args, **kw),
-    )
-    hydra = Hydra("task", loader_class(S)(create_config_search_path(str(CONFIGS / folder(S)))))
-    asked = {"config_name": "default", "overrides": ["max_steps=3"]}
-
-    def run(config_name, task_function, overrides):
-        config = hydra.compose_config(config_name, overrides, RunMode.RUN)
-        assert (config.max_steps, config.hydra.mode) == (3, RunMode.RUN)
-
-    monkeypatch.setattr(hydra, "run", run)
-    _run_app(True, False, hydra.get_mode(**asked), hydra, task_function=lambda config: None, **asked)
-    assert len(composed) == 1

@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +23,7 @@ RECIPE = Recipe(["max_steps=5", "training.lr=0.001,0.002,0.003", "training.model
 
 
 def loader():
-    from hydra._internal.utils import create_config_search_path
-
+    from dln.composing.hydra_internals import create_config_search_path
     from dln.composing.loader import loader_class
     from dln.config import CONFIGS, folder
 
@@ -47,10 +45,10 @@ def prepared(directory, ensembles):
 
 def test_a_worker_computes_the_cells_of_its_job(tmp_path):
     first, second = prepared(tmp_path, [np.array([0, 3, 5]), np.array([7])])
-    run_job(first, loader())
+    run_job(tmp_path, first, loader())
     plan = planner(SingleConfig)[0](RECIPE.overrides)
     assert set(load_sweep(tmp_path)["run"]) == {plan.identity(cell) for cell in (0, 3, 5)}
-    run_job(second, loader())
+    run_job(tmp_path, second, loader())
     assert len(load_sweep(tmp_path)) == 4
 
 
@@ -60,7 +58,7 @@ def test_jobs_that_are_done_need_no_word_from_the_launcher(tmp_path):
 
     def launcher(jobs):
         for job in jobs:
-            run_job(job[-1].partition("=")[2].strip("'"), loader())
+            run_job(tmp_path, value_of(job[-1]), loader())
         hangs.wait(60)
 
     watched(launcher, jobs)
@@ -73,8 +71,8 @@ def test_a_job_without_a_sign_of_life_is_given_up(tmp_path, monkeypatch):
     hangs = threading.Event()
 
     def launcher(jobs):
-        run_job(jobs[0][-1].partition("=")[2].strip("'"), loader())
-        alive, _ = module._signs(jobs[1][-1].partition("=")[2].strip("'"))
+        run_job(tmp_path, value_of(jobs[0][-1]), loader())
+        alive, _ = module._signs(tmp_path, value_of(jobs[1][-1]))
         alive.touch()  # it starts, and is killed
         hangs.wait(60)
 
@@ -106,10 +104,10 @@ def test_a_worker_gives_signs_of_life_as_often_as_the_patience_asks(tmp_path, mo
         return ()
 
     (job,) = write_jobs(_made(tmp_path), RECIPE, [np.array([0])], False, None, patience)
-    alive, done = module._signs(job[-1].partition("=")[2].strip("'"))
+    alive, done = module._signs(tmp_path, value_of(job[-1]))
     seen = []
     monkeypatch.setattr(module, "compute", computing)
-    run_job(job[-1].partition("=")[2].strip("'"), loader())
+    run_job(tmp_path, value_of(job[-1]), loader())
     assert seen == [1 + expected]
     assert done.exists()
 
@@ -184,4 +182,4 @@ def test_jobs_find_their_directory_whatever_its_name_is(name, tmp_path):
     place = _made(tmp_path / name)
     ((sweep_dir, *_, job),) = write_jobs(place, RECIPE, [np.array([0])], False, None)
     assert value_of(sweep_dir) == str(place)
-    assert Path(value_of(job).removesuffix("#0")).parent.parent == place
+    assert (place / module.JOBS / value_of(job).removesuffix("#0")).is_file()

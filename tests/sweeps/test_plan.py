@@ -4,13 +4,13 @@ import dataclasses
 import functools
 
 import pytest
-from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import open_dict
 
 from dln.composing.alike import structure
 from dln.composing.compose import resolve
 from dln.composing.grid import parse_grid
+from dln.composing.hydra_internals import create_config_search_path
 from dln.composing.loader import loader_class
 from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 from dln.errors import ConfigError

@@ -1,0 +1,69 @@
+"""What we use of Hydra and OmegaConf that they do not promise to keep, here and nowhere else, for Hydra 1.3 and 1.4.
+
+`tests/composing/test_hydra_internals.py` has a test of each, which `.ci/run` runs with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+import hydra._internal.hydra as _application
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+try:
+    from omegaconf._utils import get_yaml_loader
+except ImportError:  # OmegaConf 2.4
+    from omegaconf._yaml import get_yaml_loader  # type: ignore[import-not-found,no-redef]
+
+__all__ = [
+    "ConfigLoaderImpl",
+    "ConfigRepository",
+    "add_callback",
+    "create_config_search_path",
+    "get_yaml_loader",
+    "hydra_main",
+    "replace_config",
+    "use_loader",
+]
+
+VERSION = tuple(map(int, hydra.__version__.split(".")[:2]))
+
+
+def hydra_main(config_path: str, config_name: str) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
+    """Return the decorator `hydra.main`, called so that no version of Hydra warns.
+
+    Without `version_base` Hydra 1.3 warns that it behaves like 1.1; 1.4 warns of the argument itself.
+    """
+    base = {"version_base": "1.3"} if VERSION < (1, 4) else {}
+    return hydra.main(config_path=config_path, config_name=config_name, **base)
+
+
+def use_loader(loader: type[ConfigLoaderImpl]) -> None:
+    """Let Hydra compose every config of this process with a loader of ours: there is no setting for it."""
+    _application.ConfigLoaderImpl = loader  # type: ignore[attr-defined,misc]
+
+
+def add_callback(callback: Callback) -> None:
+    """Let Hydra call a callback of ours before those that a config names; 1.4 warns of classes that configs name."""
+
+    def callbacks(config: DictConfig | None = None) -> Callbacks:
+        found = Callbacks(config)
+        found.callbacks.insert(0, callback)
+        return found
+
+    _application.Callbacks = callbacks  # type: ignore[attr-defined,assignment]
+
+
+def replace_config(group: str, name: str, node: Any) -> None:
+    """Store a config where Hydra has stored one already; 1.4 would warn of it, and 1.3 knows no `replace=True`."""
+    store = ConfigStore.instance()
+    store.repo.get(group, {}).pop(f"{name}.yaml", None)
+    store.store(group=group, name=name, node=node, provider="dln")

@@ -1,0 +1,106 @@
+"""What we use of Hydra and OmegaConf that they do not promise to keep: a test of each, run with Hydra 1.3 and 1.4."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+
+from dln.composing import hydra_internals as module
+from dln.composing.hydra_internals import (
+    add_callback,
+    create_config_search_path,
+    get_yaml_loader,
+    hydra_main,
+    replace_config,
+    use_loader,
+)
+from dln.composing.loader import CheckedRepository, SchemaLoader, SingleLoader
+from dln.config import CONFIGS, SingleConfig, folder
+from dln.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+SINGLE = str(CONFIGS / folder(SingleConfig))
+
+
+class Seeing(Callback):
+    """Notes what is about to run."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_run_start(self, config, **_):
+        self.seen.append(config.max_steps)
+
+
+@pytest.fixture
+def hydra_runs(tmp_path, monkeypatch):
+    """f(*argv): what Hydra hands to a function that it runs as `python run.py argv`; a warning is an error."""
+    monkeypatch.setattr(module._application, "ConfigLoaderImpl", module._application.ConfigLoaderImpl)
+    monkeypatch.setattr(module._application, "Callbacks", module._application.Callbacks)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]
+
+    def runs(*argv):
+        handed = []
+        monkeypatch.setattr(sys, "argv", ["run.py", *argv, *quiet, f"hydra.run.dir={tmp_path}"])
+        hydra_main(config_path=SINGLE, config_name="default")(handed.append)()
+        return handed[0]
+
+    return runs
+
+
+def test_nothing_else_uses_them():
+    places = [*(ROOT / "dln").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py"), *ROOT.glob("*.py")]
+    using = {path.stem for path in places if re.search(r"hydra\._internal|omegaconf\._", path.read_text("utf-8"))}
+    assert using == {"hydra_internals"}
+
+
+def test_hydra_composes_with_a_loader_of_ours_and_only_once(hydra_runs, monkeypatch):
+    """Hydra 1.3 composes a config to learn the mode, and another to run it."""
+    composed = []
+    compose = SchemaLoader._compose_config_from_defaults_list
+    monkeypatch.setattr(
+        SchemaLoader,
+        "_compose_config_from_defaults_list",
+        lambda *args, **kw: composed.append(1) or compose(*args, **kw),
+    )
+    use_loader(SingleLoader)
+    config = hydra_runs("data.params.scale=2", "max_steps=3")  # a key that no YAML mentions
+    assert (config.data.params.scale, config.max_steps, "hydra" in config) == (2, 3, False)
+    assert composed == [1]
+
+
+def test_a_callback_of_ours_is_called_which_no_config_names(hydra_runs):
+    callback = Seeing()
+    add_callback(callback)
+    config = hydra_runs("max_steps=4", "hydra.callbacks={}")
+    assert callback.seen == [config.max_steps] == [4]
+
+
+def test_a_config_of_hydras_is_replaced(monkeypatch):
+    monkeypatch.setattr(ConfigStore.instance(), "repo", {})
+    for value in (1, 2):
+        replace_config("group", "name", {"key": value})
+    assert ConfigStore.instance().load("group/name.yaml").node == {"key": 2}
+
+
+def test_the_loader_reads_files_with_a_repository_of_ours(tmp_path):
+    """Every file of a search path passes through it: that of a user is checked."""
+    (tmp_path / "own.yaml").write_text("max_steps: 7\n", encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text("max_steps: 7\n  lr: 1\n", encoding="utf-8")
+    loader = SingleLoader(create_config_search_path(str(tmp_path)))
+    assert isinstance(loader.repository, CheckedRepository)
+    assert loader.load_configuration("own", [], RunMode.RUN).max_steps == 7
+    with pytest.raises(ConfigError, match=r"bad.yaml, line 2, column 5"):
+        loader.load_configuration("bad", [], RunMode.RUN)
+
+
+def test_yaml_is_read_as_omegaconf_reads_it():
+    assert yaml.load("{a: 1e5, b: 2026-01-01}", get_yaml_loader()) == {"a": 1e5, "b": "2026-01-01"}
+    with pytest.raises(yaml.constructor.ConstructorError, match="duplicate key"):
+        yaml.load("{a: 1, a: 2}", get_yaml_loader())
