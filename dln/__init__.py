@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from dln.measure.loss_gap import loss_gap
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
+    from dln.observers import Observer
     from dln.results.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.results.run import load_run
+    from dln.trackers.tracker import register_tracker
     from dln.train import Trainer
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ _HOME = {
     "DeepLinearNetwork": "model",
     "History": "history",
     "MetricConfig": "config",
+    "Observer": "observers",
     "SingleConfig": "config",
     "Trainer": "train",
     "comparative_metric": "metrics",
@@ -53,6 +56,7 @@ _HOME = {
     "register_inputs": "ingredients.inputs",
     "register_matrix": "ingredients.teachers",
     "register_init": "ingredients.initialisations",
+    "register_tracker": "trackers.tracker",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
     "train_ensemble": "ensemble.engine",
@@ -67,6 +71,7 @@ __all__ = [
     "DeepLinearNetwork",
     "History",
     "MetricConfig",
+    "Observer",
     "SingleConfig",
     "Trainer",
     "comparative_metric",
@@ -81,6 +86,7 @@ __all__ = [
     "register_init",
     "register_inputs",
     "register_matrix",
+    "register_tracker",
     "run_experiment",
     "run_experiments",
     "scan_sweep",

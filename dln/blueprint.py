@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,9 @@ from dln.ingredients.teachers import make_teacher
 from dln.measure.events import check_events
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights
+from dln.observers import observers
 from dln.timeline import chosen_steps
+from dln.trackers.build import build_tracker
 from dln.train import Trainer
 from dln.utils import select_device
 
@@ -76,7 +78,7 @@ class Blueprint:
             ConfigError: What `factory.build` would raise: unknown names, wrong parameters, shapes that do not fit.
             ExtensionError: A user's code fails.
         """
-        parts = "device recorded saved_at callbacks criteria optimizers outline metrics pair_metrics"
+        parts = "device recorded saved_at tracker callbacks criteria optimizers outline metrics pair_metrics"
         for part in parts.split():  # those whose faults are found soonest come first
             getattr(self, part)
         for suffix in self.config.lanes:
@@ -116,6 +118,16 @@ class Blueprint:
                 for size in getattr(callback, "batch_sizes", ()):
                     check_batch_size(size, self.config.data.samples, f"{key}[{i}].params: batch_size")
         return built
+
+    @cached_property
+    def tracker(self) -> Any:
+        """What the config names to be told of the run, or None."""
+        return None if self.config.tracker is None else build_tracker(self.config.tracker)
+
+    @property
+    def observers(self) -> list[Any]:
+        """All that ask to be told of the run: callbacks, and the tracker."""
+        return observers([*(one for own in self.callbacks.values() for one in own), self.tracker])
 
     @cached_property
     def criteria(self) -> dict[str, nn.Module]:
@@ -200,7 +212,7 @@ class Blueprint:
     def forget(self) -> None:
         """Give up data and weights, and what a run may have changed; it is made again if need be."""
         self.starts.clear()
-        for name in ("dataset", "outline", "callbacks", "metrics", "pair_metrics"):
+        for name in ("dataset", "outline", "tracker", "callbacks", "metrics", "pair_metrics"):
             self.__dict__.pop(name, None)
 
     # --- what is recorded ---------------------------------------------------------------------------------------------

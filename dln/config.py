@@ -150,6 +150,14 @@ class EventConfig:
     label: str | None = setting(None, "what it is called in results, if not by its own name")
 
 
+@dataclass
+class TrackerConfig:
+    """A program for looking at experiments, by its registered name; bare as metrics may be."""
+
+    name: str = setting(MISSING, "registered name")
+    params: dict[str, Any] = setting({}, "its parameters")
+
+
 class LaneConfig(NamedTuple):
     """What a config says of one of its models."""
 
@@ -185,6 +193,7 @@ class ExperimentConfig(ABC):
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
     engine: str = setting("auto", "what trains: auto, compiled, autograd")
     events: list[Any] = setting([], "what to find in the records at the end (see below)")
+    tracker: Any = setting(None, "what else is told of the run: tensorboard, wandb, trackio, mlflow (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
 
     @property
@@ -337,7 +346,7 @@ def is_free_dict(item: dataclasses.Field) -> bool:
     return item.default_factory is not dataclasses.MISSING and isinstance(item.default_factory(), dict)
 
 
-Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig]
+Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig] | type[TrackerConfig]
 
 
 def named(kind: Kind, entry: Any, where: str) -> Any:

@@ -53,6 +53,8 @@ class Results:
     seconds: float
     records: Callable[[int], History]
     """A run's records, without the values of its events."""
+    observers: list[list[Any]]
+    """Run by run, who asks to be told of it."""
 
     def __len__(self) -> int:
         return len(self.events)
@@ -130,11 +132,12 @@ def train_together(
         if blueprints[0].config.events:
             found = _find_events(blueprints, curves, present, events)
             events = [own | more for own, more in zip(events, found, strict=True)]
+        observers = [blueprint.observers for blueprint in blueprints]
     finally:
         for blueprint in blueprints:
             blueprint.forget()
     seconds = time.perf_counter() - started
-    return Results(engine, curves, present, events, trajectories, lanes, seconds, records)
+    return Results(engine, curves, present, events, trajectories, lanes, seconds, records, observers)
 
 
 def train_all(

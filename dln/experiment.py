@@ -19,8 +19,10 @@ from dln.composing.variants import Resolver
 from dln.config import ComparativeConfig, ExperimentConfig, Schema, SingleConfig
 from dln.engines import find_events_of, run_so_far, train_all
 from dln.errors import ConfigError, StorageError
-from dln.history import History
+from dln.history import History, Record
 from dln.interrupts import answer, cut_short, keeping, so_far
+from dln.lockstep import OnRecord
+from dln.observers import ObservedRun, Status, end_of, last_parts, replay, telling
 from dln.results.run import CHECKPOINTS, RunWriter, run_summary
 from dln.terminal import live_view, pace, progress_bar
 
@@ -113,7 +115,9 @@ def run_experiments(
         for indices, results in train_all(resolved, dataset):
             if results.trajectories < results.lanes:
                 log.info("%d runs shared %d trajectories", len(indices), results.trajectories)
-            histories |= {i: results.history(run) for run, i in enumerate(indices)}
+            for run, i in enumerate(indices):
+                histories[i] = results.history(run)
+                replay(results.observers[run], ObservedRun.of(resolved[i], _name(configs[i], i)), histories[i])
             if show is not None:
                 show(len(histories), pace(len(histories), time.perf_counter() - started))
     return [histories[i] for i in range(len(resolved))]
@@ -171,19 +175,42 @@ def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None
 
 
 def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | None, claimed: bool) -> History:
-    def run(*on_record: Any) -> History:
-        with keeping(lambda: [run_so_far(trainer)]):
-            history = trainer.run(*on_record)
-        if blueprint.config.events:
-            sources = blueprint.dataset, blueprint.labels
-            history.events |= find_events_of(blueprint.config, history.columns, history.ends, *sources)
-        return history
+    """Run a trainer to the end, tell who asks to be told, and store the run if there is a directory."""
 
-    if directory is None:
-        return run()
+    def so_far() -> History:
+        trainer.history.events = trainer.events | trainer.history.events
+        return trainer.history
+
+    told, name = blueprint.observers, "run" if directory is None else last_parts(directory)
+    with telling(told, ObservedRun.of(blueprint.config, name, directory), so_far) as tell:
+        on_record = [tell] if told else []
+        if directory is None:
+            return _trained(trainer, blueprint, on_record)
+        return _stored(trainer, blueprint, on_record, directory, claimed)
+
+
+def _trained(trainer: factory.Runner, blueprint: Blueprint, on_record: Sequence[OnRecord]) -> History:
+    """Run a trainer to the end, and find the events of its run."""
+
+    def pass_on(record: Record) -> None:
+        for listener in on_record:
+            listener(record)
+
+    with keeping(lambda: [run_so_far(trainer)]):
+        history = trainer.run(*([pass_on] if len(on_record) > 1 else on_record))
+    if blueprint.config.events:
+        sources = blueprint.dataset, blueprint.labels
+        history.events |= find_events_of(blueprint.config, history.columns, history.ends, *sources)
+    return history
+
+
+def _stored(
+    trainer: factory.Runner, blueprint: Blueprint, on_record: Sequence[OnRecord], directory: str | Path, claimed: bool
+) -> History:
+    """Run a trainer to the end, and store the run however it ends."""
     started = time.perf_counter()
 
-    def summary(status: str) -> dict[str, Any]:
+    def summary(status: Status) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         events = trainer.events | trainer.history.events
         # Records may be ahead of a stretch that was interrupted.
@@ -192,15 +219,26 @@ def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | 
 
     with RunWriter(directory, claimed) as writer:
         try:
-            history = run(writer.append)
+            history = _trained(trainer, blueprint, [writer.append, *on_record])
         except BaseException as error:
             trainer.history.directory = str(directory)
             with contextlib.suppress(StorageError):  # what ended the run matters more
                 writer.finish(summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"))
             raise
-        writer.finish(summary("finished" if history.diverged_at is None else "diverged"))
+        writer.finish(summary(end_of(history)))
     history.directory = str(directory)
     return history
+
+
+def _name(config: Config, number: int) -> str:
+    """Say in a line what a config sets.
+
+    >>> _name({"training": {"lr": 0.1}, "max_steps": 5}, 0), _name(["training.lr=0.1"], 1)
+    ('training.lr=0.1,max_steps=5', 'training.lr=0.1')
+    """
+    if isinstance(config, ExperimentConfig):
+        return f"run {number}"
+    return ",".join(_flat(config) if isinstance(config, Mapping) else config)
 
 
 def _resolved(

@@ -26,6 +26,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import Module
 
+from dln import Observer, register_tracker
 from dln.callbacks import register_callback
 from dln.data import register_matrix
 from dln.ingredients.inputs import register_inputs
@@ -102,6 +103,29 @@ def my_callback(param1: int, param2: float):
         if step == param1:
             trainer.lr = param2
     return callback
+
+
+@register_callback("my_listener")
+class MyListener(Observer):
+    def on_record(self, record: dict) -> None:
+        print(record["step"], record["train_loss"])
+
+
+@register_tracker("my_tracker")
+class MyTracker(Observer):
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_start(self, run) -> None:
+        self.file = open(self.path, "w")
+        print(run.name, run.config["training"]["lr"], file=self.file)
+
+    def on_record(self, record: dict) -> None:
+        print(record["step"], record["train_loss"], file=self.file)
+
+    def on_end(self, status, history) -> None:
+        print(status, file=self.file)
+        self.file.close()
 """
 
 
@@ -261,6 +285,16 @@ def test_a_callback_that_declares_no_steps(my_lab):
     history = run_experiment([my_lab, "max_steps=6", act])
     assert history["train_loss"][3] < history["train_loss"][2]
     assert history["train_loss"][3:].tolist() == [history["train_loss"][3]] * 4
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_a_tracker(my_lab, engine, tmp_path, capsys):
+    tracker = f"tracker={{name: my_tracker, params: {{path: {tmp_path}/told}}}}"
+    listener = "callbacks=[{name: my_listener}]"
+    history = run_experiment([my_lab, f"engine={engine}", "max_steps=3", tracker, listener])
+    told = [f"{record['step']} {record['train_loss']}" for record in history]
+    assert (tmp_path / "told").read_text().splitlines() == ["run 0.0005", *told, "finished"]
+    assert capsys.readouterr().out.splitlines() == told
 
 
 def test_a_launcher(door, tmp_path):

@@ -98,6 +98,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
     from dln.ingredients.teachers import MATRICES
     from dln.measure.events import EVENTS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
+    from dln.trackers.build import TRACKERS
 
     if schema is ComparativeConfig:
         return [
@@ -108,6 +109,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
             ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
             ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
             ("Initialisations: shared.model.init=NAME, shared.model.init_params.PARAMETER=VALUE", INITS),
+            ("Trackers: tracker=NAME, tracker={name: NAME, params: {...}}", TRACKERS),
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
@@ -116,6 +118,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
         ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
         ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
         ("Initialisations: model.init=NAME, model.init_params.PARAMETER=VALUE", INITS),
+        ("Trackers: tracker=NAME, tracker={name: NAME, params: {...}}", TRACKERS),
     ]
 
 

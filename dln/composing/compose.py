@@ -30,6 +30,7 @@ from dln.config import (
     MetricConfig,
     Schema,
     SingleConfig,
+    TrackerConfig,
     fields,
     folder,
     is_free_dict,
@@ -108,6 +109,8 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
         kind = _kind(key)
         if kind is not None:
             setattr(resolved, key, _listed(kind, getattr(resolved, key), key))
+    if resolved.tracker is not None:
+        resolved.tracker = named(TrackerConfig, resolved.tracker, "tracker")
     check(resolved)
     check_burden(resolved)
     return resolved

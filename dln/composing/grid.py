@@ -80,8 +80,12 @@ class Grid:
 
     def overrides(self, cell: int) -> list[str]:
         """Return the overrides that make a cell's run alone, those that vary first."""
+        return [*self.varied(cell), *self.fixed]
+
+    def varied(self, cell: int) -> list[str]:
+        """Return those of them that vary."""
         places = zip(self.axes, self.place(cell), strict=True)
-        return [*(text for axis, at in places for text in axis.overrides(at)), *self.fixed]
+        return [text for axis, at in places for text in axis.overrides(at)]
 
 
 def parse_grid(overrides: Sequence[str], zips: Sequence[Sequence[str]] = (), config_loader: Any = None) -> Grid:

@@ -39,6 +39,11 @@ class Plan:
         each, own = self._place(cell)
         return each.grid.overrides(own)
 
+    def name(self, cell: int) -> str:
+        """Say in a line what a cell's run is varied by; its identity where nothing varies."""
+        each, own = self._place(cell)
+        return ",".join(each.grid.varied(own)) or self.identity(cell)
+
     def config(self, cell: int) -> ExperimentConfig:
         """Return the resolved config of a cell."""
         shape, swept = self._find(cell)

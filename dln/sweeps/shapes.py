@@ -79,13 +79,13 @@ class Shape:
 
     def values(self, swept: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every key of a cell, those of free mappings one by one."""
-        values = {**self._values, **{path: value for path, value in swept.items() if _is_of_lanes(path)}}
+        values = {**self._values, **{path: value for path, value in swept.items() if _is_read(path)}}
         return {**values, **digests(values, self.contents)}
 
     def varying(self) -> set[str]:
         """Return the keys in which cells of this shape differ."""
         swept = {path for axis in self.direct if len(axis.axis) > 1 for leaves in axis.leaves for path in leaves}
-        return {path for path in swept if _is_of_lanes(path)} | {f"{path}.digest" for path in swept & {*FILE_KEYS}}
+        return {path for path in swept if _is_read(path)} | {f"{path}.digest" for path in swept & {*FILE_KEYS}}
 
     def identity(self, swept: Mapping[str, Any]) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
@@ -175,7 +175,7 @@ def _shape(config: ExperimentConfig, direct: tuple[Direct, ...], schema: Schema)
 
     check_names(config)
     blanks = {str(leaf_of(path)) for axis in direct for leaves in axis.leaves for path in leaves}
-    blanks = tuple(sorted(filter(_is_of_lanes, blanks)))
+    blanks = tuple(sorted(filter(_is_read, blanks)))
     contents = {path: content(path) for _, path in named_files(config)}
     text = _template(config, blanks, contents)
     for other in _to_check(config, direct, schema):
@@ -205,7 +205,7 @@ def _config_values(config: ExperimentConfig) -> dict[str, Any]:
     """Return the value of every key of a config; mappings that the schema leaves free are opened."""
     values: dict[str, Any] = {}
     for key, item in fields(type(config)):
-        if not _is_of_lanes(key):
+        if not _is_read(key):
             continue
         value = _get(config, key)
         if is_free_dict(item) and isinstance(value, Mapping):
@@ -267,9 +267,9 @@ def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
     return tuple(typed)
 
 
-def _is_of_lanes(path: str) -> bool:
-    """Whether a key is read by runs: what is `shared` was copied to the lanes."""
-    return not path.startswith("shared.")
+def _is_read(path: str) -> bool:
+    """Whether runs read a key: what is `shared` was copied to the lanes, and a tracker only looks on."""
+    return not f"{path}.".startswith(("shared.", "tracker."))
 
 
 def _get(config: Any, path: str) -> Any:
@@ -284,7 +284,7 @@ def _text(value: Any) -> str:
 def _template(config: ExperimentConfig, blanks: Sequence[str], contents: Mapping[str, str]) -> str:
     """Return the canonical text of a config, with {} for each of `blanks`; of `shared` only what lanes take counts."""
     lines = [type(config).__name__]
-    for key in sorted(key for key, _ in fields(type(config)) if _is_of_lanes(key)):
+    for key in sorted(key for key, _ in fields(type(config)) if _is_read(key)):
         said = _text(by_content(key, _get(config, key), contents))
         text = "{}" if key in blanks else said.replace("{", "{{").replace("}", "}}")
         lines.append(f"{key}={text}")

@@ -15,6 +15,7 @@ from dln.composing.compose import save_yaml
 from dln.config import ExperimentConfig
 from dln.engines import Results
 from dln.history import History
+from dln.observers import ObservedRun, replay
 from dln.results.directories import RunDirectories
 from dln.results.run import RunWriter, run_summary
 from dln.results.sweep import SweepStore
@@ -37,7 +38,7 @@ class Outcome:
 def store_outcome(
     plan: Plan, outcome: Outcome, results: SweepStore, directories: RunDirectories | None, on_run: OnRun | None = None
 ) -> None:
-    """Store runs that were trained together.
+    """Store runs that were trained together, and tell who asks to be told of them.
 
     A run whose row is on disk counts as finished, so the rows are written when everything else is in its place.
 
@@ -52,18 +53,23 @@ def store_outcome(
         StorageError: The disk fails; none of these runs counts as finished then.
     """
     told = []
+    places: dict[int, Path] = {}
     with results.writing():
         for run, cell in enumerate(outcome.cells.tolist() if directories is not None else ()):
             history = outcome.results.history(run)
             seconds = outcome.results.seconds / len(outcome.cells)
             assert directories is not None
             _write_run(plan, cell, history, outcome.results.engine, seconds, directories.beside(plan.identity(cell)))
-            place = directories.put(cell, plan.identity(cell))
+            places[run] = directories.put(cell, plan.identity(cell))
             if on_run is not None:
-                told.append((plan.config(cell), history, seconds, place))
+                told.append((plan.config(cell), history, seconds, places[run]))
     results.write(_table(plan, outcome))
     for one in told:
         on_run(*one)  # type: ignore[misc]
+    for run, cell in enumerate(outcome.cells.tolist()):
+        if outcome.results.observers[run]:
+            about = ObservedRun.of(plan.config(cell), plan.name(cell), places.get(run), results.directory)
+            replay(outcome.results.observers[run], about, outcome.results.history(run))
 
 
 def _write_run(plan: Plan, cell: int, history: History, engine: str, seconds: float, directory: Path) -> None:
