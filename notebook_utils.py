@@ -6,7 +6,7 @@ Positional arguments are overrides as on the command line; keywords set keys of 
 array([ 0, 10, 20])
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ from matplotlib.figure import Figure
 
 from dln import Dataset, History, run_experiment, run_experiments
 from dln.base.notebook import show_at_end
-from dln.base.values import plain
+from dln.base.values import check_plain, plain
+from dln.errors import ConfigError
 from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
+
+Config = str | Sequence[str] | Mapping[str, Any]
+"""An override, a list of them, or keys and their values."""
 
 
 class Sweep(dict[Any, History]):
@@ -28,33 +32,35 @@ class Sweep(dict[Any, History]):
 
 
 def run(
-    *overrides: str,
+    *overrides: Config,
     config_name: str = "default",
     dataset: Dataset | None = None,
+    directory: str | Path | None = None,
     progress: bool = False,
     **settings: Any,
 ) -> History:
     """Train one model: `run("training.lr=0.01", metrics=["weight_norm"], max_steps=500)`."""
-    config = _all(overrides, settings)
-    return run_experiment(config, config_name=config_name, comparative=False, dataset=dataset, progress=progress)
+    options = {"config_name": config_name, "dataset": dataset, "directory": directory, "progress": progress}
+    return run_experiment(_all(overrides, settings), comparative=False, **options)
 
 
 def compare(
-    *overrides: str,
+    *overrides: Config,
     config_name: str = "default",
     dataset: Dataset | None = None,
+    directory: str | Path | None = None,
     progress: bool = False,
     **settings: Any,
 ) -> History:
     """Train two models in lockstep: `compare("training_b.batch_size=10")`."""
-    config = _all(overrides, settings)
-    return run_experiment(config, config_name=config_name, comparative=True, dataset=dataset, progress=progress)
+    options = {"config_name": config_name, "dataset": dataset, "directory": directory, "progress": progress}
+    return run_experiment(_all(overrides, settings), comparative=True, **options)
 
 
 def sweep(
     key: str,
-    values: Iterable[Hashable],
-    *overrides: str,
+    values: Iterable[Any],
+    *overrides: Config,
     config_name: str = "default",
     dataset: Dataset | None = None,
     progress: bool = False,
@@ -63,22 +69,29 @@ def sweep(
     """Run once for each value of a key: `sweep("training.lr", [0.001, 0.01], "max_steps=500")`.
 
     Runs that can be are trained together. They are comparative if a key is one that only comparative configs have, such
-    as `shared.training.lr`.
+    as `shared.training.lr`. A value that is a list is a tuple among the keys of what is returned, a mapping is the text
+    of it.
     """
-    rest, values = _all(overrides, settings), list(dict.fromkeys(values))
-    configs = [[*rest, f"{key}={_spell(value)}"] for value in values]
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise ConfigError(f"sweep takes a list of values: [{values!r}]")
+    rest, swept = _all(overrides, settings), {_hashable(value): value for value in map(plain, values)}
+    configs = [[*rest, *_all((), {key: value})] for value in swept.values()]
     histories = run_experiments(configs, config_name=config_name, dataset=dataset, progress=progress)
-    return Sweep(key, dict(zip(values, histories, strict=True)))
+    return Sweep(key, dict(zip(swept, histories, strict=True)))
 
 
-def plot(result: History | Mapping[Any, History], *, save: str | Path | None = None, **options: Any) -> Figure:
+def plot(
+    result: History | Mapping[Any, History] | Sequence[History], *, save: str | Path | None = None, **options: Any
+) -> Figure:
     """Draw what `run`, `compare` or `sweep` returned; a notebook shows the figure when the cell has ended.
 
     Args:
-        result: A history, or histories by the value that was swept.
+        result: A history, or several: by the value that was swept, or a list.
         save: Also save the figure here, as .png, .pdf or .svg.
         options: Those of the function in `dln.plotting`: title, metrics; metric, key.
     """
+    if isinstance(result, Sequence):
+        result = dict(enumerate(result))
     if isinstance(result, Mapping):
         figure = plot_sweep(result, **{"key": getattr(result, "key", ""), **options})
     else:
@@ -90,8 +103,31 @@ def plot(result: History | Mapping[Any, History], *, save: str | Path | None = N
     return figure
 
 
-def _all(overrides: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
-    return [*overrides, *(f"{key}={_spell(value)}" for key, value in settings.items())]
+def _all(given: Iterable[Config], settings: Mapping[str, Any]) -> list[str]:
+    """Return overrides, given in any form, as strings.
+
+    >>> _all(["max_steps=5", {"training": {"lr": 0.1}}], {"metrics": ["weight_norm"]})
+    ['max_steps=5', 'training={lr: 0.1}', 'metrics=["weight_norm"]']
+    """
+    overrides: list[str] = []
+    for one in (*given, settings):
+        if isinstance(one, Mapping):
+            for key, value in one.items():
+                check_plain(str(key), plain(value))
+                overrides.append(f"{key}={_spell(value)}")
+        else:
+            overrides += [one] if isinstance(one, str) else one
+    return overrides
+
+
+def _hashable(value: Any) -> Hashable:
+    return (
+        tuple(map(_hashable, value))
+        if isinstance(value, list)
+        else _spell(value)
+        if isinstance(value, Mapping)
+        else value
+    )
 
 
 def _spell(value: Any) -> str:

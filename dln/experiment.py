@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def run_experiment(
 
 
 def run_experiments(
-    configs: Sequence[Config],
+    configs: Iterable[Config],
     *,
     config_name: str = "default",
     comparative: bool | None = None,
@@ -102,10 +102,15 @@ def run_experiments(
     >>> [bool(history["train_loss"][-1] < history["train_loss"][0]) for history in histories]
     [True, True, True]
     """
-    resolver = Resolver()
-    resolved = [_resolved(config, config_name, comparative, dataset, resolver) for config in configs]
-    for config in resolved:
-        _check_place(config, None)
+    if isinstance(configs, str | Mapping | ExperimentConfig):
+        raise ConfigError("configs are a list of configs; run_experiment takes one")
+    configs, resolver, resolved = list(configs), Resolver(), []
+    for i, config in enumerate(configs):
+        try:
+            resolved.append(_resolved(config, config_name, comparative, dataset, resolver))
+            _check_place(resolved[-1], None)
+        except ConfigError as error:
+            raise ConfigError(f"configs[{i}]: {error}") from error.__cause__
     histories: dict[int, History] = {}
     started = time.perf_counter()
     with (
@@ -249,19 +254,29 @@ def _resolved(
     resolver: Resolver | None = None,
 ) -> ExperimentConfig:
     """Return a config, given in any form, resolved."""
+    _check_form(config, dataset)
     schema = _schema(config, comparative, config_name)
     if isinstance(config, ExperimentConfig):
         return config
     if isinstance(config, Mapping):
         return (resolver or Resolver()).resolve(_described(dataset, schema, plain(config)), schema)
-    if isinstance(config, str):
-        raise ConfigError(f"overrides are a list of strings: [{config!r}]")
     overrides = [*_flat(_described(dataset, schema, {})), *config]
     return (
         load_config(overrides, schema, config_name)
         if resolver is None
         else resolver.resolve_list(overrides, schema, config_name)
     )
+
+
+def _check_form(config: Any, dataset: Any) -> None:
+    """Raise ConfigError where a config is none, in no form, or a dataset is none."""
+    if isinstance(config, str):
+        raise ConfigError(f"overrides are a list of strings: [{config!r}]")
+    is_list = isinstance(config, Sequence) and all(isinstance(override, str) for override in config)
+    if not (is_list or isinstance(config, Mapping | ExperimentConfig)):
+        raise ConfigError(f"a config is a mapping, or a list of overrides such as ['training.lr=0.01'], not {config!r}")
+    if dataset is not None and not hasattr(dataset, "dims"):
+        raise ConfigError(f"dataset must be a dln.Dataset, as dln.Dataset.from_arrays makes it, not {type(dataset)!r}")
 
 
 def _schema(config: Any, comparative: bool | None, config_name: str) -> Schema:

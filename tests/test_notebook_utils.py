@@ -93,3 +93,42 @@ def test_strings_reach_the_config_as_they_are(text: str):
     (override,) = OverridesParser.create().parse_overrides([f"key={_spell(text)}"])
     value = override.value()
     assert (value.text if hasattr(value, "text") else value) == text  # type: ignore[union-attr]
+
+
+def test_overrides_may_be_words_lists_and_mappings():
+    expected = run("training.lr=0.01", "data.noise_std=1.0", **SHORT).records
+    assert run(["training.lr=0.01", "data.noise_std=1.0"], SHORT).records == expected
+    assert run({"training": {"lr": np.float64(0.01)}}, data={"noise_std": 1}, **SHORT).records == expected
+
+
+def test_values_of_a_sweep_may_be_what_python_has(tmp_path):
+    widths = sweep("model.hidden_dim", [[4, 3, 4], np.array([5, 5, 5])], **SHORT)
+    assert list(widths) == [(4, 3, 4), (5, 5, 5)]
+    teachers = sweep("data.params", ({"matrix": name} for name in ("diagonal", "identity")), **SHORT)
+    assert list(teachers) == ['{matrix: "diagonal"}', '{matrix: "identity"}']
+    assert len(plot(list(widths.values()), save=tmp_path / "x.png").axes[0].lines) == 2
+    assert (tmp_path / "x.png").exists()
+    assert list(sweep("training.lr", [], **SHORT)) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: sweep("training.lr", 0.1), r"a list of values: \[0.1\]"),  # type: ignore[arg-type]
+        (lambda: sweep("model.init", "aligned"), r"a list of values: \['aligned'\]"),
+        (lambda: sweep("training.lr", [0.1, -1]), r"configs\[1\]: training.lr must be greater than 0"),
+        (lambda: run(metrics=[len]), r"metrics\[0\]: .* is nothing that a config holds"),
+        (lambda: run(dataset=(np.ones(3), np.ones(3))), "dataset must be a dln.Dataset"),  # type: ignore[arg-type]
+        (lambda: dln.run_experiment(None), "a config is a mapping, or a list"),  # type: ignore[arg-type]
+        (lambda: dln.run_experiment([{"max_steps": 3}]), "a config is a mapping, or a list"),  # type: ignore[list-item]
+        (lambda: dln.run_experiments({"max_steps": 3}), "configs are a list of configs"),
+    ],
+)
+def test_what_is_no_config_is_said_in_a_line(call, named):
+    with pytest.raises(ConfigError, match=named):
+        call()
+
+
+def test_a_run_may_be_stored(tmp_path):
+    history = run(directory=tmp_path / "run", **SHORT)
+    assert dln.load_run(tmp_path / "run").records == history.records
