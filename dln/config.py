@@ -116,12 +116,18 @@ class TrainingConfig:
 
     lr: float = setting(0.0005, "learning rate", batchable=True, above=0)
     batch_size: int | None = setting(None, "samples a step; null is the full batch", least=1)
+    replacement: bool = setting(False, "draw the samples of a batch with replacement; false: in epochs")
+    label_noise: float = setting(
+        0.0, "standard deviation of fresh noise on the targets of every batch", batchable=True, least=0
+    )
     optimizer: str = setting("SGD", "any torch.optim optimizer")
     optimizer_params: Any = setting({}, "its further arguments, e.g. {momentum: 0.9}")
     criterion: str = setting("MSELoss", "any torch.nn loss on (output, target)")
     criterion_params: Any = setting({}, "its arguments")
     model_seed: int = setting(0, "seed of the initial weights", batchable=True, least=0)
-    batch_seed: int = setting(0, "seed of the batch order, and of online samples", batchable=True, least=0)
+    batch_seed: int = setting(
+        0, "seed of the batch order, of online samples, and of label noise", batchable=True, least=0
+    )
 
 
 @dataclass

@@ -1,11 +1,11 @@
-"""Datasets, of linear teachers or of one's own arrays, and the batches drawn from them."""
+"""Datasets, of linear teachers or of one's own arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from dln.base.arithmetic import uniform
 from dln.base.arrays import load_arrays
 from dln.base.streams import stream
-from dln.base.values import check_batch_size
 from dln.errors import ConfigError
 from dln.ingredients.inputs import Inputs, make_inputs
 from dln.ingredients.random_matrices import transform, whitened
@@ -264,99 +263,3 @@ def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0
 def _columns(samples: Tensor) -> Tensor:
     """Return samples of one number each, [N], as [N, 1]."""
     return samples[:, None] if samples.ndim == 1 else samples
-
-
-class Batches(Protocol):
-    """Batches without end; setting `batch_size` starts a new epoch from the same stream."""
-
-    @property
-    def batch_size(self) -> int | None:
-        """Samples a batch; None is the full batch."""
-        ...
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None: ...
-
-    def draw(self) -> tuple[Float[Tensor, "B in"], Float[Tensor, "B out"]]:
-        """Return the next batch: inputs and targets."""
-        ...
-
-
-class OfflineBatches:
-    """Batches of a training set: every epoch a new permutation, its last batch short where the size does not divide N.
-
-    With the full batch (size None or N) there is nothing to draw and the stream is not touched.
-
-    >>> batches = OfflineBatches(torch.arange(5.0)[:, None], torch.zeros(5, 1), batch_size=2, batch_seed=0)
-    >>> epoch = [batches.draw()[0].flatten().tolist() for _ in range(3)]
-    >>> [len(batch) for batch in epoch], sorted(sum(epoch, []))
-    ([2, 2, 1], [0.0, 1.0, 2.0, 3.0, 4.0])
-    """
-
-    def __init__(
-        self, inputs: Float[Tensor, "N in"], targets: Float[Tensor, "N out"], batch_size: int | None, batch_seed: int
-    ) -> None:
-        """Take the training set, the size of a batch, and the seed of the order."""
-        self._inputs, self._targets = inputs, targets
-        self._rng = stream(batch_seed, "batch order")
-        self.batch_size = batch_size
-
-    @property
-    def batch_size(self) -> int | None:
-        """Samples a batch; None is the full batch."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None:
-        self._batch_size = check_batch_size(size, len(self._inputs))
-        self._order = torch.empty(0, dtype=torch.int64)
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Return the next batch: inputs and targets."""
-        size = self._batch_size
-        if size is None or size == len(self._inputs):
-            return self._inputs, self._targets
-        if len(self._order) == 0:
-            self._order = torch.from_numpy(self._rng.permutation(len(self._inputs))).to(self._inputs.device)
-        batch, self._order = self._order[:size], self._order[size:]
-        return self._inputs[batch], self._targets[batch]
-
-
-class OnlineBatches:
-    """Fresh samples for every batch: inputs and noise from two streams under `batch_seed`."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int | None,
-        batch_seed: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """Take a dataset that can be drawn from, the size of a batch, and the seed of the draws."""
-        self._dataset = dataset
-        self._inputs = stream(batch_seed, "online inputs")
-        self._noise = stream(batch_seed, "online noise")
-        self._to = {"dtype": dtype, "device": device}
-        self.batch_size = batch_size
-
-    @property
-    def batch_size(self) -> int | None:
-        """Samples a batch."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None:
-        self._batch_size = check_batch_size(size, None)
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Return the next batch: inputs and targets."""
-        inputs, targets = self._dataset.draw(cast(int, self._batch_size), self._inputs, self._noise)
-        return torch.from_numpy(inputs).to(**self._to), torch.from_numpy(targets).to(**self._to)
-
-
-def make_batches(dataset: Dataset, batch_size: int | None, batch_seed: int, like: Tensor) -> Batches:
-    """Return the batches of a dataset, online or offline, in the dtype and on the device of `like`."""
-    if dataset.train_inputs is not None and dataset.train_targets is not None:
-        return OfflineBatches(dataset.train_inputs, dataset.train_targets, batch_size, batch_seed)
-    return OnlineBatches(dataset, batch_size, batch_seed, like.dtype, like.device)

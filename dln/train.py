@@ -11,9 +11,10 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.values import real_number
+from dln.batches import make_batches
 from dln.callbacks import Callback
 from dln.config import MetricConfig
-from dln.data import Dataset, make_batches
+from dln.data import Dataset
 from dln.errors import ConfigError
 from dln.history import History
 from dln.ingredients.edge import Optimizer
@@ -52,6 +53,8 @@ class Trainer:
         max_steps: int = 2500,
         batch_size: int | None = None,
         batch_seed: int = 0,
+        replacement: bool = False,
+        label_noise: float = 0.0,
         optimizer: str = "SGD",
         optimizer_params: Mapping[str, Any] | None = None,
         criterion: str = "MSELoss",
@@ -69,7 +72,9 @@ class Trainer:
             lr: Learning rate.
             max_steps: Number of updates.
             batch_size: Samples a step; None is the full batch.
-            batch_seed: Seed of the batch order (offline) or of the samples (online).
+            batch_seed: Seed of the batch order (offline) or of the samples (online), and of label noise.
+            replacement: Whether samples of a batch are drawn with replacement, not in epochs.
+            label_noise: Standard deviation of fresh noise on the targets of every batch.
             optimizer: Name in torch.optim.
             optimizer_params: Its further arguments.
             criterion: Name of a loss in torch.nn.
@@ -105,7 +110,15 @@ class Trainer:
         self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
         self.lr = lr
         self.lr_scale = 1.0
-        self.batches = make_batches(dataset, batch_size, batch_seed, like=model.weights[0])
+        self.batches = make_batches(
+            dataset,
+            batch_size,
+            batch_seed,
+            like=model.weights[0],
+            replacement=replacement,
+            label_noise=label_noise,
+        )
+        self.replacement, self.label_noise = replacement, label_noise
         self.history = History()
         self.step = 0
         self.train_loss = math.nan
@@ -162,7 +175,9 @@ class Trainer:
         size = torch.tensor(len(self.inputs), dtype=torch.float64)
         lr = torch.tensor(self.lr * self.lr_scale, dtype=torch.float64)
         given = {"model": self.model, "start": self.start, "previous": self.previous, "earlier": self.earlier}
-        return Supply(given | {"data": data, "batch_size": size, "lr": lr, "optimizer": self.steps_by} | self.constants)
+        sampling = {"replacement": self.replacement, "fresh_noise": torch.tensor(self.label_noise, dtype=torch.float64)}
+        steps = {"data": data, "batch_size": size, "lr": lr, "optimizer": self.steps_by}
+        return Supply(given | steps | sampling | self.constants)
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind the others."""

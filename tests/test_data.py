@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dln.data import Dataset, OfflineBatches, OnlineBatches, linear_teacher
+from dln.base.streams import stream
+from dln.batches import OfflineBatches, OnlineBatches, make_batches
+from dln.data import Dataset, linear_teacher
 from dln.errors import ConfigError
 from tests import naive
 from tests.ingredients.test_inputs import INPUTS_OF_FOUR
@@ -142,6 +144,34 @@ def test_switching_starts_a_new_epoch_from_the_same_stream():
     assert both == [[0, 1, 2, 3, 4, 5]] * 2
     with pytest.raises(ConfigError, match="only 6 training samples"):
         batches.batch_size = 7
+
+
+@given(n=st.integers(2, 40), data=st.data())
+def test_with_replacement_every_sample_is_drawn_from_the_whole_set(n, data):
+    """The stream's whole numbers one by one, however many a batch has; the size may change on the way."""
+    sizes = data.draw(st.lists(st.integers(1, n), min_size=1, max_size=5))
+    x = torch.arange(n, dtype=torch.float64)[:, None]
+    batches = OfflineBatches(x, 10 * x, None, batch_seed=3, replacement=True)
+    assert batches.draw()[0] is x
+    drawn = []
+    for size in sizes:
+        batches.batch_size = size
+        inputs, targets = batches.draw()
+        assert torch.equal(targets, 10 * inputs)
+        drawn += inputs[:, 0].tolist()
+    rng = stream(3, "batch draws")
+    assert drawn == [rng.integers(n) for _ in drawn]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_label_noise_is_fresh_at_every_step_and_changes_nothing_else(dtype):
+    x = torch.arange(6, dtype=dtype)[:, None]
+    bare, noisy = (make_batches(Dataset(x, 10 * x, None, None), 4, 3, x, label_noise=std) for std in (0.0, 0.5))
+    rng = stream(3, "label noise")
+    for size in (4, 2, 4, 2):
+        (inputs, targets), (same, shaken) = bare.draw(), noisy.draw()
+        assert torch.equal(inputs, same)
+        assert torch.equal(shaken, targets + torch.from_numpy(0.5 * rng.standard_normal((size, 1))).to(dtype))
 
 
 def test_online_batches_are_fresh_draws_whose_digits_do_not_depend_on_the_batch_size():

@@ -64,7 +64,7 @@ def others_of(model):
     return {name: network(seed, bool(getattr(model, "biases", ()))) for name, seed in OTHERS.items()}
 
 
-def supply(model, others=None, lead=()):
+def supply(model, others=None, lead=(), replacement=False, noise=0.0):
     """What a record supplies for a model, or for a stand-in with leading dimensions."""
     data = MetricData.of(DATA.train_inputs[:BATCH], DATA.train_targets[:BATCH], torch.nn.MSELoss(), DATA)
     size = torch.full(lead, float(BATCH), dtype=torch.float64)
@@ -76,6 +76,8 @@ def supply(model, others=None, lead=()):
         "model": model,
         "data": data,
         "batch_size": size,
+        "replacement": replacement,
+        "fresh_noise": torch.full(lead, noise, dtype=torch.float64),
         "lr": torch.full(lead, RATE, dtype=torch.float64),
         "optimizer": Optimizer("SGD", {"momentum": MOMENTUM}),
         **(others or others_of(model)),

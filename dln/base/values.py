@@ -100,6 +100,28 @@ def check_batch_size(batch_size: Any, samples: int | None, key: str = "batch_siz
     return size
 
 
+def check_sampling(replacement: bool, label_noise: float, online: bool, prefix: str = "") -> None:
+    """Raise ConfigError where batches cannot be drawn in this way.
+
+    Args:
+        replacement: Whether samples of a training set are drawn with replacement.
+        label_noise: Standard deviation of fresh noise on the targets of every batch.
+        online: Whether there is no training set, but fresh samples for every batch.
+        prefix: Where the keys stand, for messages.
+    """
+    if not 0 <= label_noise < math.inf:
+        raise ConfigError(f"{prefix}label_noise must be a finite number, 0 or more, not {label_noise}")
+    if online and replacement:
+        raise ConfigError(
+            f"{prefix}replacement is for a training set; samples that are drawn online are independent already: set it "
+            "to false"
+        )
+    if online and label_noise:
+        raise ConfigError(
+            f"{prefix}label_noise is for a training set; online targets have fresh noise by data.noise_std"
+        )
+
+
 def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:
     """Return the widths of the hidden layers, one a layer.
 

@@ -14,7 +14,8 @@ from dln.config import ExperimentConfig, fields
 def trajectory(config: ExperimentConfig, suffix: str) -> str:
     """Return what the weights of a lane depend on: runs that agree in it go the same way.
 
-    Batch seeds count only where batches are drawn: not on the full batch, as long as no callback may leave it.
+    Batch seeds count only where something is drawn: not on the full batch without label noise, as long as no callback
+    may leave it.
 
     >>> from dln.config import SingleConfig, TrainingConfig
     >>> def count(size):
@@ -24,8 +25,9 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     (1, 2)
     """
     _, model, training, callbacks = config.lanes[suffix]
-    full = training.batch_size in (None, config.data.samples) and not config.data.online and not callbacks
-    training = replace(training, batch_seed=0) if full else training
+    full = training.batch_size in (None, config.data.samples) and not training.replacement and not config.data.online
+    settled = full and not training.label_noise and not callbacks
+    training = replace(training, batch_seed=0) if settled else training
     return repr((config.data, model, training, callbacks))
 
 

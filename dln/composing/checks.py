@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dln.base.values import check_batch_size, check_plain, hidden_widths
-from dln.config import DataConfig, ExperimentConfig, fields, is_free_dict
+from dln.base.values import check_batch_size, check_plain, check_sampling, hidden_widths
+from dln.config import DataConfig, ExperimentConfig, LaneConfig, fields, is_free_dict
 from dln.errors import ConfigError, suggestion
 
 
@@ -29,6 +29,7 @@ def check(config: ExperimentConfig) -> None:
     for lane in (first, *others):
         hidden_widths(lane.model.hidden_dim, lane.model.num_hidden, f"{lane.key('model')}.")
         check_batch_size(lane.training.batch_size, config.data.samples, f"{lane.key('training')}.batch_size")
+        _check_sampling(lane, config.data.online)
     for lane in others:
         for dim in ("in_dim", "out_dim"):
             own, of_first = getattr(lane.model, dim), getattr(first.model, dim)
@@ -50,6 +51,16 @@ def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
         raise ConfigError(f"{key} must be at least {bounds['least']}, not {value}")
     if bounds.get("most") is not None and not value <= bounds["most"]:
         raise ConfigError(f"{key} must be at most {bounds['most']}, not {value}")
+
+
+def _check_sampling(lane: LaneConfig, online: bool) -> None:
+    """Raise ConfigError where batches of a lane cannot be drawn as it says."""
+    key, training = lane.key("training"), lane.training
+    check_sampling(training.replacement, training.label_noise, online, f"{key}.")
+    if training.replacement and training.batch_size is None and not lane.callbacks:
+        raise ConfigError(
+            f"{key}.replacement draws batches, but the full batch is nothing to draw; set {key}.batch_size"
+        )
 
 
 def _check_own_data(data: DataConfig) -> None:

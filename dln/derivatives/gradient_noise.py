@@ -193,6 +193,53 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
     return by_members(trace, each, *layers, inputs, targets)
 
 
+@uniform()
+def label_noise_traces(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, "*R L"]:
+    """Return what noise N(0, 1) on all targets adds to the traces tr C_l: (4 / d_out^2) ||A_l||^2 tr(B_l Sigma B_l').
+
+    Args:
+        layers: L matrices [*R, out, in]; with biases, see `dln.derivatives.products.with_biases`.
+        sigma: Sigma = X'X / N, [*R, n, n].
+
+    >>> label_noise_traces([np.ones((1, 1))], np.eye(1))  # the gradient of (w - y)^2 has -2 times the noise of y
+    array([4.])
+    """
+    chain, sigma = Chain(layers), as_float64(sigma)
+    pairs = zip(chain.above, chain.below, strict=True)
+    return 4 / chain.outputs**2 * np.stack([inner(a, a) * inner(b @ sigma, b) for a, b in pairs], -1)
+
+
+@uniform()
+def hessian_label_noise(layers: Sequence[Array], inputs: Array, targets: Array) -> Float64[np.ndarray, "*R"]:
+    """Return what noise N(0, 1) on all targets adds to tr(H C), one sample a batch.
+
+    The e e' of `hessian_noise_trace` becomes the identity: (8 / d_out^3) sum_lm tr(T_l T_m) tr(S_l Sigma S_m Sigma)
+    + (8 / d_out^2) sum_{l<m} tr(B_m' W_{m..l} A_l' T_m G S_l Sigma), with G that of the targets without the noise.
+
+    Args:
+        layers: L matrices [*R, out, in]; with biases, see `dln.derivatives.products.with_biases`.
+        inputs: [*R, N, in].
+        targets: [*R, N, out].
+
+    >>> hessian_label_noise([np.ones((1, 1))], np.ones((3, 1)), np.zeros((3, 1))).item()  # H is 2, C is 4
+    8.0
+    """
+    chain, x, residuals = _samples([*map(as_float64, (*layers, inputs, targets))])
+    n, d_out, depth = x.shape[-2], chain.outputs, range(len(chain))
+    sigma, error = x.mT @ x / n, 2 / d_out * (residuals.mT @ x / n)
+    outputs = [a @ a.mT for a in chain.above]  # T_l
+    inputs_of = [b.mT @ b @ sigma for b in chain.below]  # S_l Sigma
+    terms = []
+    for low in depth:
+        for high in depth:
+            spread = inner(inputs_of[low], inputs_of[high].mT)
+            terms.append(8 / d_out**3 * inner(outputs[low], outputs[high]) * spread)
+        for high in depth[low + 1 :]:
+            route = chain.below[high].mT @ chain.between(low, high) @ chain.above[low].mT
+            terms.append(8 / d_out**2 * inner(route.mT, outputs[high] @ error @ inputs_of[low]))
+    return reduce(np.add, terms)
+
+
 ROUNDING = 1e-14
 """Error of a sum by rounding, at most, as a share of its terms' sizes."""
 

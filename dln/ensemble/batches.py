@@ -1,4 +1,4 @@
-"""Batches of many members at once: the draws of `dln.data.OfflineBatches` and `OnlineBatches`, stream by stream."""
+"""Batches of many members at once: the draws of `dln.batches`, stream by stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dln.kernels.batches import Data, Draw
 from dln.kernels.permutations import Orders
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float64, Int
 
 
 class MemberBatches(Protocol):
@@ -110,6 +110,96 @@ class EpochBatches:
         return LARGE if self.batch_size is None else max(1, LARGE // (len(self.orders) * self.batch_size))
 
 
+class IndependentBatches:
+    """Batches of the training set drawn with replacement, without epochs; full batches draw nothing."""
+
+    def __init__(
+        self,
+        data: Data,
+        dataset: Int[np.ndarray, " R"],
+        generators: Sequence[np.random.Generator],
+        stream_of: Int[np.ndarray, " R"],
+        batch_size: int | None,
+    ) -> None:
+        """Take training sets, each member's row of them, generators, each member's generator, and a batch's size."""
+        self.batch_size = check_batch_size(batch_size, data.inputs.shape[1])
+        self.data, self.dataset, self.generators, self.stream_of = data, dataset, generators, stream_of
+
+    def draw(self, steps: int) -> Draw:
+        """Return the batches of the next `steps` steps."""
+        if self.batch_size is None:
+            return Draw.full(self.data, self.dataset, steps)
+        samples, shape = self.data.inputs.shape[1], (steps, self.batch_size)
+        order = np.stack([rng.integers(samples, size=shape).astype(np.int32) for rng in self.generators])
+        return Draw(self.data, self.dataset, self.stream_of, order, np.full(steps, self.batch_size, np.int64))
+
+    def select(self, members: Int[np.ndarray, " r"]) -> IndependentBatches:
+        """Return batches that go on for some of the members only."""
+        streams, stream_of = np.unique(self.stream_of[members], return_inverse=True)
+        generators = [copy.deepcopy(self.generators[k]) for k in streams]
+        return IndependentBatches(self.data, self.dataset[members], generators, stream_of, self.batch_size)
+
+    def resized(self, batch_size: int | None) -> IndependentBatches:
+        """Return batches of another size, from the same streams."""
+        return IndependentBatches(self.data, self.dataset, self.generators, self.stream_of, batch_size)
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        return LARGE if self.batch_size is None else max(1, LARGE // (len(self.generators) * self.batch_size))
+
+
+class NoisyBatches:
+    """Batches of a training set whose targets get fresh noise at every step, from streams of their own."""
+
+    def __init__(
+        self,
+        batches: EpochBatches | IndependentBatches,
+        noise: Sequence[tuple[float, np.random.Generator]],
+        source: Int[np.ndarray, " R"],
+    ) -> None:
+        """Take batches; standard deviations and generators of noise; and which of these is each member's.
+
+        Members of one source have one dataset and one stream of batches: they see the same samples.
+        """
+        self.batches, self.noise, self.source = batches, noise, source
+
+    def draw(self, steps: int) -> Draw:
+        """Return the batches of the next `steps` steps."""
+        drawn = self.batches.draw(steps)
+        data, first = drawn.data, np.unique(self.source, return_index=True)[1]
+        if self.batches.batch_size is None:  # every step has all samples, with noise of its own
+            samples = data.inputs.shape[1]
+            order = np.broadcast_to(np.arange(samples), (len(first), steps, samples))
+            size = np.full(steps, samples, np.int64)
+        else:
+            order, size = drawn.order[drawn.stream[first]], drawn.size
+        of = drawn.dataset[first, None, None]
+        inputs, targets = data.inputs[of, order, : data.dim], data.targets[of, order]  # [S, steps, B, ...]
+        used = np.arange(order.shape[2]) < size[:, None]
+        for (std, rng), own in zip(self.noise, targets, strict=True):
+            own[used] += (std * rng.standard_normal((int(size.sum()), targets.shape[-1]))).astype(targets.dtype)
+        flat = [a.reshape(len(first), -1, a.shape[-1]) for a in (inputs, targets)]
+        noisy = Data(*flat, data.inputs.dtype, data.inputs.shape[2] > data.dim)
+        rows = np.arange(used.size, dtype=np.int32).reshape(1, *used.shape)
+        return Draw(noisy, self.source, np.zeros(len(self.source), np.int64), rows, size)
+
+    def select(self, members: Int[np.ndarray, " r"]) -> NoisyBatches:
+        """Return batches that go on for some of the members only."""
+        sources, source = np.unique(self.source[members], return_inverse=True)
+        noise = [copy.deepcopy(self.noise[s]) for s in sources]
+        return NoisyBatches(self.batches.select(members), noise, source)
+
+    def resized(self, batch_size: int | None) -> NoisyBatches:
+        """Return batches of another size, from the same streams."""
+        return NoisyBatches(self.batches.resized(batch_size), self.noise, self.source)
+
+    def longest_draw(self) -> int:
+        """Steps whose batches fit comfortably in memory."""
+        data = self.batches.data
+        each = (self.batches.batch_size or data.inputs.shape[1]) * (data.dim + data.targets.shape[2])
+        return min(self.batches.longest_draw(), max(1, LARGE // (len(self.noise) * each)))
+
+
 class FreshBatches:
     """Online data: every batch is drawn afresh from its member's dataset, inputs and noise from two streams."""
 
@@ -162,6 +252,7 @@ def make_batches(
     batch_size: int | None,
     dtype: np.dtype,
     bias: bool,
+    replacement: bool = False,
 ) -> tuple[MemberBatches, Data | None]:
     """Return the batches of an ensemble, and its training data if there are any.
 
@@ -172,6 +263,7 @@ def make_batches(
         batch_size: Samples a step; None is the full batch.
         dtype: Precision of the samples.
         bias: Whether the networks have biases.
+        replacement: Whether samples of a training set are drawn with replacement.
     """
     if datasets[0].online:
         pairs, source = np.unique(np.stack([dataset, np.asarray(batch_seeds)], 1), axis=0, return_inverse=True)
@@ -180,8 +272,26 @@ def make_batches(
     data = split_data(datasets, "train", dtype, bias)
     assert data is not None
     seeds, stream_of = np.unique(np.asarray(batch_seeds), return_inverse=True)
+    if replacement:
+        draws = [stream(int(seed), "batch draws") for seed in seeds]
+        return IndependentBatches(data, dataset, draws, stream_of, batch_size), data
     orders = Orders([stream(int(seed), "batch order") for seed in seeds])
     return EpochBatches(data, dataset, orders, stream_of, batch_size), data
+
+
+def with_noise(batches: MemberBatches, batch_seeds: Sequence[int], std: Float64[np.ndarray, " R"]) -> NoisyBatches:
+    """Return batches of a training set with fresh noise on the targets.
+
+    Args:
+        batches: The batches as they are without.
+        batch_seeds: Each member's batch seed.
+        std: Each member's standard deviation of the noise.
+    """
+    of_set = cast(EpochBatches | IndependentBatches, batches)
+    keys = [*zip(of_set.dataset.tolist(), batch_seeds, std.tolist(), strict=True)]
+    distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    noise = [(sigma, stream(seed, "label noise")) for _, seed, sigma in distinct]
+    return NoisyBatches(of_set, noise, np.array([distinct[key] for key in keys]))
 
 
 def split_data(datasets: Sequence[Dataset], split: str, dtype: np.dtype, bias: bool) -> Data | None:

@@ -285,6 +285,8 @@ def train_ensemble(
     max_steps: int = 2500,
     batch_size: int | None = None,
     batch_seeds: int | Sequence[int] = 0,
+    replacement: bool = False,
+    label_noise: float | Sequence[float] = 0.0,
     optimizer: str = "SGD",
     optimizer_params: Mapping[str, Any] | None = None,
     evaluate_every: int = 1,
@@ -301,7 +303,9 @@ def train_ensemble(
         lr: Learning rate, one for all or one a member.
         max_steps: Number of updates.
         batch_size: Samples a step; None is the full batch.
-        batch_seeds: Seed of the batch order, one for all or one a member.
+        batch_seeds: Seed of the batch order and of label noise, one for all or one a member.
+        replacement: Whether samples of a batch are drawn with replacement, not in epochs.
+        label_noise: Standard deviation of fresh noise on the targets of every batch, one for all or one a member.
         optimizer: SGD, Adam, AdamW or Adamax.
         optimizer_params: Its further arguments, as in torch.optim.
         evaluate_every: Steps between records.
@@ -342,6 +346,8 @@ def train_ensemble(
         lr=lr,
         batch_size=batch_size,
         batch_seeds=batch_seeds,
+        replacement=replacement,
+        label_noise=label_noise,
         rule=make_rule(optimizer, params),
         max_steps=max_steps,
     )

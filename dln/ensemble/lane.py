@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dln.base.blame import for_each
+from dln.base.values import check_sampling
 from dln.callbacks import Callback
 from dln.data import Dataset
-from dln.ensemble.batches import LARGE, make_batches, split_data
+from dln.ensemble.batches import LARGE, make_batches, split_data, with_noise
 from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
 from dln.ensemble.groups import Group, Kept
 from dln.ensemble.member import NEVER, UNCHANGED, Member
@@ -49,6 +50,8 @@ class Lane:
         lr: float | Sequence[float] = 0.0005,
         batch_size: int | None = None,
         batch_seeds: int | Sequence[int] = 0,
+        replacement: bool = False,
+        label_noise: float | Sequence[float] = 0.0,
         rule: Rule | None = None,
         max_steps: int = 2500,
         callbacks: Sequence[Sequence[Callback]] | None = None,
@@ -62,7 +65,9 @@ class Lane:
             dataset: Which of the datasets each member trains on; None: all on the first.
             lr: Learning rate, one for all or one a member.
             batch_size: Samples a step; None is the full batch.
-            batch_seeds: Seed of the batch order or of online samples, one for all or one a member.
+            batch_seeds: Seed of the batch order or of online samples, and of label noise, one for all or one a member.
+            replacement: Whether samples of a batch are drawn with replacement, not in epochs.
+            label_noise: Standard deviation of fresh noise on the targets of every batch, one for all or one a member.
             rule: The update rule; None is plain SGD.
             max_steps: Number of updates.
             callbacks: Each member's callbacks; every one must declare its steps.
@@ -85,14 +90,21 @@ class Lane:
         self.diverged_at = np.full(members, NEVER)
         self.last_loss = np.full(members, np.nan)
         seeds = np.broadcast_to(np.asarray(batch_seeds), (members,))
+        self.replacement = replacement
+        self.label_noise = np.broadcast_to(np.asarray(label_noise, np.float64), (members,))
+        """Standard deviations of fresh noise on the targets of batches [R]."""
+        for std in np.unique(self.label_noise).tolist():
+            check_sampling(replacement, std, datasets[0].online)
         batches, self.train_data = make_batches(
-            datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias
+            datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias, replacement
         )
         rule = rule or SGD()
         self.optimizer = Optimizer(rule.name, rule.arguments)
         """The optimizer, for metrics that ask for it."""
         state = State(list(weights), None if biases is None else list(biases), self.dtype, rule)
         self.groups = [Group(np.arange(members), state, batches, batch_size)]
+        if self.label_noise.any():
+            self.groups = [*self._told_apart(self.groups[0], seeds)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.rates = Rates(np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy(), self.callbacks)
@@ -105,6 +117,15 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def _told_apart(self, everyone: Group, seeds: Int[np.ndarray, " R"]) -> Iterator[Group]:
+        """Yield the members without label noise, whose full batches are moments, and those with it."""
+        still = np.flatnonzero(self.label_noise == 0)
+        if len(still):
+            yield everyone.select(still)
+        shaken = np.flatnonzero(self.label_noise)
+        group = everyone.select(shaken)
+        yield replace(group, batches=with_noise(group.batches, seeds[shaken].tolist(), self.label_noise[shaken]))
 
     @cached_property
     def _past(self) -> list[np.ndarray]:

@@ -181,7 +181,9 @@ class Sight:
         """Return what is given with the runs, for records t and members m."""
         constant = {name: Later(lambda c=c: c.find()[m]) for name, c in self.given.items()}
         steps = {"batch_size": Later(lambda: self.batch_size[t, m]), "lr": Later(lambda: self.lr[t, m])}
-        return constant | steps | {"optimizer": Later(lambda: self.lane.optimizer)}
+        noise = Later(lambda: torch.from_numpy(np.ascontiguousarray(self.lane.label_noise[m])))
+        sampling = {"replacement": self.lane.replacement, "fresh_noise": noise}
+        return constant | steps | sampling | {"optimizer": Later(lambda: self.lane.optimizer)}
 
     def _view(self, arrays: Sequence[np.ndarray], t: np.ndarray, m: np.ndarray) -> View:
         """View the weights [T, R, ...] of some members at some records."""

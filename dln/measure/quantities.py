@@ -19,7 +19,7 @@ from torch import Tensor
 from dln.base.registry import Registry
 from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, values_of
 from dln.derivatives import hessian
-from dln.derivatives.gradient_noise import Noise, sample_noise
+from dln.derivatives.gradient_noise import Noise, label_noise_traces, sample_noise
 from dln.derivatives.products import with_biases
 from dln.derivatives.tangent_kernel import gauss_newton_spectrum
 from dln.errors import ConfigError, suggestion
@@ -39,10 +39,11 @@ PAST = ("previous", "earlier")
 MODELS = ("model", "start", *PAST)
 """What holds weights and biases: `start` those that the run began with."""
 
-GIVEN = (*MODELS, "data", "batch_size", "lr", "optimizer")
+GIVEN = (*MODELS, "data", "batch_size", "replacement", "fresh_noise", "lr", "optimizer")
 """What a quantity or a metric of one model may name beside other quantities and constants of the data: `batch_size`
-counts the samples of the step's batch; `lr` is the learning rate; `optimizer` is a `dln.ingredients.edge.Optimizer`;
-`data` is a `MetricData`."""
+counts the samples of the step's batch, drawn with `replacement` or without; `fresh_noise` is the standard deviation of
+the noise that their targets get at every step; `lr` is the learning rate; `optimizer` is a
+`dln.ingredients.edge.Optimizer`; `data` is a `MetricData`."""
 
 IN_KERNELS = ("weight_squares", "bias_squares", "gradient_squares", "end_to_end")
 """Quantities that the compiled engine finds for all members in one call, by kernels of its own
@@ -243,6 +244,29 @@ def gauss_newton_eigenvalues(layers: list[np.ndarray], sigma: Tensor) -> Float64
 def sample_gradients(layers: list[np.ndarray], train_inputs: Tensor, train_targets: Tensor) -> Noise:
     """Mean and spread of the training samples' gradients, layer by layer."""
     return sample_noise(layers, train_inputs, train_targets)
+
+
+@quantity
+def batch_share(
+    train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"], replacement: bool
+) -> Float64[Tensor, "*R"]:
+    """Covariance of a batch's mean gradient in units of that of samples: `dln.derivatives.gradient_noise.batch_factor`.
+
+    >>> [batch_share(torch.zeros(3, 1), torch.tensor(2.0), again).item() for again in (False, True)]
+    [0.25, 0.5]
+    """
+    n = train_inputs.shape[-2]
+    return 1 / batch_size if replacement else (n - batch_size) / (batch_size * max(n - 1, 1))
+
+
+@quantity
+def target_noise(
+    layers: list[np.ndarray], sigma: Tensor, batch_size: Float64[Tensor, "*R"], fresh_noise: Float64[Tensor, "*R"]
+) -> Float64[Tensor, "*R L"]:
+    """Traces of the covariance that fresh noise on targets gives the batch gradient, layer by layer."""
+    if not fresh_noise.any():
+        return torch.zeros(len(layers), dtype=torch.float64)
+    return (fresh_noise.square() / batch_size)[..., None] * as_tensor(label_noise_traces(layers, sigma))
 
 
 # --- of two models ----------------------------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ OTHER_VALUES = {
     "model.weights": "w.npz",
     "training.lr": 0.25,
     "training.batch_size": 10,
+    "training.replacement": True,
+    "training.label_noise": 0.5,
     "training.optimizer": "Adam",
     "training.optimizer_params": {"eps": 0.1},
     "training.criterion": "L1Loss",
@@ -124,11 +126,12 @@ def test_other_values_are_given_for_every_shared_key():
 @pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items())
 def test_lanes_follow_shared_unless_told_otherwise(key, value):
     section, _, leaf = key.partition(".")
-    both = resolve({"shared": nested(key, value)}, C)
+    batches = {"training": {"batch_size": 9}} if leaf == "replacement" else {}  # of which there must be some
+    both = resolve({"shared": {**batches, section: {**batches.get(section, {}), leaf: value}}}, C)
     assert value_at(both, f"{section}_a.{leaf}") == value_at(both, f"{section}_b.{leaf}") == value
     if leaf in ("in_dim", "out_dim"):  # lanes cannot differ in these: both see the same data
         return
-    one = resolve({f"{section}_b": {leaf: value}}, C)
+    one = resolve({"shared": batches, f"{section}_b": {leaf: value}}, C)
     default = value_at(one, f"shared.{key}")
     assert default != value
     assert value_at(one, f"{section}_a.{leaf}") == default

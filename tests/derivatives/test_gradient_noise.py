@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from dln.data import OfflineBatches
-from dln.derivatives.gradient_noise import batch_factor, hessian_noise_trace, population_noise, sample_noise
+from dln.batches import OfflineBatches
+from dln.derivatives.gradient_noise import (
+    batch_factor,
+    hessian_label_noise,
+    hessian_noise_trace,
+    label_noise_traces,
+    population_noise,
+    sample_noise,
+)
 from dln.derivatives.hessian import hessian_autograd
 from dln.derivatives.products import with_biases
 from tests.small_nets import SHAPES, Case, case, member
@@ -119,6 +126,26 @@ def test_hessian_noise_trace_is_that_of_the_matrices(widths, bias):
     found = hessian_noise_trace(c.layers, c.inputs, c.targets)
     scale = np.linalg.norm(matrix) * np.linalg.norm(covariance)
     np.testing.assert_allclose(found, np.trace(matrix @ covariance), rtol=0, atol=1e-13 * scale)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("widths", [(3, 2), (2, 4, 3), (2, 3, 4, 2)])
+def test_noise_on_targets_adds_to_the_covariance_by_enumeration_of_batches_and_signs(widths, bias):
+    """Signs +-s have the second moments of N(0, s^2): batches of two are drawn with replacement."""
+    c, std = case(widths, samples=3, bias=bias), 0.7
+    signs = [*itertools.product((-std, std), repeat=widths[-1])]
+    one = {}  # gradients of samples with each noise
+    for n, (k, shift) in itertools.product(range(3), enumerate(signs)):
+        one[n, k] = Case(c.weights, c.biases, c.inputs, c.targets + np.array(shift)).flat_gradient([n])
+    batches = np.array([(a + b) / 2 for a, b in itertools.product(one.values(), repeat=2)])
+    share = batch_factor(2, 3, replacement=True)
+    shaken = std**2 / 2 * label_noise_traces(c.layers, c.moments[0])
+    still = share * sample_noise(c.layers, c.inputs, c.targets).noise
+    np.testing.assert_allclose(still + shaken, by_layer(c, batches.var(0)), rtol=1e-11)
+    matrix, covariance = hessian_autograd(c.model, torch.nn.MSELoss(), *c.tensors).numpy(), np.cov(batches.T, bias=True)
+    found = share * hessian_noise_trace(c.layers, c.inputs, c.targets)
+    found += std**2 / 2 * hessian_label_noise(c.layers, c.inputs, c.targets)
+    np.testing.assert_allclose(found, np.trace(matrix @ covariance), rtol=1e-11)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -88,6 +88,13 @@ SETTINGS = {
     "seven samples": {"training": {"batch_size": 7, "batch_seed": 3}},
     "ten samples": {"training": {"batch_size": 10}, "data": {"noise_std": 0.3}},
     "batch of all": {"training": {"batch_size": 40}},
+    "replacement": {"training": {"batch_size": 7, "replacement": True}},
+    "replacement, as many as all": {"training": {"batch_size": 40, "replacement": True}},
+    "label noise": {"training": {"batch_size": 7, "label_noise": 0.3}},
+    "label noise, full batch": {"training": {"label_noise": 0.3}, "model": {"bias": True}},
+    "label noise, replacement": {
+        "training": {"batch_size": 3, "label_noise": 0.3, "replacement": True, "optimizer": "Adam", "lr": 0.003}
+    },
     "online": {"data": {"online": True, "noise_std": 0.2}, "training": {"batch_size": 3}},
     "online, larger": {"data": {"online": True}, "training": {"batch_size": 9}},
     "one layer": {"model": {"num_hidden": 0}},
@@ -211,7 +218,10 @@ def test_every_built_in_callback_is_compared():
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])
-@pytest.mark.parametrize("name", ["momentum", "nesterov", "adam", "adamw", "bias", "online", "wide"])
+@pytest.mark.parametrize(
+    "name",
+    ["momentum", "nesterov", "adam", "adamw", "bias", "online", "wide", "label noise", "label noise, replacement"],
+)
 def test_schedules_and_switches_act_as_on_autograd_under_every_rule(name, batch_size):
     training = {} if name == "online" else {"batch_size": batch_size}
     change = merged(SETTINGS[name], {"callbacks": CALLBACKS["all"][:-1], "max_steps": 150, "training": training})
@@ -470,6 +480,50 @@ def test_a_member_is_the_same_bit_for_bit_in_any_company(data, dtype, batch_size
         expected, own = alone(chosen[place], dtype, batch_size)
         assert records[place] == expected[0]
         assert all(np.array_equal(w[place], o[0]) for w, o in zip(weights, own, strict=True))
+
+
+@pytest.mark.parametrize("training", [{}, {"batch_size": 7}, {"batch_size": 7, "replacement": True}])
+def test_members_with_and_without_label_noise_go_as_they_would_alone(training):
+    """A full batch without noise is trained on its moments, one with noise is not: neither minds the other."""
+    acts = [
+        [{"name": "switch_batch_size", "params": {"step": 9 * m + 5, "batch_size": 5}}] if m % 4 else []
+        for m in range(6)
+    ]
+    configs = members(6, acts if training else None, training=training)
+    for m, c in enumerate(configs):
+        c.training.label_noise = (0.0, 0.2, 0.2, 0.5)[m % 4]
+    assert len({structure(c) for c in configs}) == 1
+    records, _ = run_all(configs)
+    for m, c in enumerate(configs):
+        assert records[m] == run_all([c])[0][0]
+
+
+def test_second_moments_of_sgd_with_replacement_and_label_noise_are_those_of_the_exact_recursion():
+    """One layer is linear in its error d = w - w*: with P the mean of x x', eta = 2 lr / d_out and label noise s,
+
+    d <- d - eta x (x'd - s z), so E dd' <- E (I - eta x x') E dd' (I - eta x x') + eta^2 s^2 P, x any of the samples.
+    """
+    rng, lr, std, runs = np.random.default_rng(5), 0.1, 0.4, 6000
+    x, w, start = rng.standard_normal((4, 2)), rng.standard_normal((1, 2)), np.array([[1.5, -1.0]])
+    ensemble = train_ensemble(
+        [np.repeat(start[None], runs, 0)],
+        Dataset.from_arrays(x, x @ w.T),
+        lr=lr,
+        max_steps=25,
+        batch_size=1,
+        batch_seeds=range(runs),
+        replacement=True,
+        label_noise=std,
+        evaluate_every=25,
+    )
+    error = (ensemble.weights()[0][0] - w)[:, 0]
+    moment, eta = np.outer(start - w, start - w), 2 * lr
+    for _ in range(25):
+        steps = [np.eye(2) - eta * np.outer(s, s) for s in x]
+        moment = np.mean([a @ moment @ a for a in steps], 0) + eta**2 * std**2 * x.T @ x / 4
+    products = error[:, :, None] * error[:, None, :]
+    z = (products.mean(0) - moment) / (products.std(0) / np.sqrt(runs))
+    assert np.abs(z).max() < 4
 
 
 @pytest.mark.parametrize("width", [12, 70])

@@ -293,6 +293,23 @@ def test_noise_is_that_of_batches_without_replacement(bias):
     np.testing.assert_allclose(value("gradient_snr", model), (g.mean(0) ** 2).sum() / spread.sum())
     (eigenvalues,) = columns("hessian_spectrum_autograd", supplied(model)).values()
     assert value("hessian_noise_trace", model) <= eigenvalues[0] * spread.sum()
+    replaced = supplied(model, replacement=True)
+    np.testing.assert_allclose(*columns("noise_trace", replaced).values(), g.var(0).sum() / BATCH)
+
+
+def test_label_noise_adds_to_the_gradients_noise():
+    """A sample's gradient is linear in its target: signs +-s have the second moments of N(0, s^2)."""
+    model, std, gradients = network(), 0.7, []
+    for x, y in zip(DATA.train_inputs, DATA.train_targets, strict=True):
+        for signs in itertools.product((-std, std), repeat=len(y)):
+            loss = torch.nn.functional.mse_loss(model(x[None]), (y + torch.tensor(signs))[None])
+            found = torch.autograd.grad(loss, list(model.parameters()))
+            gradients.append(torch.cat([g.reshape(-1) for g in found]).numpy())
+    shaken = supplied(model, replacement=True, noise=std)
+    spread, (norm,) = np.var(gradients, 0).sum() / BATCH, columns("gradient_snr", shaken).values()
+    np.testing.assert_allclose(*columns("noise_trace", shaken).values(), spread)
+    np.testing.assert_allclose(next(iter(columns("layer_noise_traces", shaken).values())).sum(), spread)
+    np.testing.assert_allclose(norm, (np.mean(gradients, 0) ** 2).sum() / spread)
 
 
 def test_tr_hc_is_what_noise_adds_to_the_loss_of_a_step():

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dln.base.stacked import as_tensor, finite, total
-from dln.derivatives.gradient_noise import Noise, hessian_noise_trace, population_noise
+from dln.derivatives.gradient_noise import Noise, hessian_label_noise, hessian_noise_trace, population_noise
 from dln.measure.metric import model_metric
 
 if TYPE_CHECKING:
@@ -22,36 +22,44 @@ Layers = list[np.ndarray]
 
 @model_metric("noise_trace", cost="moderate", loss="mse", batched=True)
 def noise_trace(
-    sample_gradients: Noise, train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"]
+    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
 ) -> Float64[Tensor, "*R"]:
-    """Trace of the covariance of the batch gradient, for batches of the step's size drawn without replacement."""
-    return _factor(batch_size, train_inputs) * total(as_tensor(sample_gradients.noise))
+    """Trace of the covariance of the batch gradient, of batches of the step's size as the run draws them."""
+    return batch_share * total(as_tensor(sample_gradients.noise)) + total(target_noise)
 
 
 @model_metric("layer_noise_traces", cost="moderate", loss="mse", batched=True)
 def layer_noise_traces(
-    sample_gradients: Noise, train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"]
+    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
 ) -> Float64[Tensor, "*R L"]:
     """`noise_trace` layer by layer."""
-    return _factor(batch_size, train_inputs)[..., None] * as_tensor(sample_gradients.noise)
+    return batch_share[..., None] * as_tensor(sample_gradients.noise) + target_noise
 
 
 @model_metric("gradient_snr", cost="moderate", loss="mse", batched=True)
 def gradient_snr(
-    sample_gradients: Noise, train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"]
+    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
 ) -> Float64[Tensor, "*R"]:
-    """||g||^2 / `noise_trace`, g the gradient over the training set; NaN on the full batch, where there is no noise."""
-    noise = finite(_factor(batch_size, train_inputs) * total(as_tensor(sample_gradients.noise)))
+    """||g||^2 / `noise_trace`, g the gradient over the training set; NaN where there is no noise (the full batch)."""
+    noise = finite(noise_trace(sample_gradients, batch_share, target_noise))
     return total(as_tensor(sample_gradients.signal)) / noise
 
 
 @model_metric("hessian_noise_trace", cost="moderate", loss="mse", batched=True)
 def noise_in_curvature(
-    layers: Layers, train_inputs: Tensor, train_targets: Tensor, batch_size: Float64[Tensor, "*R"]
+    layers: Layers,
+    train_inputs: Tensor,
+    train_targets: Tensor,
+    batch_share: Float64[Tensor, "*R"],
+    batch_size: Float64[Tensor, "*R"],
+    fresh_noise: Float64[Tensor, "*R"],
 ) -> Float64[Tensor, "*R"]:
     """tr(H C), C the covariance of the batch gradient; lr^2 / 2 times it is what noise adds to the loss in a step."""
-    found = as_tensor(hessian_noise_trace(layers, train_inputs, train_targets))
-    return _factor(batch_size, train_inputs) * found + 0.0  # of the full batch 0, not -0
+    found = batch_share * as_tensor(hessian_noise_trace(layers, train_inputs, train_targets))
+    if fresh_noise.any():
+        of_targets = as_tensor(hessian_label_noise(layers, train_inputs, train_targets))
+        found = found + fresh_noise.square() / batch_size * of_targets
+    return found + 0.0  # of the full batch 0, not -0
 
 
 @model_metric("population_noise_trace", cost="moderate", loss="mse", batched=True)
@@ -61,9 +69,3 @@ def population_noise_trace(
     """Trace of the covariance of the gradient on fresh batches of the step's size, as in online training."""
     noise = population_noise(layers, teacher, label_noise.numpy(), normal_covariance)
     return total(as_tensor(noise.noise)) / batch_size
-
-
-def _factor(batch_size: Float64[Tensor, "*R"], inputs: Float64[Tensor, "*R N in"]) -> Float64[Tensor, "*R"]:
-    """Return (N - B) / (B (N - 1)): see `dln.derivatives.gradient_noise.batch_factor`."""
-    n = inputs.shape[-2]
-    return (n - batch_size) / (batch_size * max(n - 1, 1))

@@ -1,0 +1,169 @@
+"""Batches of a training set, in epochs or drawn with replacement, and of fresh samples; noise on their targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from dln.base.streams import stream
+from dln.base.values import check_batch_size, check_sampling
+from dln.data import Dataset
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Batches(Protocol):
+    """Batches without end; setting `batch_size` starts a new epoch from the same stream."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a batch; None is the full batch."""
+        ...
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None: ...
+
+    def draw(self) -> tuple[Float[Tensor, "B in"], Float[Tensor, "B out"]]:
+        """Return the next batch: inputs and targets."""
+        ...
+
+
+class OfflineBatches:
+    """Batches of a training set: every epoch a new permutation, its last batch short where the size does not divide N.
+
+    With replacement every sample of a batch is drawn from the whole set, independently of all others: there are no
+    epochs. With the full batch (size None, or N without replacement) there is nothing to draw: no stream is touched.
+
+    >>> batches = OfflineBatches(torch.arange(5.0)[:, None], torch.zeros(5, 1), batch_size=2, batch_seed=0)
+    >>> epoch = [batches.draw()[0].flatten().tolist() for _ in range(3)]
+    >>> [len(batch) for batch in epoch], sorted(sum(epoch, []))
+    ([2, 2, 1], [0.0, 1.0, 2.0, 3.0, 4.0])
+    """
+
+    def __init__(
+        self,
+        inputs: Float[Tensor, "N in"],
+        targets: Float[Tensor, "N out"],
+        batch_size: int | None,
+        batch_seed: int,
+        replacement: bool = False,
+    ) -> None:
+        """Take the training set, the size of a batch, the seed of the order, and whether samples are put back."""
+        self._inputs, self._targets, self._replacement = inputs, targets, replacement
+        self._rng = stream(batch_seed, "batch draws" if replacement else "batch order")
+        self.batch_size = batch_size
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a batch; None is the full batch."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        self._batch_size = check_batch_size(size, len(self._inputs))
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch: inputs and targets."""
+        size, samples = self._batch_size, len(self._inputs)
+        if size is None or (size == samples and not self._replacement):
+            return self._inputs, self._targets
+        if self._replacement:
+            batch = torch.from_numpy(self._rng.integers(samples, size=size)).to(self._inputs.device)
+            return self._inputs[batch], self._targets[batch]
+        if len(self._order) == 0:
+            self._order = torch.from_numpy(self._rng.permutation(samples)).to(self._inputs.device)
+        batch, self._order = self._order[:size], self._order[size:]
+        return self._inputs[batch], self._targets[batch]
+
+
+class NoisyBatches:
+    """Batches whose targets get fresh noise N(0, std^2) at every step, from a stream of its own under `batch_seed`.
+
+    Noise is drawn in float64 and rounded to the targets' precision before it is added.
+    """
+
+    def __init__(self, batches: Batches, std: float, batch_seed: int) -> None:
+        """Take the batches, the standard deviation of the noise, and its seed."""
+        self._batches, self._std = batches, std
+        self._noise = stream(batch_seed, "label noise")
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a batch; None is the full batch."""
+        return self._batches.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        self._batches.batch_size = size
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch: inputs and noisy targets."""
+        inputs, targets = self._batches.draw()
+        noise = torch.from_numpy(self._std * self._noise.standard_normal(tuple(targets.shape)))
+        return inputs, targets + noise.to(targets)
+
+
+class OnlineBatches:
+    """Fresh samples for every batch: inputs and noise from two streams under `batch_seed`."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int | None,
+        batch_seed: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Take a dataset that can be drawn from, the size of a batch, and the seed of the draws."""
+        self._dataset = dataset
+        self._inputs = stream(batch_seed, "online inputs")
+        self._noise = stream(batch_seed, "online noise")
+        self._to = {"dtype": dtype, "device": device}
+        self.batch_size = batch_size
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a batch."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        self._batch_size = check_batch_size(size, None)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch: inputs and targets."""
+        inputs, targets = self._dataset.draw(cast(int, self._batch_size), self._inputs, self._noise)
+        return torch.from_numpy(inputs).to(**self._to), torch.from_numpy(targets).to(**self._to)
+
+
+def make_batches(
+    dataset: Dataset,
+    batch_size: int | None,
+    batch_seed: int,
+    like: Tensor,
+    *,
+    replacement: bool = False,
+    label_noise: float = 0.0,
+) -> Batches:
+    """Return the batches of a dataset, in the dtype and on the device of `like`.
+
+    Args:
+        dataset: Online or with a training set.
+        batch_size: Samples a step; None is the full batch.
+        batch_seed: Seed of all that is drawn.
+        like: A tensor as the batches are to be.
+        replacement: Whether samples of a training set are drawn with replacement, not as epochs.
+        label_noise: Standard deviation of fresh noise on the targets of every batch.
+
+    Raises:
+        ConfigError: Batches of this size, or of such sampling, cannot be drawn.
+    """
+    check_sampling(replacement, label_noise, dataset.online)
+    if dataset.train_inputs is None or dataset.train_targets is None:
+        return OnlineBatches(dataset, batch_size, batch_seed, like.dtype, like.device)
+    batches = OfflineBatches(dataset.train_inputs, dataset.train_targets, batch_size, batch_seed, replacement)
+    return NoisyBatches(batches, label_noise, batch_seed) if label_noise else batches
