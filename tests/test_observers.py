@@ -185,6 +185,7 @@ def test_one_that_fails_is_named_and_what_was_recorded_is_stored(fails, tmp_path
         ("tensorbord", "tracker: unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
         (["tensorboard"], "tracker must be a name or a mapping"),
         ({"name": "test_notes", "params": {"fail": "x"}}, r"tracker.params.fail: .* did you mean 'fails'"),
+        ({"name": "wandb", "params": {"mode": "offlin"}}, r"tracker.params.mode: .* takes 'offline' or 'online' here"),
         ({"nam": "test_notes"}, r"unknown key 'tracker.nam'; did you mean 'name'"),
     ],
 )

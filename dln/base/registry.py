@@ -274,8 +274,9 @@ def _type(function: Callable, parameter: inspect.Parameter) -> Any:
     """Return the type that `parameter` is annotated with, or Any."""
     hint = parameter.annotation
     if isinstance(hint, str):
+        called = function.__init__ if isinstance(function, type) else function
         try:
-            hint = eval(hint, getattr(function, "__globals__", {}))
+            hint = eval(hint, getattr(called, "__globals__", {}))
         except Exception:  # a name that only a type checker imports says nothing here
             return Any
     return Any if hint is parameter.empty else hint
