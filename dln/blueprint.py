@@ -127,6 +127,8 @@ class Blueprint:
     @property
     def observers(self) -> list[Any]:
         """All that ask to be told of the run: callbacks, and the tracker."""
+        if self.tracker is None and not any(lane.callbacks for lane in self.config.lanes.values()):
+            return []
         return observers([*(one for own in self.callbacks.values() for one in own), self.tracker])
 
     @cached_property

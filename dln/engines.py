@@ -122,7 +122,7 @@ def train_together(
             ensemble = together(blueprints, checkpoints)
             with keeping(ensemble.so_far):
                 ensemble.run()
-            curves, present = ensemble.curves(), ensemble.present(slice(None))
+                curves, present = ensemble.curves(), ensemble.present(slice(None))
             events = [ensemble.events(run) for run in range(len(configs))]
             trajectories, records = ensemble.trajectories, ensemble.history
         else:

@@ -120,9 +120,11 @@ def run_experiments(
         for indices, results in train_all(resolved, dataset):
             if results.trajectories < results.lanes:
                 log.info("%d runs shared %d trajectories", len(indices), results.trajectories)
+            histories |= {i: results.history(run) for run, i in enumerate(indices)}
             for run, i in enumerate(indices):
-                histories[i] = results.history(run)
-                replay(results.observers[run], ObservedRun.of(resolved[i], _name(configs[i], i)), histories[i])
+                if results.observers[run]:
+                    about = ObservedRun.of(resolved[i], _name(configs[i], i))
+                    replay(results.observers[run], about, histories[i])
             if show is not None:
                 show(len(histories), pace(len(histories), time.perf_counter() - started))
     return [histories[i] for i in range(len(resolved))]
@@ -144,7 +146,8 @@ def _given_back(histories: dict[int, History], runs: int, steps: int | None = No
         for run in range(runs):
             histories.setdefault(run, begun[run] if run in begun else cut_short(History(), 0))
         stop.histories = [histories[run] for run in range(runs)]  # type: ignore[attr-defined]
-        where = f"step {histories[0].ends['interrupted_at']} of {steps}" if steps else f"{done} of {runs} runs"
+        step = histories[0].ends.get("interrupted_at", steps)
+        where = f"step {step} of {steps}" if steps else f"{done} of {runs} runs"
         answer(stop, where)
 
 
@@ -186,12 +189,17 @@ def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | 
         trainer.history.events = trainer.events | trainer.history.events
         return trainer.history
 
-    told, name = blueprint.observers, "run" if directory is None else last_parts(directory)
-    with telling(told, ObservedRun.of(blueprint.config, name, directory), so_far) as tell:
-        on_record = [tell] if told else []
+    def run(*on_record: OnRecord) -> History:
         if directory is None:
             return _trained(trainer, blueprint, on_record)
         return _stored(trainer, blueprint, on_record, directory, claimed)
+
+    told = blueprint.observers
+    if not told:
+        return run()
+    name = "run" if directory is None else last_parts(directory)
+    with telling(told, ObservedRun.of(blueprint.config, name, directory), so_far) as tell:
+        return run(tell)
 
 
 def _trained(trainer: factory.Runner, blueprint: Blueprint, on_record: Sequence[OnRecord]) -> History:
@@ -203,9 +211,9 @@ def _trained(trainer: factory.Runner, blueprint: Blueprint, on_record: Sequence[
 
     with keeping(lambda: [run_so_far(trainer)]):
         history = trainer.run(*([pass_on] if len(on_record) > 1 else on_record))
-    if blueprint.config.events:
-        sources = blueprint.dataset, blueprint.labels
-        history.events |= find_events_of(blueprint.config, history.columns, history.ends, *sources)
+        if blueprint.config.events:
+            sources = blueprint.dataset, blueprint.labels
+            history.events |= find_events_of(blueprint.config, history.columns, history.ends, *sources)
     return history
 
 
