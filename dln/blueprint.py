@@ -145,7 +145,7 @@ class Blueprint:
         """What makes the steps of each model, in words."""
         named = {}
         for suffix, lane in self.config.lanes.items():
-            optimizer = Optimizer(lane.training.optimizer, lane.training.optimizer_params)
+            optimizer = Optimizer(lane.training.optimizer, lane.training.optimizer_params, lane.lr_factors)
             check_optimizer(optimizer.name, optimizer.params, lane.key("training"))
             named[suffix] = optimizer
         return named
@@ -280,6 +280,7 @@ class Blueprint:
             batch_size=1 if data.online else None,
             optimizer=training.optimizer,
             optimizer_params=training.optimizer_params,
+            lr_factors=lane.lr_factors,
             criterion=training.criterion,
             criterion_params=training.criterion_params,
             metrics=self.config.lane_metrics,  # not those of the run: they remember what they were shown first
@@ -335,7 +336,7 @@ def initial_arrays(config: ExperimentConfig, lane: LaneConfig, teacher: np.ndarr
     if model.weights is not None:
         described = DeepLinearNetwork.from_weights(weights, biases).shapes
         weights, biases = _from_file(model.weights, described, f"{key}.weights")
-    arrays = [(model.alpha * w).astype(config.dtype) for w in weights]
+    arrays = [(alpha * w).astype(config.dtype) for alpha, w in zip(lane.alphas, weights, strict=True)]
     if not all(np.isfinite(w).all() for w in arrays):
         scale = f"their scale, {model.init_params}" if model.init_params else "their scale"
         raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or {scale}")

@@ -15,37 +15,9 @@ from typing import Any, NamedTuple
 
 from omegaconf import MISSING
 
-from dln.base.values import hidden_widths
+from dln.base.setting import setting
+from dln.base.values import hidden_widths, layer_factors
 from dln.errors import ConfigError, suggestion
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    batchable: bool = False,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Declare one field of the schema.
-
-    Args:
-        default: Its default; lists and dicts are copied for every instance.
-        help: One line for `--help`.
-        batchable: Whether runs that differ only in it share tensor shapes and can be trained together.
-        least: The smallest value allowed.
-        above: A bound the value must exceed.
-        most: The largest value allowed.
-        choices: The only values allowed.
-    """
-    bounds = {"least": least, "above": above, "most": most, "choices": choices}
-    metadata = {"help": help, "batchable": batchable, **bounds}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
 
 MOST_STEPS = 2**31 - 1
 """The last step there can be: steps in tables have 32 bits."""
@@ -68,8 +40,12 @@ class ModelConfig:
     gamma: float = setting(1.0, "initial weights ~ N(0, width**-gamma)", batchable=True)
     init: str = setting("gamma", "initialisation (see below)")
     init_params: Any = setting({}, "its parameters", batchable=True)
-    alpha: float = setting(
-        1.0, "factor on all initial weights, a file's too; scales W_L...W_1 by alpha**L", batchable=True, above=0
+    alpha: Any = setting(
+        1.0,
+        "factor on all initial weights, a file's too; scales W_L...W_1 by alpha**L; or a list with one a layer",
+        batchable=True,
+        above=0,
+        layered=True,
     )
     bias: bool = setting(False, "add biases, zero at the start")
     weights: str | None = setting(None, "start from this checkpoint (.npz) instead of random weights", batchable=True)
@@ -115,10 +91,17 @@ class TrainingConfig:
     """Optimisation of one model."""
 
     lr: float = setting(0.0005, "learning rate", batchable=True, above=0)
+    lr_factors: Any = setting(
+        None,
+        "factors on lr, a list with one a layer; 0 freezes a layer; null: all are 1",
+        least=0,
+        layered=True,
+        late=True,
+    )
     batch_size: int | None = setting(None, "samples a step; null is the full batch", least=1)
-    replacement: bool = setting(False, "draw the samples of a batch with replacement; false: in epochs")
+    replacement: bool = setting(False, "draw the samples of a batch with replacement; false: in epochs", late=True)
     label_noise: float = setting(
-        0.0, "standard deviation of fresh noise on the targets of every batch", batchable=True, least=0
+        0.0, "standard deviation of fresh noise on the targets of every batch", batchable=True, least=0, late=True
     )
     optimizer: str = setting("SGD", "any torch.optim optimizer")
     optimizer_params: Any = setting({}, "its further arguments, e.g. {momentum: 0.9}")
@@ -176,6 +159,22 @@ class LaneConfig(NamedTuple):
     def key(self, section: str) -> str:
         """Where a section of the lane stands in the config: `model_a`, ..."""
         return f"{section}{self.suffix}"
+
+    @property
+    def alphas(self) -> list[float]:
+        """Factors on the initial weights, layer by layer."""
+        return layer_factors(self.model.alpha, self.model.num_hidden + 1, f"{self.key('model')}.alpha")
+
+    @property
+    def lr_factors(self) -> tuple[float, ...] | None:
+        """Factors on the learning rate, layer by layer; None if it is the same for all."""
+        given, key = self.training.lr_factors, f"{self.key('training')}.lr_factors"
+        if given is None:
+            return None
+        factors = tuple(layer_factors(given, self.model.num_hidden + 1, key))
+        if not any(factors):
+            raise ConfigError(f"{key} freezes all layers; leave one to be trained")
+        return factors
 
     @property
     def widths(self) -> list[int]:

@@ -137,6 +137,7 @@ def build_trainer(
             DeepLinearNetwork.from_weights(*blueprint.start(suffix), device=blueprint.device),
             data,
             lr=training.lr,
+            lr_factors=config.lanes[suffix].lr_factors,
             max_steps=config.max_steps,
             batch_size=training.batch_size,
             batch_seed=training.batch_seed,
@@ -230,11 +231,12 @@ def _lane(
         datasets,
         dataset=[places[blueprint.source] for blueprint in blueprints] if len(places) > 1 else None,
         lr=[t.lr for t in trainings],
+        lr_factors=first.config.lanes[suffix].lr_factors,
         batch_size=trainings[0].batch_size,
         batch_seeds=[t.batch_seed for t in trainings],
         replacement=trainings[0].replacement,
         label_noise=[t.label_noise for t in trainings],
-        rule=make_rule(*first.optimizers[suffix]),
+        rule=make_rule(*first.optimizers[suffix][:2]),
         max_steps=first.config.max_steps,
         callbacks=[_callbacks(b, suffix, folder) for b, folder in zip(blueprints, folders, strict=True)],
     )
@@ -284,7 +286,7 @@ def _uncompiled(blueprint: Blueprint) -> str | None:
 
     reasons = (
         why_not(
-            *blueprint.optimizers[suffix],
+            *blueprint.optimizers[suffix][:2],
             lane.training.criterion,
             lane.training.criterion_params,
             blueprint.device,
@@ -296,7 +298,7 @@ def _uncompiled(blueprint: Blueprint) -> str | None:
 
 
 def _build_compiled(blueprint: Blueprint, checkpoints: Path | None) -> Runner:
-    from dln.ensemble.engine import SoloRun
+    from dln.ensemble.solo import SoloRun
 
     return SoloRun(build_ensemble([blueprint], checkpoints=None if checkpoints is None else [checkpoints]))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from dln.base.arithmetic import uniform
-from dln.base.values import real_number
+from dln.base.values import layer_factors, real_number
 from dln.batches import make_batches
 from dln.callbacks import Callback
 from dln.config import MetricConfig
@@ -50,6 +50,7 @@ class Trainer:
         dataset: Dataset,
         *,
         lr: float = 0.0005,
+        lr_factors: Sequence[float] | None = None,
         max_steps: int = 2500,
         batch_size: int | None = None,
         batch_seed: int = 0,
@@ -70,6 +71,7 @@ class Trainer:
             model: The network to train, in place.
             dataset: Training and test data; they are taken in the model's precision, on its device.
             lr: Learning rate.
+            lr_factors: Factors on it, layer by layer; 0 freezes a layer; None: all are 1.
             max_steps: Number of updates.
             batch_size: Samples a step; None is the full batch.
             batch_seed: Seed of the batch order (offline) or of the samples (online), and of label noise.
@@ -94,7 +96,7 @@ class Trainer:
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
         self.previous = self.earlier = _filled(model, math.nan)
-        self.steps_by = Optimizer(optimizer, optimizer_params or {})
+        self.steps_by = Optimizer(optimizer, optimizer_params or {}, lr_factors)
         """What `optimizer` is, in words."""
         self.criterion = build_criterion(criterion, criterion_params or {})
         self.metrics = build_metrics(
@@ -107,7 +109,7 @@ class Trainer:
         )
         self.looks_back = looks_back(self.metrics)
         """Whether metrics need `previous` and `earlier`, the weights one and two steps before."""
-        self.optimizer = build_optimizer(optimizer, model.parameters(), lr, optimizer_params or {})
+        self.optimizer = build_optimizer(optimizer, _groups(model, lr_factors), lr, optimizer_params or {})
         self.lr = lr
         self.lr_scale = 1.0
         self.batches = make_batches(
@@ -135,7 +137,7 @@ class Trainer:
         if self.stopped_at is None:
             fire(self.callbacks, step, self)
         self.inputs, self.targets = self.batches.draw()
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss = self.criterion(self.model(self.inputs), self.targets)
         loss.backward()
         self.train_loss = loss.item()
@@ -159,7 +161,7 @@ class Trainer:
 
     def _step(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_factor"]
         self.optimizer.step()
 
     def measure(self, supply: Supply, suffix: str = "") -> dict[str, Value]:
@@ -242,6 +244,15 @@ class Trainer:
     def gradient_norm(self) -> float:
         """Return the Euclidean norm of `gradient`."""
         return math.sqrt(sum(g.double().square().sum().item() for g in self.gradient()))
+
+
+def _groups(model: DeepLinearNetwork, lr_factors: Sequence[float] | None) -> list[dict[str, Any]]:
+    """Return the groups of parameters that have a learning rate of their own; frozen layers are in none."""
+    if lr_factors is None:
+        return [{"params": list(model.parameters()), "lr_factor": 1.0}]
+    factors = layer_factors(lr_factors, len(model.layers), "lr_factors")
+    groups = zip(model.layers, factors, strict=True)
+    return [{"params": list(layer.parameters()), "lr_factor": factor} for layer, factor in groups if factor]
 
 
 def full_gradient(model: DeepLinearNetwork, dataset: Dataset, criterion: Callable[..., Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import collections
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dln
@@ -130,3 +131,10 @@ def test_a_door_makes_each_thing_once(comparative, made, door, tmp_path):
     result = door.run(tmp_path, *overrides, door="run_comparative.py" if comparative else "run.py")
     assert result.status == 0, result.err
     assert made() == (TWICE if comparative else ONCE)
+
+
+def test_alpha_multiplies_the_weights_of_each_layer():
+    alphas = [2.0, 0.5, 1.0, 3.0]
+    plain, scaled = (Blueprint(resolve({"model": {"alpha": a}, "dtype": "float64"}, SingleConfig)) for a in (1, alphas))
+    for alpha, before, after in zip(alphas, plain.start("")[0], scaled.start("")[0], strict=True):
+        np.testing.assert_array_equal(after, alpha * before)

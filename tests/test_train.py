@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from dln import Dataset, DeepLinearNetwork, Trainer, linear_teacher, train_ensemble
 from dln.errors import ConfigError, ExtensionError
+from dln.ingredients.optimizers import optimizers
 from dln.metrics import model_metric
 from dln.timeline import acting_at
 from tests import naive
@@ -186,6 +188,46 @@ def test_the_drift_of_imbalance_halves_with_the_learning_rate():
 
     ratios = [drift(lr) / drift(lr / 2) for lr in (0.004, 0.002)]
     np.testing.assert_allclose(ratios, 2, rtol=0.05)
+
+
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+def test_with_a_rate_of_its_own_for_each_layer_another_imbalance_is_conserved(engine):
+    """dW_l = -f_l grad_l, so W_{l+1}'W_{l+1} / f_{l+1} - W_l W_l' / f_l is constant up to first order in lr."""
+    factors = [0.5, 2.0, 1.0]
+
+    def imbalances(layers):
+        scaled = [(w / np.sqrt(f)) for w, f in zip(layers, factors, strict=True)]
+        return [after.T @ after - before @ before.T for before, after in pairwise(scaled)]
+
+    def drift(lr):
+        start, steps = weights(network()), round(0.4 / lr)
+        if engine == "autograd":
+            run = trainer(lr=lr, max_steps=steps, evaluate_every=10**6, lr_factors=factors)
+            run.run()
+            end = weights(run.model)
+        else:
+            settings = {"lr": lr, "max_steps": steps, "evaluate_every": 10**6, "lr_factors": factors}
+            end = [w[0] for w in train_ensemble([w[None] for w in start], data(dtype=F64), **settings).weights()[0]]
+        return np.array([np.linalg.norm(b - a) for a, b in zip(imbalances(start), imbalances(end), strict=True)])
+
+    ratios = [drift(lr) / drift(lr / 2) for lr in (0.004, 0.002)]
+    np.testing.assert_allclose(ratios, 2, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", optimizers())
+def test_a_frozen_layer_stays_where_it_is_under_every_optimizer_and_the_others_go_on(name):
+    model = network(bias=name != "Muon")
+    start = copy.deepcopy(model)
+    trainer(model, optimizer=name, lr_factors=[1.0, 0.0, 0.5], max_steps=5, batch_size=7).run()
+    for i, (before, after) in enumerate(zip(start.layers, model.layers, strict=True)):
+        moved = [not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True)]
+        assert all(moved) if i != 1 else not any(moved)
+
+
+def test_the_gradient_on_a_frozen_layer_is_recorded_as_ever():
+    runs = [trainer(lr_factors=f, metrics=["gradient_layer_norms"], max_steps=3).run() for f in (None, [1, 1, 0])]
+    np.testing.assert_array_equal(*(run["gradient_layer_norms"][:1] for run in runs))
+    assert (runs[1]["gradient_layer_norms"][:, 2] > 0).all()
 
 
 def test_one_layer_follows_its_closed_form():

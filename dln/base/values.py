@@ -122,6 +122,29 @@ def check_sampling(replacement: bool, label_noise: float, online: bool, prefix: 
         )
 
 
+def layer_factors(value: Any, layers: int, key: str) -> list[float]:
+    """Return a factor for each layer.
+
+    Args:
+        value: One number for all, or a list with one a layer.
+        layers: How many there are.
+        key: Where the value stands, for messages.
+
+    Raises:
+        ConfigError: There are not as many numbers as layers, or one is negative or not finite.
+
+    >>> layer_factors(2, 3, "model.alpha"), layer_factors([1, 0.5], 2, "model.alpha")
+    ([2.0, 2.0, 2.0], [1.0, 0.5])
+    """
+    if isinstance(value, list | tuple) and len(value) != layers:
+        raise ConfigError(f"{key} lists {len(value)} numbers, but there are {layers} layers")
+    given = value if isinstance(value, list | tuple) else [value] * layers
+    factors = [real_number(number, key) for number in given]
+    if not all(0 <= factor < math.inf for factor in factors):
+        raise ConfigError(f"{key} must be finite and 0 or more, not {value}")
+    return factors
+
+
 def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:
     """Return the widths of the hidden layers, one a layer.
 

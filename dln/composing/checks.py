@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dln.base.values import check_batch_size, check_plain, check_sampling, hidden_widths
+from dln.base.values import check_batch_size, check_plain, check_sampling, hidden_widths, real_number
 from dln.config import DataConfig, ExperimentConfig, LaneConfig, fields, is_free_dict
 from dln.errors import ConfigError, suggestion
 
@@ -30,6 +30,7 @@ def check(config: ExperimentConfig) -> None:
         hidden_widths(lane.model.hidden_dim, lane.model.num_hidden, f"{lane.key('model')}.")
         check_batch_size(lane.training.batch_size, config.data.samples, f"{lane.key('training')}.batch_size")
         _check_sampling(lane, config.data.online)
+        _ = lane.alphas, lane.lr_factors  # as many as there are layers
     for lane in others:
         for dim in ("in_dim", "out_dim"):
             own, of_first = getattr(lane.model, dim), getattr(first.model, dim)
@@ -43,6 +44,12 @@ def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if value is None:
         return
     check_plain(key, value)
+    if bounds.get("layered") and isinstance(value, list):
+        for i, factor in enumerate(value):
+            check_value(f"{key}[{i}]", factor, bounds)
+        return
+    if bounds.get("layered"):
+        real_number(value, key)
     if bounds.get("choices") and value not in bounds["choices"]:
         raise ConfigError(f"{key}: no such choice as {value!r}; {suggestion(value, bounds['choices'])}")
     if bounds.get("above") is not None and not value > bounds["above"]:

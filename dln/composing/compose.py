@@ -150,6 +150,8 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
         given, item = node_at(config, key), leaves.get(key)
         if key in whole_keys() and given is not None:
             _make_whole(given)
+        if item is not None and item.metadata["layered"] and given is not None and type(given._value()) is int:
+            given._set_value(float(given._value()))
         shape = DictConfig if item is None else _container(item)
         if shape is None or given is None or isinstance(given, shape) or given._is_none():
             continue

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from dln.base.setting import number_type
 from dln.composing.checks import check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, merge_schema, resolve
 from dln.composing.grid import written_out
@@ -79,7 +80,7 @@ class Resolver:
             return alone()
         numbers, rest, keys = {}, [], Counter(key for key, _ in given)
         for line, (key, value) in zip(lines, given, strict=True):
-            if key in known and keys[key] == 1 and stands_for(value, known[key].type):
+            if key in known and keys[key] == 1 and stands_for(value, number_type(known[key])):
                 numbers[key] = value
             else:
                 rest.append(line)
@@ -184,7 +185,9 @@ def with_values(node: Any, assignments: Mapping[str, Any]) -> Any:
 @cache
 def _numbers(schema: Schema) -> dict[str, dataclasses.Field]:
     """Return the batchable leaves of a schema that hold one number."""
-    return {key: item for key, item in fields(schema) if item.metadata["batchable"] and item.type in (int, float)}
+    return {
+        key: item for key, item in fields(schema) if item.metadata["batchable"] and number_type(item) in (int, float)
+    }
 
 
 def _without_numbers(value: Any, known: Mapping[str, dataclasses.Field], path: str, numbers: dict[str, float]) -> Any:
@@ -221,5 +224,5 @@ def _set(
         if followers is None:
             raise ConfigError(f"{path}: something is computed from it")
         check_value(path, number, item.metadata)
-        values |= dict.fromkeys(followers, float(number) if item.type is float else number)
+        values |= dict.fromkeys(followers, float(number) if number_type(item) is float else number)
     return values

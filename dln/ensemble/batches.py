@@ -178,8 +178,8 @@ class NoisyBatches:
         used = np.arange(order.shape[2]) < size[:, None]
         for (std, rng), own in zip(self.noise, targets, strict=True):
             own[used] += (std * rng.standard_normal((int(size.sum()), targets.shape[-1]))).astype(targets.dtype)
-        flat = [a.reshape(len(first), -1, a.shape[-1]) for a in (inputs, targets)]
-        noisy = Data(*flat, data.inputs.dtype, data.inputs.shape[2] > data.dim)
+        x, y = (a.reshape(len(first), -1, a.shape[-1]) for a in (inputs, targets))
+        noisy = Data(x, y, data.inputs.dtype, data.inputs.shape[2] > data.dim)
         rows = np.arange(used.size, dtype=np.int32).reshape(1, *used.shape)
         return Draw(noisy, self.source, np.zeros(len(self.source), np.int64), rows, size)
 

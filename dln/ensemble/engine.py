@@ -11,7 +11,7 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.blame import as_runs
-from dln.callbacks import Callback
+from dln.base.values import layer_factors
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.ensemble.coverage import why_not
@@ -24,7 +24,7 @@ from dln.history import History, Record
 from dln.ingredients.optimizers import check_optimizer
 from dln.interrupts import cut_short
 from dln.kernels.rules import make_rule
-from dln.lockstep import Lockstep, OnRecord
+from dln.lockstep import Lockstep
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import check_chain
 from dln.timeline import Steps, chosen_steps
@@ -282,6 +282,7 @@ def train_ensemble(
     biases: Sequence[ArrayLike] | None = None,
     dataset: Sequence[int] | None = None,
     lr: float | Sequence[float] = 0.0005,
+    lr_factors: Sequence[float] | None = None,
     max_steps: int = 2500,
     batch_size: int | None = None,
     batch_seeds: int | Sequence[int] = 0,
@@ -301,6 +302,7 @@ def train_ensemble(
         biases: One array [R, out] a layer, or None.
         dataset: Which of several datasets each member trains on [R].
         lr: Learning rate, one for all or one a member.
+        lr_factors: Factors on it, layer by layer; 0 freezes a layer; None: all are 1.
         max_steps: Number of updates.
         batch_size: Samples a step; None is the full batch.
         batch_seeds: Seed of the batch order and of label noise, one for all or one a member.
@@ -344,6 +346,7 @@ def train_ensemble(
         [data.to(arrays[0].dtype, "cpu") for data in datasets],
         dataset=dataset,
         lr=lr,
+        lr_factors=None if lr_factors is None else layer_factors(lr_factors, len(layers), "lr_factors"),
         batch_size=batch_size,
         batch_seeds=batch_seeds,
         replacement=replacement,
@@ -352,46 +355,3 @@ def train_ensemble(
         max_steps=max_steps,
     )
     return Ensemble({"": lane}, evaluate_every=evaluate_every, evaluate_at=evaluate_at, metrics={"": metrics}).run()
-
-
-class SoloRun:
-    """An ensemble of one run, with the methods of a `Trainer`."""
-
-    engine = "compiled"
-
-    def __init__(self, ensemble: Ensemble) -> None:
-        """Take an ensemble of one."""
-        self.ensemble = ensemble
-        self.max_steps = ensemble.max_steps
-        self.history = History()
-
-    @property
-    def step(self) -> int:
-        """The present step; of a run that ended early, the step it ended at."""
-        over = int(self.ensemble.over_at[0])
-        return self.ensemble.step if over == NEVER else over
-
-    @property
-    def events(self) -> dict[str, int]:
-        """Steps of what happened once: `diverged_at`, `stopped_at`, with the lane's suffix."""
-        return self.ensemble.events(0)
-
-    def add_callback(self, callback: Callback) -> None:
-        """Add a callback behind those of the first lane."""
-        next(iter(self.ensemble.lanes.values())).callbacks[0].append(callback)
-
-    def run(self, on_record: OnRecord | None = None) -> History:
-        """Train to the end and return the records; each is also passed to `on_record`, soon after it is taken."""
-        seen = 0
-
-        def pass_on(count: int) -> None:
-            nonlocal seen
-            for record in self.ensemble.records(0, start=seen):
-                self.history.records.append(record)
-                if on_record is not None:
-                    on_record(record)
-            seen = count
-
-        self.ensemble.run(pass_on)
-        self.history.events = self.events
-        return self.history

@@ -48,6 +48,7 @@ class Lane:
         *,
         dataset: Sequence[int] | None = None,
         lr: float | Sequence[float] = 0.0005,
+        lr_factors: Sequence[float] | None = None,
         batch_size: int | None = None,
         batch_seeds: int | Sequence[int] = 0,
         replacement: bool = False,
@@ -64,6 +65,7 @@ class Lane:
             datasets: What members train on, all of one shape, on the cpu, in the weights' precision.
             dataset: Which of the datasets each member trains on; None: all on the first.
             lr: Learning rate, one for all or one a member.
+            lr_factors: Factors on it, layer by layer; None: all are 1.
             batch_size: Samples a step; None is the full batch.
             batch_seeds: Seed of the batch order or of online samples, and of label noise, one for all or one a member.
             replacement: Whether samples of a batch are drawn with replacement, not in epochs.
@@ -99,9 +101,9 @@ class Lane:
             datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias, replacement
         )
         rule = rule or SGD()
-        self.optimizer = Optimizer(rule.name, rule.arguments)
+        self.optimizer = Optimizer(rule.name, rule.arguments, lr_factors)
         """The optimizer, for metrics that ask for it."""
-        state = State(list(weights), None if biases is None else list(biases), self.dtype, rule)
+        state = State(list(weights), None if biases is None else list(biases), self.dtype, rule, lr_factors)
         self.groups = [Group(np.arange(members), state, batches, batch_size)]
         if self.label_noise.any():
             self.groups = [*self._told_apart(self.groups[0], seeds)]

@@ -13,7 +13,7 @@ depends on their preconditioner, which changes with every step: they have no suc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dln.errors import ConfigError
@@ -24,6 +24,8 @@ class Optimizer(NamedTuple):
 
     name: str
     params: Mapping[str, Any]
+    lr_factors: Sequence[float] | None = None
+    """Factors on the learning rate, layer by layer; None: all are 1."""
 
 
 class Edge(NamedTuple):
@@ -42,7 +44,9 @@ def edge_of(optimizer: Optimizer) -> Edge:
     >>> edge_of(Optimizer("SGD", {})), edge_of(Optimizer("SGD", {"momentum": 1 / 3}))
     (Edge(gain=0.5, decay=0.0), Edge(gain=0.375, decay=0.0))
     """
-    name, params = optimizer
+    name, params, factors = optimizer
+    if factors is not None:
+        raise ConfigError("the edge of stability is that of one learning rate for all layers: set lr_factors=null")
     if name != "SGD" or params.get("maximize"):
         what = name if name != "SGD" else "SGD with maximize=true"
         raise ConfigError(f"the edge of stability is known of SGD only, with or without momentum, not of {what}")

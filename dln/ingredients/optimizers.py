@@ -32,9 +32,15 @@ def criteria() -> list[str]:
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, params: Mapping[str, Any], key: str = "training"
+    name: str,
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    lr: float,
+    params: Mapping[str, Any],
+    key: str = "training",
 ) -> torch.optim.Optimizer:
     """Return the torch.optim optimizer called `name`; `key` is the config section to name in an error.
+
+    `parameters` may be torch's groups of them.
 
     Raises:
         ConfigError: There is no such optimizer, or it does not take these arguments.

@@ -95,7 +95,7 @@ def make_rule(optimizer: str, optimizer_params: Mapping[str, Any]) -> Rule:
     return rule(**settings)
 
 
-def step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+def step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
     """Make one update of some weights of member or pack m, in kernels.
 
     Args:
@@ -104,7 +104,8 @@ def step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
         w: Its weights.
         at: Where in `w`, and in the rule's arrays, the weights are that are updated.
         d: Their gradient.
-        own: Its hyperparameters [HYPER].
+        own: Its hyperparameters.
+        at_own: Where in `own` those of the layer are [HYPER].
         z: At `at_z`, lr times the first of `corrections`, and the second.
         at_z: See z.
         count: How many weights, in units.
@@ -126,7 +127,7 @@ def _code(buffers: type) -> Callable[[Callable], Callable]:
 
 
 @overload(step)
-def _step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
+def _step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
     return _CODE[buffers.instance_class]
 
 
@@ -191,8 +192,8 @@ def sgd(typingctx, w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov)
 
 
 @_code(SGDBuffers)
-def _sgd_step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
-    sgd(w, at, d, 0, buffers.momenta[m], at, own, 0, count, first, variant)
+def _sgd_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
+    sgd(w, at, d, 0, buffers.momenta[m], at, own, at_own, count, first, variant)
 
 
 # --- Adam and AdamW ---------------------------------------------------------------------------------------------------
@@ -291,8 +292,8 @@ def adam(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, a
 
 
 @_code(AdamBuffers)
-def _adam_step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
-    adam(w, at, d, 0, buffers.means[m], at, buffers.squares[m], at, own, 0, z, at_z, count, variant)
+def _adam_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
+    adam(w, at, d, 0, buffers.means[m], at, buffers.squares[m], at, own, at_own, z, at_z, count, variant)
 
 
 # --- Adamax -----------------------------------------------------------------------------------------------------------
@@ -343,5 +344,5 @@ def adamax(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction,
 
 
 @_code(AdamaxBuffers)
-def _adamax_step(buffers, m, w, at, d, own, z, at_z, count, first, variant):
-    adamax(w, at, d, 0, buffers.means[m], at, buffers.largest[m], at, own, 0, z, at_z, count)
+def _adamax_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
+    adamax(w, at, d, 0, buffers.means[m], at, buffers.largest[m], at, own, at_own, z, at_z, count)

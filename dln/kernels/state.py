@@ -12,7 +12,7 @@ from dln.base.parallel import run_blocks
 from dln.kernels.batches import Data, Draw, plain
 from dln.kernels.emitter import vector_length
 from dln.kernels.layout import Arrays, Layout, shape_of
-from dln.kernels.rules import HYPER, Rule
+from dln.kernels.rules import Rule
 from dln.kernels.training import Condensed, Method, Noted, scratch_maker, train
 
 
@@ -20,7 +20,12 @@ class State:
     """Weights and optimiser state of R members of equal shape."""
 
     def __init__(
-        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None, dtype: Any, rule: Rule
+        self,
+        weights: Sequence[np.ndarray],
+        biases: Sequence[np.ndarray] | None,
+        dtype: Any,
+        rule: Rule,
+        lr_factors: Sequence[float] | None = None,
     ) -> None:
         """Pack initial weights.
 
@@ -29,7 +34,9 @@ class State:
             biases: One [R, out] a layer, or None.
             dtype: float32 or float64, that members are trained in.
             rule: The update rule.
+            lr_factors: Factors on the learning rate, layer by layer; 0 freezes a layer; None: all are 1.
         """
+        self.lr_factors = np.array([1.0] if lr_factors is None else lr_factors, np.float64)
         self.layout = Layout(weights, biases is not None, dtype)
         self._shape = shape_of(self.layout)
         self.rule = rule
@@ -100,10 +107,12 @@ class State:
     def _method(self, updates: int, lr: np.ndarray) -> Method:
         """Return how the next updates are made."""
         rule, layout = self.rule, self.layout
-        hyper = np.broadcast_to(rule.hyperparameters[:, None], (self.packs, HYPER, layout.slots))
+        table = np.tile(rule.hyperparameters, len(self.lr_factors))[:, None]
+        hyper = np.broadcast_to(table, (self.packs, len(table), layout.slots))
         rates = layout.padded(np.atleast_2d(lr), self.members, np.float64)
         corrections = rule.corrections(self.done, updates)
-        return Method(rule.variant, self.done, plain(hyper, layout.dtype), rates, float(rule.weight_decay), corrections)
+        decay, factors = float(rule.weight_decay), self.lr_factors
+        return Method(rule.variant, self.done, plain(hyper, layout.dtype), rates, factors, decay, corrections)
 
     def _condensed(self, draw: Draw, test: Data | None, test_of: np.ndarray | None, recorded: bool) -> Condensed:
         """Return what is needed of whole sets: moments for full batches, samples and tests for losses."""

@@ -28,7 +28,7 @@ from dln.kernels.emitter import COLUMNS
 from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, layer_of, slots_of
 from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
 from dln.kernels.products import forward, outer, pull, squares, update
-from dln.kernels.rules import EPS, LR, RATE, SHRINK, step
+from dln.kernels.rules import EPS, HYPER, LR, RATE, SHRINK, step
 
 HEAD = 16
 """Units of scratch kept for single coefficients: a whole vector in the rows layout."""
@@ -63,9 +63,12 @@ class Method(NamedTuple):
     done: int
     """Updates made before."""
     hyper: np.ndarray
-    """[G, HYPER, V]; see `dln.kernels.rules`. Rows LR, RATE and SHRINK are written by `train`."""
+    """[G, K HYPER, V], HYPER rows for each layer or, if K is 1, for all; see `dln.kernels.rules`. Rows LR, RATE and
+    SHRINK are written by `train`."""
     lr: np.ndarray
     """Float64 learning rates [S, G, V], one for each update, or the same for all if S is 1."""
+    lr_factors: np.ndarray
+    """Float64 factors on them [K], one a layer, or the same for all if K is 1; layers whose factor is 0 are frozen."""
     decay: float
     """Weight decay."""
     correction: np.ndarray
@@ -149,7 +152,7 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
         first: First member or pack.
         last: One past the last.
     """
-    variant, done, hyper, lr, decay, correction = method
+    variant, done, hyper, lr, lr_factors, decay, correction = method
     inputs, targets, dataset, stream, order, size = drawn
     moments, samples, tests, test_of = condensed
     records, losses, kept, reach = noted
@@ -212,11 +215,12 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
             # Learning rate, rounded last
             at_rate = min(s, len(lr) - 1)
             if s == 0 or at_rate > 0:
-                for slot in range(v):
-                    rate = lr[at_rate, m, slot]
-                    fill(own, LR * v + slot, 1, rate)
-                    fill(own, RATE * v + slot, 1, -rate if buffers is None else 1.0)
-                    fill(own, SHRINK * v + slot, 1, 1 - rate * decay)
+                for k in range(len(lr_factors)):
+                    for slot in range(v):
+                        rate, at_own = lr[at_rate, m, slot] * lr_factors[k], k * HYPER
+                        fill(own, (at_own + LR) * v + slot, 1, rate)
+                        fill(own, (at_own + RATE) * v + slot, 1, -rate if buffers is None else 1.0)
+                        fill(own, (at_own + SHRINK) * v + slot, 1, 1 - rate * decay)
             # Inputs: the batch, or the columns of the identity
             count = np.int64(size[s])
             changed = s == 0 or size[s - 1] != count
@@ -259,27 +263,33 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
             else:
                 widen(g, top * v, h, top * v, count * ld_top * v)
                 subtract(g, top * v, z, y * v, count * ld_top * v, 2 / (count * d_out))
-            if len(correction) > 0:
-                for slot in range(v):
-                    fill(z, factors * v + slot, 1, lr[at_rate, m, slot] * correction[s, 0])
-                    fill(z, (factors + 1) * v + slot, 1, correction[s, 1])
             # Gradients and updates, from the top layer down
             for i in range(depth - 1, -1, -1):
                 n_out, used, ld, ldo, at = layer_of(shape, i)
                 below, above = shape[AT_H, i], shape[AT_H, i + 1]
-                if buffers is None and i > 0 and columns <= COLUMNS:
-                    update(g, below, w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
+                layer = min(i, len(lr_factors) - 1)
+                at_own, frozen = layer * HYPER, lr_factors[layer] == 0
+                if buffers is None and i > 0 and columns <= COLUMNS and not frozen:
+                    update(g, below, w, at, g, above, h, below, own, at_own + RATE, n_out, ld, used, ldo, columns)
                     continue
                 if i > 0:
                     pull(g, below, w, at, g, above, n_out, ld, used, ldo, columns)
-                if buffers is None:
-                    outer(w, at, g, above, h, below, own, RATE, n_out, ld, used, ldo, columns)
+                if frozen:
                     continue
+                if buffers is None:
+                    outer(w, at, g, above, h, below, own, at_own + RATE, n_out, ld, used, ldo, columns)
+                    continue
+                if len(correction) > 0:
+                    for slot in range(v):
+                        rate = lr[at_rate, m, slot] * lr_factors[layer]
+                        fill(z, factors * v + slot, 1, rate * correction[s, 0])
+                        fill(z, (factors + 1) * v + slot, 1, correction[s, 1])
                 for row in range(0, n_out, GRADIENT_ROWS):
                     rows, at_row = min(GRADIENT_ROWS, n_out - row), at + row * ld
                     fill(d, 0, rows * ld * v, 0.0)
-                    outer(d, 0, g, above + row, h, below, own, RATE, rows, ld, used, ldo, columns)
-                    step(buffers, m, w, at_row, d, own, z, factors, rows * ld, np.int64(done + s == 0), variant)
+                    outer(d, 0, g, above + row, h, below, own, at_own + RATE, rows, ld, used, ldo, columns)
+                    first_of_all = np.int64(done + s == 0)
+                    step(buffers, m, w, at_row, d, own, at_own, z, factors, rows * ld, first_of_all, variant)
                     if v == 1 and own[EPS, 0] == 0:  # the padding divided 0 by 0
                         for j in range(rows):
                             fill(w, at_row + j * ld + used, ld - used, 0.0)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from dln.base.arrays import content
+from dln.base.setting import number_type
 from dln.composing.alike import structure
 from dln.composing.checks import check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
@@ -68,7 +69,7 @@ class Shape:
     structure: str
     """Cells of equal structure can be trained together."""
     text: str
-    """The canonical text of the config, with a blank for each leaf in `blanks`."""
+    """The canonical text of the config, with a blank in place of the line of each leaf in `blanks`."""
     blanks: tuple[str, ...]
     contents: dict[str, str]
     """A digest of what every file holds that a cell's config names, by its path."""
@@ -90,11 +91,15 @@ class Shape:
     def identity(self, swept: Mapping[str, Any]) -> str:
         """Return a hash of the resolved config of a cell: the same for the same run in any sweep."""
         # A blank takes the swept value itself, or the mapping that it is inside of.
-        values = [
-            _text(by_content(blank, swept[blank] if blank in swept else _get(self.config(swept), blank), self.contents))
-            for blank in self.blanks
-        ]
-        return hashlib.blake2b(self.text.format(*values).encode(), digest_size=12).hexdigest()
+        values = [swept[blank] if blank in swept else _get(self.config(swept), blank) for blank in self.blanks]
+        lines = [_line(*leaf, value, self.contents) for leaf, value in zip(self._leaves, values, strict=True)]
+        return hashlib.blake2b(self.text.format(*lines).encode(), digest_size=12).hexdigest()
+
+    @functools.cached_property
+    def _leaves(self) -> list[tuple[str, dataclasses.Field]]:
+        """The keys of the blanks, and their fields."""
+        items = dict(fields(type(self.base)))
+        return [(blank, items[blank]) for blank in self.blanks]
 
     @functools.cached_property
     def _values(self) -> dict[str, Any]:
@@ -251,7 +256,7 @@ def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
     items = dict(fields(schema))
     for i, (key, column, values) in enumerate(zip(axis.keys, axis.columns, axis.values(), strict=True)):
         path = _clean(key)
-        kind = items[path].type if path in items else None
+        kind = number_type(items[path]) if path in items else None
         if isinstance(column, range) and kind is int:
             typed.append(column)
             continue
@@ -283,9 +288,16 @@ def _text(value: Any) -> str:
 
 def _template(config: ExperimentConfig, blanks: Sequence[str], contents: Mapping[str, str]) -> str:
     """Return the canonical text of a config, with {} for each of `blanks`; of `shared` only what lanes take counts."""
-    lines = [type(config).__name__]
-    for key in sorted(key for key, _ in fields(type(config)) if _is_read(key)):
-        said = _text(by_content(key, _get(config, key), contents))
-        text = "{}" if key in blanks else said.replace("{", "{{").replace("}", "}}")
-        lines.append(f"{key}={text}")
-    return "\n".join(lines)
+    text = type(config).__name__
+    for key, item in sorted(fields(type(config)), key=lambda leaf: leaf[0]):
+        if _is_read(key):
+            line = _line(key, item, _get(config, key), contents)
+            text += "{}" if key in blanks else line.replace("{", "{{").replace("}", "}}")
+    return text
+
+
+def _line(key: str, item: dataclasses.Field, value: Any, contents: Mapping[str, str]) -> str:
+    """Return what the canonical text says of a leaf: nothing of one that came late, while it is at its default."""
+    if item.metadata["late"] and value == item.default:
+        return ""
+    return f"\n{key}={_text(by_content(key, value, contents))}"

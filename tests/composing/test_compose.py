@@ -95,6 +95,7 @@ OTHER_VALUES = {
     "model.bias": True,
     "model.weights": "w.npz",
     "training.lr": 0.25,
+    "training.lr_factors": [1.0, 0.5, 0.0, 2.0],
     "training.batch_size": 10,
     "training.replacement": True,
     "training.label_noise": 0.5,

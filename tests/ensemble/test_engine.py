@@ -112,6 +112,17 @@ SETTINGS = {
     "dampening": {"training": {"optimizer_params": {"momentum": 0.5, "dampening": 0.3}}, "model": {"bias": True}},
     "adam": {"training": {"optimizer": "Adam", "lr": 0.003, "batch_size": 7}},
     "adamax": {"training": {"optimizer": "Adamax", "lr": 0.003, "optimizer_params": {"weight_decay": 0.01}}},
+    "a rate for each layer": {
+        "training": {"lr_factors": [0.5, 2, 1], "batch_size": 7},
+        "model": {"alpha": [2, 1, 0.5]},
+    },
+    "a frozen layer": {"training": {"lr_factors": [1, 0, 0.5], "batch_size": 1}, "model": {"bias": True}},
+    "a frozen end, momentum": {
+        "training": {"lr_factors": [0, 1, 2], "lr": 0.002, "optimizer_params": {"momentum": 0.9}}
+    },
+    "adamw, layer by layer": {
+        "training": {"optimizer": "AdamW", "lr": 0.003, "lr_factors": [2, 0.5, 0], "optimizer_params": {"eps": 0.01}}
+    },
     "adamw": {"training": {"optimizer": "AdamW", "lr": 0.003, "optimizer_params": {"betas": [0.8, 0.99], "eps": 0.01}}},
 }
 
