@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from dln.base.values import check_batch_size
 from dln.callbacks import Callback, build_callbacks
 from dln.composing.burden import parameters
 from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig, ModelConfig
-from dln.data import Dataset, check_whiten, drawn, load_dataset
+from dln.data import Dataset, check_whiten, drawn, load_dataset, teacher_of
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
 from dln.ingredients.initialisations import asks_for_teacher, draw_initial
@@ -353,16 +353,3 @@ def _from_file(path: str, shapes: list[list[int]], key: str) -> Initial:
         raise ConfigError(f"{key}: {path!r} holds shapes {loaded.shapes} but the config describes {shapes}")
     arrays = [[p.detach().numpy() for p in ps] for ps in (loaded.weights, loaded.biases)]
     return arrays[0], arrays[1] or None
-
-
-def teacher_of(data: Dataset) -> np.ndarray:
-    """Return the map to be learned, [out, in]: the teacher, or the least-squares map of arrays that came without one.
-
-    The latter is Sigma_yx Sigma^-1; where inputs do not span all dimensions, the one of least norm.
-    """
-    if data.teacher is not None:
-        return data.teacher.cpu().numpy()
-    inputs, targets = (cast(torch.Tensor, t).double().cpu() for t in (data.train_inputs, data.train_targets))
-    if not (inputs.isfinite().all() and targets.isfinite().all()):
-        raise ConfigError("data: no map can be fitted to numbers too large for float32; set dtype=float64")
-    return np.linalg.lstsq(inputs.numpy(), targets.numpy())[0].T

@@ -260,6 +260,28 @@ def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0
     return replace(dataset, train_targets=dataset.train_targets + noise_std * noise)
 
 
+def teacher_of(data: Dataset) -> Float64[np.ndarray, "out in"]:
+    """Return the map to be learned: the teacher, or the least-squares map of arrays that came without one.
+
+    The latter is Sigma_yx Sigma^-1; where inputs do not span all dimensions, the one of least norm.
+
+    Raises:
+        ConfigError: There is neither a teacher nor a training set, or the latter is not finite.
+
+    >>> teacher_of(Dataset.from_arrays([[1.0], [2.0]], [[3.0], [6.0]])).round(12).tolist()
+    [[3.0]]
+    """
+    if data.teacher is not None:
+        return data.teacher.cpu().numpy()
+    if data.train_inputs is None or data.train_targets is None:
+        raise ConfigError("data: there is neither a teacher nor a training set to fit a map to")
+    inputs, targets = (t.double().cpu() for t in (data.train_inputs, data.train_targets))
+    if not (inputs.isfinite().all() and targets.isfinite().all()):
+        raise ConfigError("data: no map can be fitted to numbers too large for float32; set dtype=float64")
+    with uniform():
+        return np.linalg.lstsq(inputs.numpy(), targets.numpy())[0].T
+
+
 def _columns(samples: Tensor) -> Tensor:
     """Return samples of one number each, [N], as [N, 1]."""
     return samples[:, None] if samples.ndim == 1 else samples

@@ -156,3 +156,22 @@ def test_a_table_of_text_is_told_how_to_become_arrays(tmp_path):
     (tmp_path / "own.csv").write_text("x,y\n1,2\n")
     with pytest.raises(ConfigError, match=r"own.csv.*np\.savez"):
         run_experiment([f"data.path={tmp_path / 'own.csv'}", *MODEL, *FEW])
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_the_modes_of_own_data_are_those_of_the_least_squares_map(tmp_path, engine):
+    arrays = regression()
+    x, y = arrays["train_inputs"], arrays["train_targets"]
+    fitted = np.linalg.solve(x.T @ x, x.T @ y).T
+    left, values, right = np.linalg.svd(fitted, full_matrices=False)
+    names = "metrics=[mode_strengths,mode_alignments,teacher_distance,layer_norms]"
+    run = ["dtype=float64", "max_steps=300", "training.lr=0.1", f"engine={engine}", names, "events=[mode_escapes]"]
+    own = [saved(tmp_path / "own.npz", **arrays), *MODEL[:-1], *run]
+    history = run_experiment([*own, "model.init=aligned", "model.init_params.strength=[0.2,0.1]"])
+    np.testing.assert_allclose(history["mode_strengths"][0], [0.2, 0.1], rtol=1e-9)
+    np.testing.assert_allclose(history["mode_alignments"][0], 1, rtol=1e-9)
+    start = left @ np.diag([0.2, 0.1]) @ right
+    np.testing.assert_allclose(history["teacher_distance"][0], np.linalg.norm(start - fitted), rtol=1e-9)
+    learned = np.flatnonzero(history["mode_strengths"][:, 0] >= values[0] / 2)
+    assert learned[0] > 0
+    assert learned[0] - 1 < history.events["mode_escapes"][0] <= learned[0]

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from dln.base.stacked import decomposed
+from dln.data import Dataset, teacher_of
 from dln.derivatives.products import with_constant
 from dln.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
-
-    from dln.data import Dataset
 
 CONSTANTS: dict[str, Callable[[Dataset], np.ndarray]] = {}
 """Functions of the data, by name."""
@@ -124,14 +123,12 @@ def label_noise(dataset: Dataset) -> Float64[np.ndarray, ""]:
 
 @constant
 def teacher(dataset: Dataset) -> Float64[np.ndarray, "out in"]:
-    """The teacher's matrix.
+    """The teacher's matrix; of data that come without one, the least-squares map of the training set.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: The training set is not finite.
     """
-    if dataset.teacher is None:
-        raise ConfigError("it needs a teacher, and these data come without one")
-    return dataset.teacher.cpu().numpy().astype(np.float64)
+    return teacher_of(dataset).astype(np.float64)
 
 
 @constant
