@@ -121,13 +121,10 @@ def _all(given: Iterable[Config], settings: Mapping[str, Any]) -> list[str]:
 
 
 def _hashable(value: Any) -> Hashable:
-    return (
-        tuple(map(_hashable, value))
-        if isinstance(value, list)
-        else _spell(value)
-        if isinstance(value, Mapping)
-        else value
-    )
+    """Return what stands for a value among the keys of a dictionary."""
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return _spell(value) if isinstance(value, Mapping) else value
 
 
 def _spell(value: Any) -> str:
