@@ -211,6 +211,10 @@ class Blueprint:
             self.starts[suffix] = initial_arrays(self.config, lane, teacher)
         return self.starts[suffix]
 
+    def forget_samples(self) -> None:
+        """Give up the samples, which are most of what there is; they are drawn again if need be."""
+        self.__dict__.pop("dataset", None)
+
     def forget(self) -> None:
         """Give up data and weights, and what a run may have changed; it is made again if need be."""
         self.starts.clear()

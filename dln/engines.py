@@ -78,9 +78,12 @@ def go_together(config: Described) -> bool:
 
 def train_alone(config: Described, checkpoints: Path | None = None) -> History:
     """Train one run, on the engine that takes it."""
-    trainer = factory.build(config, None, checkpoints)
+    blueprint = Blueprint.of(config)
+    trainer = factory.build(blueprint, None, checkpoints)
     with keeping(lambda: [run_so_far(trainer)]):
-        return trainer.run()
+        history = trainer.run()
+    blueprint.forget_samples()
+    return history
 
 
 def run_so_far(trainer: factory.Runner) -> History:
@@ -126,7 +129,7 @@ def train_together(
             events = [ensemble.events(run) for run in range(len(configs))]
             trajectories, records = ensemble.trajectories, ensemble.history
         else:
-            histories = alone(configs, checkpoints or [None] * len(configs))
+            histories = alone(blueprints, checkpoints or [None] * len(configs))
             (curves, present), events = _stacked(histories), [history.events for history in histories]
             trajectories, records = lanes, histories.__getitem__
         if blueprints[0].config.events:

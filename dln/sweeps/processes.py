@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dln.base.blame import for_each
+from dln.blueprint import Blueprint
 from dln.engines import train_alone
 from dln.errors import LaunchError
 from dln.factory import Described
@@ -69,7 +70,9 @@ class Spread:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
             self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
-        return self._pool.submit(train_alone, *task)
+        described, place = task
+        config = described.config if isinstance(described, Blueprint) else described
+        return self._pool.submit(train_alone, config, place)
 
 
 @contextlib.contextmanager
