@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dln.base.streams import stream
+from dln.base.streams import go_on, position, stream
 from dln.base.values import check_batch_size, check_sampling
 from dln.data import Dataset
+from dln.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,6 +31,14 @@ class Batches(Protocol):
 
     def draw(self) -> tuple[Float[Tensor, "B in"], Float[Tensor, "B out"]]:
         """Return the next batch: inputs and targets."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return where the batches stand, as a checkpoint keeps it."""
+        ...
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from such a state; streams that it does not have begin at their beginning."""
         ...
 
 
@@ -53,7 +64,8 @@ class OfflineBatches:
     ) -> None:
         """Take the training set, the size of a batch, the seed of the order, and whether samples are put back."""
         self._inputs, self._targets, self._replacement = inputs, targets, replacement
-        self._rng = stream(batch_seed, "batch draws" if replacement else "batch order")
+        self._stream = "batch draws" if replacement else "batch order"
+        self._rng = stream(batch_seed, self._stream)
         self.batch_size = batch_size
 
     @property
@@ -78,6 +90,17 @@ class OfflineBatches:
             self._order = torch.from_numpy(self._rng.permutation(samples)).to(self._inputs.device)
         batch, self._order = self._order[:size], self._order[size:]
         return self._inputs[batch], self._targets[batch]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return where the stream stands, and what is left of the epoch."""
+        return {f"stream.{self._stream}": position(self._rng), "pending": self._order.cpu().numpy()}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the epoch and the stream of a state, if they are of the same kind."""
+        if f"stream.{self._stream}" in state:
+            go_on(self._rng, state[f"stream.{self._stream}"])
+            check_pending(state["pending"], len(self._inputs))
+            self._order = torch.from_numpy(state["pending"].astype(np.int64)).to(self._inputs.device)
 
 
 class NoisyBatches:
@@ -105,6 +128,16 @@ class NoisyBatches:
         inputs, targets = self._batches.draw()
         noise = torch.from_numpy(self._std * self._noise.standard_normal(tuple(targets.shape)))
         return inputs, targets + noise.to(targets)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return where the batches and the noise stand."""
+        return self._batches.state() | {"stream.label noise": position(self._noise)}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the batches and the noise of a state."""
+        self._batches.go_on(state)
+        if "stream.label noise" in state:
+            go_on(self._noise, state["stream.label noise"])
 
 
 class OnlineBatches:
@@ -138,6 +171,22 @@ class OnlineBatches:
         """Return the next batch: inputs and targets."""
         inputs, targets = self._dataset.draw(cast(int, self._batch_size), self._inputs, self._noise)
         return torch.from_numpy(inputs).to(**self._to), torch.from_numpy(targets).to(**self._to)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return where the two streams stand."""
+        return {"stream.online inputs": position(self._inputs), "stream.online noise": position(self._noise)}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the streams of a state."""
+        if "stream.online inputs" in state:
+            go_on(self._inputs, state["stream.online inputs"])
+            go_on(self._noise, state["stream.online noise"])
+
+
+def check_pending(pending: np.ndarray, samples: int) -> None:
+    """Raise ConfigError where the rest of an epoch is not one of so many samples."""
+    if pending.max(initial=-1) >= samples:
+        raise ConfigError(f"the checkpoint is of an epoch of more than {samples} training samples")
 
 
 def make_batches(

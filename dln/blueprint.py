@@ -21,6 +21,7 @@ from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
 from dln.base.values import check_batch_size
 from dln.callbacks import Callback, build_callbacks
+from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
 from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig, ModelConfig
 from dln.data import Dataset, check_whiten, drawn, load_dataset, teacher_of
@@ -78,7 +79,7 @@ class Blueprint:
             ConfigError: What `factory.build` would raise: unknown names, wrong parameters, shapes that do not fit.
             ExtensionError: A user's code fails.
         """
-        parts = "device recorded saved_at tracker callbacks criteria optimizers outline metrics pair_metrics"
+        parts = "device recorded saved_at tracker callbacks criteria optimizers resumed outline metrics pair_metrics"
         for part in parts.split():  # those whose faults are found soonest come first
             getattr(self, part)
         for suffix in self.config.lanes:
@@ -149,6 +150,21 @@ class Blueprint:
             check_optimizer(optimizer.name, optimizer.params, lane.key("training"))
             named[suffix] = optimizer
         return named
+
+    @cached_property
+    def resumed(self) -> dict[str, Saved | None]:
+        """The checkpoint that each model goes on from."""
+        config, path = self.config, self.config.resume
+        if path is None:
+            return dict.fromkeys(config.lanes)
+        found: dict[str, Saved | None] = {}
+        for suffix, lane in config.lanes.items():
+            try:
+                found[suffix] = saved = load_checkpoint(path, suffix)
+                saved.check(shapes_of(lane), lane.training.optimizer, config.dtype, config.max_steps)
+            except ConfigError as error:
+                raise ConfigError(f"resume: {error}") from error
+        return found
 
     # --- data ---------------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,10 @@ class Subject(Protocol):
         """Return the loss of the present weights on the whole training or test set."""
         ...
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what, beside the weights, makes the next steps what they are, as `dln.checkpoints` keeps it."""
+        ...
+
     def gradient(self) -> list[Tensor]:
         """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
         ...
@@ -101,7 +105,7 @@ class Subject(Protocol):
 
 
 Callback = Callable[[int, Subject], None]
-"""Called with (step, subject); may carry the steps it acts on (`dln.timeline.acting_at`)."""
+"""Called with (step, subject); may carry the steps it acts on, and a `memory` of numbers that checkpoints keep."""
 
 CALLBACKS = Registry("callback")
 
@@ -329,6 +333,7 @@ def stop_at_plateau(patience: int, tolerance: float, interval: int = 1) -> Callb
         if len(losses) == losses.maxlen and losses[0] - losses[-1] < tolerance * losses[0]:
             trainer.stop()
 
+    callback.memory = losses  # type: ignore[attr-defined]
     return acting_at(every(apart), callback)
 
 

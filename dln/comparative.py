@@ -32,13 +32,17 @@ class ComparativeTrainer:
         """Pair two trainers of equal `max_steps` that record at the same steps.
 
         Raises:
-            ConfigError: They differ in `max_steps` or in the steps to record.
+            ConfigError: They differ in `max_steps`, in the first step or in the steps to record.
         """
         if trainer_a.max_steps != trainer_b.max_steps:
             a, b = trainer_a.max_steps, trainer_b.max_steps
             raise ConfigError(f"two lanes in lockstep need the same max_steps; a has {a}, b has {b}")
         if trainer_a.recorded != trainer_b.recorded:
             raise ConfigError("two lanes in lockstep need the same evaluate_every, or evaluate_at")
+        if trainer_a.first != trainer_b.first:
+            raise ConfigError(
+                f"two lanes in lockstep begin at one step; a at {trainer_a.first}, b at {trainer_b.first}"
+            )
         self.lanes = {"_a": trainer_a, "_b": trainer_b}
         self.max_steps = trainer_a.max_steps
         self.recorded = trainer_a.recorded
@@ -55,7 +59,9 @@ class ComparativeTrainer:
         for lane in self.lanes.values():
             lane.looks_back |= looks_back(self.metrics)
         self.history = History()
-        self._lockstep = StepByStep(self.lanes, self.max_steps, self.recorded, self.history, self.metrics)
+        self._lockstep = StepByStep(
+            self.lanes, self.max_steps, self.recorded, self.history, self.metrics, trainer_a.first
+        )
 
     def run(self, on_record: OnRecord | None = None) -> History:
         """Train to the end and return the records; each is also passed to `on_record` as it is taken."""

@@ -194,6 +194,7 @@ class ExperimentConfig(ABC):
     evaluate_at: Any = setting(None, "steps to record instead: [1, 10, 100], or {log: 50} for 50 spaced geometrically")
     checkpoint_every: int | None = setting(None, "steps between saved weights, last step included; null: none", least=1)
     checkpoint_at: Any = setting(None, "steps to save weights at instead, as in evaluate_at")
+    resume: str | None = setting(None, "go on from this checkpoint (.npz), exactly as its run would have", late=True)
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
     engine: str = setting("auto", "what trains: auto, compiled, autograd")

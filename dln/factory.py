@@ -151,6 +151,7 @@ def build_trainer(
             evaluate_at=config.evaluate_at,
             metrics=blueprint.metrics[suffix],
             callbacks=_callbacks(blueprint, suffix, checkpoints),
+            resume=blueprint.resumed[suffix],
         )
 
     trainers = [trainer(suffix) for suffix in config.lanes]
@@ -239,6 +240,7 @@ def _lane(
         rule=make_rule(*first.optimizers[suffix][:2]),
         max_steps=first.config.max_steps,
         callbacks=[_callbacks(b, suffix, folder) for b, folder in zip(blueprints, folders, strict=True)],
+        resume=first.resumed[suffix],
     )
 
 
@@ -266,7 +268,7 @@ def save_checkpoints(directory: Path, steps: Collection[int], suffix: str = "") 
     def callback(step: int, trainer: Subject) -> None:
         path = directory / f"step_{step:08d}{suffix}.npz"
         try:
-            save_weights(trainer.model, path)
+            save_weights(trainer.model, path, trainer.state())
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -52,7 +52,7 @@ class Lane(Protocol):
 
 
 class Lockstep(ABC):
-    """Lanes in step: from step 0 to the last, or to where none of them goes on."""
+    """Lanes in step: from the first step to the last, or to where none of them goes on."""
 
     max_steps: int
     """The last step."""
@@ -98,6 +98,7 @@ class StepByStep(Lockstep):
         recorded: Collection[int],
         history: History,
         pair_metrics: Sequence[Metric] = (),
+        first: int = 0,
     ) -> None:
         """Take lanes by the suffix of their columns: {"": lane}, or {"_a": lane, "_b": lane}.
 
@@ -107,15 +108,16 @@ class StepByStep(Lockstep):
             recorded: Steps to record; a step at which a run ends because its lanes are stopped is recorded too.
             history: Where records go.
             pair_metrics: Metrics of lanes a and b; they are missing once either has diverged.
+            first: The step to begin with.
         """
         self.lanes, self.max_steps, self.recorded = dict(lanes), max_steps, recorded
         self.history, self.pair_metrics = history, pair_metrics
-        self.step = 0
+        self.step = self._first = first
         self._on_record: OnRecord | None = None
 
     def run(self, on_record: OnRecord | None = None) -> History:
-        """Go from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
-        self.step, self._on_record = 0, on_record
+        """Go from the first step to the end and return the records, each passed to `on_record` too as it is taken."""
+        self.step, self._on_record = self._first, on_record
         self.go()
         self.history.events = ends_of(self.lanes)
         return self.history

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -153,10 +153,17 @@ def product(weights: Sequence[Float[Tensor, "*R out in"]]) -> Float[Tensor, "*R 
     return result
 
 
-def save_weights(model: DeepLinearNetwork, path: Path) -> None:
-    """Save the weights as arrays W1, ..., WL and b1, ..., bL of an .npz file, written beside and renamed into place."""
+def save_weights(model: DeepLinearNetwork, path: Path, more: Mapping[str, np.ndarray] | None = None) -> None:
+    """Save the weights as arrays W1, ..., WL and b1, ..., bL of an .npz file, written beside and renamed into place.
+
+    Args:
+        model: The network.
+        path: The file.
+        more: Further arrays, by other names.
+    """
     arrays = {f"W{i}": w.detach().cpu().numpy() for i, w in enumerate(model.weights, start=1)}
     arrays |= {f"b{i}": b.detach().cpu().numpy() for i, b in enumerate(model.biases, start=1)}
+    arrays |= more or {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with placing(path) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from dln.base.arithmetic import uniform
 from dln.base.values import layer_factors, real_number
 from dln.batches import make_batches
 from dln.callbacks import Callback
+from dln.checkpoints import Saved, State, given_state, memories, named, present_state, remember
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.errors import ConfigError
@@ -64,6 +65,7 @@ class Trainer:
         evaluate_at: Steps | None = None,
         metrics: Sequence[str | MetricConfig] | Sequence[Metric] = (),
         callbacks: Sequence[Callback] = (),
+        resume: Saved | None = None,
     ) -> None:
         """Set up a run.
 
@@ -85,6 +87,7 @@ class Trainer:
             evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
             metrics: Names of metrics to record, MetricConfigs, or what `build_metrics` made of them.
             callbacks: Called with (step, trainer), in this order.
+            resume: A checkpoint to go on from; `model` is what that run started from.
         """
         _check_fit(model, dataset)
         dataset = dataset.to(model.weights[0].dtype, model.weights[0].device)
@@ -95,7 +98,7 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
         self.start = copy.deepcopy(model)
-        self.previous = self.earlier = _filled(model, math.nan)
+        self.previous, self.earlier = (_filled(model, math.nan) for _ in range(2))
         self.steps_by = Optimizer(optimizer, optimizer_params or {}, lr_factors)
         """What `optimizer` is, in words."""
         self.criterion = build_criterion(criterion, criterion_params or {})
@@ -126,15 +129,26 @@ class Trainer:
         self.train_loss = math.nan
         self.diverged_at: int | None = None
         self.stopped_at: int | None = None
+        self.resume = resume
+        self._given = given_state(lr, batch_size, batch_seed)
+        if resume is not None:
+            self._go_on(resume, lr, batch_size, batch_seed)
+
+    @property
+    def first(self) -> int:
+        """The step that a run begins with."""
+        return 0 if self.resume is None else self.resume.step
 
     def run(self, on_record: OnRecord | None = None) -> History:
-        """Train from step 0 to the end and return the records; each is also passed to `on_record` as it is taken."""
-        return StepByStep({"": self}, self.max_steps, self.recorded, self.history).run(on_record)
+        """Train from the first step to the end and return the records, each passed to `on_record` as it is taken."""
+        return StepByStep({"": self}, self.max_steps, self.recorded, self.history, first=self.first).run(on_record)
 
     def begin(self, step: int) -> None:
         """Start step `step`: callbacks fire, the batch is drawn, its loss and gradients are computed."""
         self.step, self.lr_scale = step, 1.0
-        if self.stopped_at is None:
+        if self.resume is not None and step == self.first:  # callbacks have acted before it was saved
+            self.lr_scale = self.resume.lr_scale
+        elif self.stopped_at is None:
             fire(self.callbacks, step, self)
         self.inputs, self.targets = self.batches.draw()
         self.model.zero_grad()
@@ -180,6 +194,39 @@ class Trainer:
         sampling = {"replacement": self.replacement, "fresh_noise": torch.tensor(self.label_noise, dtype=torch.float64)}
         steps = {"data": data, "batch_size": size, "lr": lr, "optimizer": self.steps_by}
         return Supply(given | steps | sampling | self.constants)
+
+    def state(self) -> State:
+        """Return what, beside the weights, makes the next steps what they are, as `dln.checkpoints` keeps it."""
+        present = present_state(self.step, self.lr, self.lr_scale, self.batch_size, self.steps_by.name)
+        kept = {
+            f"optimizer.{name}.{key}": value.detach().cpu().numpy()
+            for name, parameter in named(self.model.weights, self.model.biases).items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+            if isinstance(value, torch.Tensor)
+        }
+        if self.looks_back:
+            for name, model in (("previous", self.previous), ("earlier", self.earlier)):
+                of = named(model.weights, model.biases).items()
+                kept |= {f"{name}.{key}": p.detach().cpu().numpy() for key, p in of}
+        return {**self._given, **present, **kept, **self.batches.state(), **memories(self.callbacks)}
+
+    def _go_on(self, saved: Saved, lr: float, batch_size: int | None, batch_seed: int) -> None:
+        """Take the weights and the state of a checkpoint; lr, batch_size and batch_seed are those of the config."""
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        models = {"": self.model, "previous": self.previous, "earlier": self.earlier}
+        for kind, model in models.items():
+            values = (saved.past(kind) if kind else saved.parameters) or {}
+            with torch.no_grad():
+                for name, p in named(model.weights, model.biases).items():
+                    p.copy_(torch.from_numpy(values[name]) if values else p)
+        for name, p in named(self.model.weights, self.model.biases).items():
+            kept = {key: torch.from_numpy(a.copy()) for key, a in saved.kept(name).items()}
+            if kept and id(p) in trained:
+                self.optimizer.state[p] = {key: a.to(p.device) if a.ndim else a for key, a in kept.items()}
+        self.lr, size = saved.lr(lr), saved.batch_size(batch_size)
+        self.batches.batch_size = size
+        self.batches.go_on(saved.streams(batch_seed, size))
+        remember(self.callbacks, saved.arrays)
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind the others."""

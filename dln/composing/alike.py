@@ -28,7 +28,7 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     full = training.batch_size in (None, config.data.samples) and not training.replacement and not config.data.online
     settled = full and not training.label_noise and not callbacks
     training = replace(training, batch_seed=0) if settled else training
-    return repr((config.data, model, training, callbacks))
+    return repr((config.data, model, training, callbacks, config.resume))
 
 
 def structure(config: ExperimentConfig) -> str:

@@ -15,6 +15,7 @@ LANES = ("", "_a", "_b")
 
 FILE_KEYS = (
     "data.path",
+    "resume",
     "data.params.path",
     "data.inputs_params.path",
     *(f"model{lane}.{key}" for lane in LANES for key in ("weights", "init_params.path")),

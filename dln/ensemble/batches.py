@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from dln.base.streams import stream
+from dln.base.streams import go_on, position, stream
 from dln.base.values import check_batch_size
+from dln.batches import check_pending
 from dln.data import Dataset
 from dln.kernels.batches import Data, Draw
 from dln.kernels.permutations import Orders
@@ -35,6 +36,14 @@ class MemberBatches(Protocol):
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
+        ...
+
+    def state(self, place: int) -> dict[str, np.ndarray]:
+        """Return where the batches of a member stand, as those of `dln.batches` do."""
+        ...
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Let all members' batches go on from such a state; they have one seed."""
         ...
 
 
@@ -86,13 +95,19 @@ class EpochBatches:
 
     def _draw_epochs(self, batch_size: int, missing: int) -> None:
         """Draw as many epochs as hold the batches of so many more steps."""
-        sizes = [min(batch_size, self.samples - start) for start in range(0, self.samples, batch_size)]
-        epochs = -(-missing // len(sizes))
-        padded = np.zeros((len(self.orders), epochs, len(sizes) * batch_size), np.int32)
-        padded[:, :, : self.samples] = self.orders.permutations(self.samples, epochs)
-        fresh = padded.reshape(len(self.orders), epochs * len(sizes), batch_size)
+        epochs = -(-missing // -(-self.samples // batch_size))
+        fresh, size = self._cut(self.orders.permutations(self.samples, epochs), batch_size)
         self._ready = np.concatenate([self._ready, fresh], 1)
-        self._ready_size = np.concatenate([self._ready_size, np.tile(sizes, epochs)])
+        self._ready_size = np.concatenate([self._ready_size, size])
+
+    @staticmethod
+    def _cut(orders: Int[np.ndarray, "K E n"], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return epochs cut into batches [K, steps, B], and the sizes of these [steps]."""
+        streams, epochs, samples = orders.shape
+        sizes = [min(batch_size, samples - start) for start in range(0, samples, batch_size)]
+        padded = np.zeros((streams, epochs, len(sizes) * batch_size), np.int32)
+        padded[:, :, :samples] = orders
+        return padded.reshape(streams, epochs * len(sizes), batch_size), np.tile(np.array(sizes, np.int64), epochs)
 
     def select(self, members: Int[np.ndarray, " r"]) -> EpochBatches:
         """Return batches that go on for some of the members only."""
@@ -104,6 +119,23 @@ class EpochBatches:
     def resized(self, batch_size: int | None) -> EpochBatches:
         """Return batches of another size: a new epoch from the same streams."""
         return EpochBatches(self.data, self.dataset, self.orders, self.stream_of, batch_size)
+
+    def state(self, place: int) -> dict[str, np.ndarray]:
+        """Return where a member's stream stands, and what is left of its epoch."""
+        own = int(self.stream_of[place])
+        used = np.arange(self._ready.shape[2]) < self._ready_size[:, None]
+        return {"stream.batch order": self.orders.position(own), "pending": self._ready[own][used].astype(np.int64)}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the epoch and the stream of a state, if they are of the same kind."""
+        if "stream.batch order" not in state:
+            return
+        for own in range(len(self.orders)):
+            self.orders.go_on(own, state["stream.batch order"])
+        check_pending(state["pending"], self.samples)
+        if self.batch_size is not None:
+            self._ready, self._ready_size = self._cut(state["pending"][None, None], self.batch_size)
+            self._ready = np.repeat(self._ready, len(self.orders), 0)
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
@@ -142,6 +174,17 @@ class IndependentBatches:
     def resized(self, batch_size: int | None) -> IndependentBatches:
         """Return batches of another size, from the same streams."""
         return IndependentBatches(self.data, self.dataset, self.generators, self.stream_of, batch_size)
+
+    def state(self, place: int) -> dict[str, np.ndarray]:
+        """Return where a member's stream stands."""
+        nothing = np.zeros(0, np.int64)
+        return {"stream.batch draws": position(self.generators[self.stream_of[place]]), "pending": nothing}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the stream of a state, if it is of the same kind."""
+        if "stream.batch draws" in state:
+            for rng in self.generators:
+                go_on(rng, state["stream.batch draws"])
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
@@ -193,6 +236,16 @@ class NoisyBatches:
         """Return batches of another size, from the same streams."""
         return NoisyBatches(self.batches.resized(batch_size), self.noise, self.source)
 
+    def state(self, place: int) -> dict[str, np.ndarray]:
+        """Return where a member's batches and noise stand."""
+        return self.batches.state(place) | {"stream.label noise": position(self.noise[self.source[place]][1])}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the batches and the noise of a state."""
+        self.batches.go_on(state)
+        for _, rng in self.noise if "stream.label noise" in state else ():
+            go_on(rng, state["stream.label noise"])
+
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
         data = self.batches.data
@@ -239,6 +292,17 @@ class FreshBatches:
     def resized(self, batch_size: int | None) -> FreshBatches:
         """Return batches of another size, from the same streams."""
         return FreshBatches(self.datasets, self.generators, self.source, batch_size, self.dtype, self.bias)
+
+    def state(self, place: int) -> dict[str, np.ndarray]:
+        """Return where a member's two streams stand."""
+        of_inputs, of_noise = map(position, self.generators[self.source[place]])
+        return {"stream.online inputs": of_inputs, "stream.online noise": of_noise}
+
+    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on with the streams of a state."""
+        for of_inputs, of_noise in self.generators if "stream.online inputs" in state else ():
+            go_on(of_inputs, state["stream.online inputs"])
+            go_on(of_noise, state["stream.online noise"])
 
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""

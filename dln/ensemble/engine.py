@@ -82,7 +82,7 @@ class Ensemble(Lockstep):
         self._on_records: Callable[[int], Any] | None = None
         self._lanes_of: dict[str, list[str]] = {}
         """The lanes that a column says something of."""
-        self.step = 0
+        self.step = first.step
 
     def __len__(self) -> int:
         return len(next(iter(self.members.values())))

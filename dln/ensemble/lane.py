@@ -12,6 +12,7 @@ import numpy as np
 from dln.base.blame import for_each
 from dln.base.values import check_sampling
 from dln.callbacks import Callback
+from dln.checkpoints import Saved, given_state, memories, named, present_state, remember
 from dln.data import Dataset
 from dln.ensemble.batches import LARGE, make_batches, split_data, with_noise
 from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
@@ -56,6 +57,7 @@ class Lane:
         rule: Rule | None = None,
         max_steps: int = 2500,
         callbacks: Sequence[Sequence[Callback]] | None = None,
+        resume: Saved | None = None,
     ) -> None:
         """Set up a lane.
 
@@ -73,6 +75,7 @@ class Lane:
             rule: The update rule; None is plain SGD.
             max_steps: Number of updates.
             callbacks: Each member's callbacks; every one must declare its steps.
+            resume: A checkpoint that all go on from; `weights` are what its run started from.
         """
         members = len(weights[0])
         dims = (weights[0].shape[2], weights[-1].shape[1])
@@ -116,6 +119,9 @@ class Lane:
         """Weights, and then biases, of members that have diverged, as they were when they did."""
         self._found: dict[str, Float64[np.ndarray, " R"]] = {}
         """Losses and norms of the present weights, as callbacks asked for them."""
+        self.resume, self._given = resume, (self.rates.own.copy(), batch_size, seeds)
+        if resume is not None:
+            self._go_on(resume)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -128,6 +134,50 @@ class Lane:
         shaken = np.flatnonzero(self.label_noise)
         group = everyone.select(shaken)
         yield replace(group, batches=with_noise(group.batches, seeds[shaken].tolist(), self.label_noise[shaken]))
+
+    def _go_on(self, saved: Saved) -> None:
+        """Let all members go on from a checkpoint."""
+        rates, batch_size, seeds = self._given
+        self.step = saved.step
+        self.rates.own = np.array([saved.lr(rate) for rate in rates.tolist()])
+        for callbacks in self.callbacks:
+            remember(callbacks, saved.arrays)
+        size, groups = saved.batch_size(batch_size), []
+        for group in self.groups:
+            group.state.go_on(saved.step, saved.parameters, saved.kept)
+            sized = group if size == batch_size else group.resized(size)
+            same = seeds[group.members] == saved.batch_seed
+            for there in (True, False):
+                if len(places := np.flatnonzero(same == there)):
+                    groups.append(sized if len(places) == len(same) else sized.select(places))
+                    groups[-1].batches.go_on(saved.streams(saved.batch_seed, size) if there else {})
+        self.groups = groups
+        for at, name in enumerate(("earlier", "previous")):
+            for array, value in zip(self._past, (saved.past(name) or {}).values(), strict=False):
+                array[at] = value
+
+    def state(self, member: int, batch_size: int | None, new_epoch: bool) -> dict[str, np.ndarray]:
+        """Return what, beside the weights, makes a member's next steps what they are: see `dln.checkpoints`.
+
+        Args:
+            member: Its number.
+            batch_size: Of its next batch.
+            new_epoch: Whether that begins an epoch.
+        """
+        group, place = self.group_of(member)
+        rates, given, seeds = self._given
+        lr, scale = float(self.rates.own[member]), float(self.rates.scale[member])
+        arrays = given_state(float(rates[member]), given, int(seeds[member]))
+        arrays |= present_state(self.step, lr, scale, batch_size, self.optimizer.name)
+        arrays |= group.state.kept(place) | group.batches.state(place) | memories(self.callbacks[member])
+        if new_epoch and "pending" in arrays:
+            arrays["pending"] = np.zeros(0, np.int64)
+        if "_past" in vars(self):
+            depth = self.groups[0].state.layout.depth
+            for at, name in enumerate(("earlier", "previous")):
+                past = [a[at, member] for a in self._past]
+                arrays |= {f"{name}.{key}": a for key, a in named(past[:depth], past[depth:]).items()}
+        return arrays
 
     @cached_property
     def _past(self) -> list[np.ndarray]:
@@ -147,6 +197,9 @@ class Lane:
         """
         self.step = step
         self.rates.scale[:] = 1
+        if self.resume is not None and step == self.resume.step:  # callbacks have acted before it was saved
+            self.rates.scale[:] = self.resume.lr_scale
+            return
         if not self.members and any(self.callbacks):
             self.members = [Member(self, m) for m in range(len(self))]
         sizes: dict[int, int | None] = {}

@@ -53,6 +53,10 @@ class Home(Protocol):
         """Return the norms of all members' gradients on the training set [R]."""
         ...
 
+    def state(self, member: int, batch_size: int | None, new_epoch: bool) -> dict[str, np.ndarray]:
+        """Return what a checkpoint keeps of a member beside its weights."""
+        ...
+
     def changed(self) -> None:
         """Take note that a member's weights are not what they were."""
         ...
@@ -131,6 +135,10 @@ class Member:
         """Return the loss of the present weights on the whole training or test set."""
         self.write_back(keep=True)
         return float(self._lane.losses(split)[self._index])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what, beside the weights, makes the next steps what they are, as `dln.checkpoints` keeps it."""
+        return self._lane.state(self._index, self.batch_size, self.wanted_size is not UNCHANGED)
 
     def gradient(self) -> list[Tensor]:
         """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""

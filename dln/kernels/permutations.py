@@ -10,10 +10,10 @@ from llvmlite import ir
 from numba import types
 
 from dln.base.parallel import run_blocks
+from dln.base.streams import position
 from dln.kernels.compiling import compiled
 from dln.kernels.emitter import intrinsic
 
-_WORD = (1 << 64) - 1
 _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
 
 
@@ -29,10 +29,18 @@ class Orders:
 
     def __init__(self, generators: Sequence[np.random.Generator]) -> None:
         """Take K generators as they stand; all must be PCG64, which is what `dln.base.streams.stream` returns."""
-        self._state = np.array([_words(g) for g in generators], np.uint64).reshape(-1, 6)
+        self._state = np.array([position(g) for g in generators], np.uint64).reshape(-1, 6)
 
     def __len__(self) -> int:
         return len(self._state)
+
+    def position(self, stream: int) -> np.ndarray:
+        """Return where one of the streams stands, as `dln.base.streams.position` does."""
+        return self._state[stream].copy()
+
+    def go_on(self, stream: int, position: np.ndarray) -> None:
+        """Let one of the streams go on from where another one stood."""
+        self._state[stream] = position
 
     def select(self, streams: np.ndarray) -> Orders:
         """Return some of the streams, as they stand, to go on apart from these."""
@@ -46,14 +54,6 @@ class Orders:
         if out.size:
             run_blocks(lambda first, last: _permutations(self._state, out, first, last), len(out))
         return out
-
-
-def _words(generator: np.random.Generator) -> list[int]:
-    state: Any = generator.bit_generator.state
-    if state["bit_generator"] != "PCG64":
-        raise ValueError(f"expected a generator of kind PCG64, not {state['bit_generator']}")
-    words = [w for name in ("state", "inc") for w in divmod(state["state"][name], _WORD + 1)]
-    return [*words, state["has_uint32"], state["uinteger"]]
 
 
 @intrinsic

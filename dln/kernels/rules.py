@@ -1,8 +1,9 @@
 """Update rules of torch.optim that are compiled, each whole: its parameters, its state, its vector code.
 
 A rule is three things side by side: a `Rule` with torch's name, parameters and defaults; a NamedTuple of the arrays
-that it keeps beside the weights, whose type tells the kernels which rule they are compiled for; and `step`, its code.
-To add one, write these here, and an example in tests/kernels/test_training.py: coverage and checks follow from `RULES`.
+that it keeps beside the weights, called as torch calls them, whose type tells the kernels which rule they are compiled
+for; and `step`, its code. To add one, write these here, and an example in tests/kernels/test_training.py: coverage and
+checks follow from `RULES`.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def _step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
 class SGDBuffers(NamedTuple):
     """The momentum."""
 
-    momenta: np.ndarray
+    momentum_buffer: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def sgd(typingctx, w, at_w, d, at_d, m, at_m, hyper, at, count, first, nesterov)
 
 @_code(SGDBuffers)
 def _sgd_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
-    sgd(w, at, d, 0, buffers.momenta[m], at, own, at_own, count, first, variant)
+    sgd(w, at, d, 0, buffers.momentum_buffer[m], at, own, at_own, count, first, variant)
 
 
 # --- Adam and AdamW ---------------------------------------------------------------------------------------------------
@@ -202,8 +203,8 @@ def _sgd_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant)
 class AdamBuffers(NamedTuple):
     """Running means of gradients and of their squares."""
 
-    means: np.ndarray
-    squares: np.ndarray
+    exp_avg: np.ndarray
+    exp_avg_sq: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ def adam(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction, a
 
 @_code(AdamBuffers)
 def _adam_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
-    adam(w, at, d, 0, buffers.means[m], at, buffers.squares[m], at, own, at_own, z, at_z, count, variant)
+    adam(w, at, d, 0, buffers.exp_avg[m], at, buffers.exp_avg_sq[m], at, own, at_own, z, at_z, count, variant)
 
 
 # --- Adamax -----------------------------------------------------------------------------------------------------------
@@ -302,8 +303,8 @@ def _adam_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant
 class AdamaxBuffers(NamedTuple):
     """Running mean of gradients, and the largest of them of late."""
 
-    means: np.ndarray
-    largest: np.ndarray
+    exp_avg: np.ndarray
+    exp_inf: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -345,4 +346,4 @@ def adamax(typingctx, w, at_w, d, at_d, m, at_m, q, at_q, hyper, at, correction,
 
 @_code(AdamaxBuffers)
 def _adamax_step(buffers, m, w, at, d, own, at_own, z, at_z, count, first, variant):
-    adamax(w, at, d, 0, buffers.means[m], at, buffers.largest[m], at, own, at_own, z, at_z, count)
+    adamax(w, at, d, 0, buffers.exp_avg[m], at, buffers.exp_inf[m], at, own, at_own, z, at_z, count)

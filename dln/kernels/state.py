@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -153,6 +153,45 @@ class State:
     def replace(self, member: int, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray] | None = None) -> None:
         """Overwrite one member's weights [out, in] and biases [out]; its optimiser state stays."""
         self.layout.replace(self._arrays[0], member, weights, biases)
+
+    def go_on(
+        self,
+        done: int,
+        parameters: Mapping[str, np.ndarray],
+        kept: Callable[[str], Mapping[str, np.ndarray]],
+    ) -> None:
+        """Let all members go on from where one stood.
+
+        Args:
+            done: Updates made before.
+            parameters: Its weights and biases by their names W1, ..., b1, ...
+            kept: Gives what the optimizer kept of each, by torch's names; what is missing is zero.
+        """
+        for array, field in zip(self._arrays, (None, *self._fields), strict=True):
+            values = {
+                name: p if field is None else kept(name).get(field, np.zeros_like(p)) for name, p in parameters.items()
+            }
+            layers, shifts = (
+                [np.broadcast_to(a, (self.members, *a.shape)) for name, a in values.items() if name.startswith(letter)]
+                for letter in "Wb"
+            )
+            self.layout.put(array, layers, shifts or None)
+        self.done = done
+
+    def kept(self, member: int) -> dict[str, np.ndarray]:
+        """Return what the rule keeps of a member's weights and biases: `optimizer.W1.exp_avg` and so on."""
+        own, found = self.select([member]), {}
+        for field, array in zip(self._fields, own._arrays[1:], strict=True):
+            for letter, arrays in zip("Wb", self.layout.take(array, 1), strict=True):
+                for i, a in enumerate(arrays or (), start=1):
+                    found[f"optimizer.{letter}{i}.{field}"] = a[0]
+                    found[f"optimizer.{letter}{i}.step"] = np.float32(self.done)
+        return found
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """Names of the rule's arrays."""
+        return () if self.rule.buffers is None else self.rule.buffers._fields
 
     def packed(self) -> np.ndarray:
         """Return the weights of all members as they lie in memory."""
