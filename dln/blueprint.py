@@ -23,7 +23,7 @@ from dln.base.values import check_batch_size
 from dln.callbacks import Callback, build_callbacks
 from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
-from dln.config import ComparativeConfig, DataConfig, ExperimentConfig, LaneConfig, ModelConfig
+from dln.config import DataConfig, ExperimentConfig, LaneConfig, ModelConfig
 from dln.data import Dataset, check_whiten, drawn, load_dataset, teacher_of
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
@@ -31,6 +31,7 @@ from dln.ingredients.initialisations import asks_for_teacher, draw_initial
 from dln.ingredients.inputs import make_inputs
 from dln.ingredients.optimizers import build_criterion, check_optimizer
 from dln.ingredients.teachers import make_teacher
+from dln.measure.columns import check_apart
 from dln.measure.events import check_events
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights
@@ -242,19 +243,13 @@ class Blueprint:
     @cached_property
     def metrics(self) -> dict[str, list[Metric]]:
         """The metrics of each model."""
-        key = "model_metrics" if isinstance(self.config, ComparativeConfig) else "metrics"
-        return {
-            suffix: build_metrics(
-                self.config.lane_metrics,
-                MODEL_METRICS,
-                key,
-                [shapes_of(lane)],
-                self.outline,
-                self.criteria[suffix],
-                self.optimizers[suffix],
-            )
-            for suffix, lane in self.config.lanes.items()
-        }
+        built: dict[str, list[Metric]] = {}
+        for suffix, lane in self.config.lanes.items():
+            setting = [shapes_of(lane)], self.outline, self.criteria[suffix], self.optimizers[suffix]
+            parts = [build_metrics(listed, MODEL_METRICS, key, *setting) for key, listed in lane.metrics.items()]
+            built[suffix] = [metric for part in parts for metric in part]
+            check_apart((metric.label for metric in built[suffix]), " and ".join(lane.metrics))
+        return built
 
     @property
     def labels(self) -> dict[str, list[str]]:
@@ -279,7 +274,8 @@ class Blueprint:
         if self._events_fit or not self.config.events:
             return
         data = self.outline.to(getattr(torch, self.config.dtype), "cpu")
-        labels = next(iter(self.labels.values()))
+        own, *others = self.labels.values()
+        labels = [label for label in own if all(label in of_other for of_other in others)]
 
         def first(labels: Collection[str]) -> list[Record]:
             lanes = [self._probe(lane, data) for lane in self.config.lanes.values()]
@@ -303,7 +299,9 @@ class Blueprint:
             lr_factors=lane.lr_factors,
             criterion=training.criterion,
             criterion_params=training.criterion_params,
-            metrics=self.config.lane_metrics,  # not those of the run: they remember what they were shown first
+            metrics=[
+                metric for listed in lane.metrics.values() for metric in listed
+            ],  # not those of the run: they remember what they were shown first
         )
 
 

@@ -155,6 +155,8 @@ class LaneConfig(NamedTuple):
     model: ModelConfig
     training: TrainingConfig
     callbacks: list[CallbackConfig]
+    metrics: dict[str, list[MetricConfig]]
+    """What is recorded of it, by the keys that say so."""
 
     def key(self, section: str) -> str:
         """Where a section of the lane stands in the config: `model_a`, ..."""
@@ -191,7 +193,9 @@ class ExperimentConfig(ABC):
     data: DataConfig = field(default_factory=DataConfig)
     max_steps: int = setting(2500, "number of optimizer steps", least=1, most=MOST_STEPS)
     evaluate_every: int = setting(1, "steps between records; step 0 and the last are always recorded", least=1)
-    evaluate_at: Any = setting(None, "steps to record instead: [1, 10, 100], or {log: 50} for 50 spaced geometrically")
+    evaluate_at: Any = setting(
+        None, "steps to record instead: [1, 10, 100], {log: 50} or {linear: 50}: so many, spaced so"
+    )
     checkpoint_every: int | None = setting(None, "steps between saved weights, last step included; null: none", least=1)
     checkpoint_at: Any = setting(None, "steps to save weights at instead, as in evaluate_at")
     resume: str | None = setting(None, "go on from this checkpoint (.npz), exactly as its run would have", late=True)
@@ -214,11 +218,6 @@ class ExperimentConfig(ABC):
 
     @property
     @abstractmethod
-    def lane_metrics(self) -> list[MetricConfig]:
-        """Metrics of each model."""
-
-    @property
-    @abstractmethod
     def pair_metrics(self) -> list[MetricConfig]:
         """Metrics of both models together."""
 
@@ -235,12 +234,7 @@ class SingleConfig(ExperimentConfig):
     @property
     def lanes(self) -> dict[str, LaneConfig]:
         """The one model there is."""
-        return {"": LaneConfig("", self.model, self.training, self.callbacks)}
-
-    @property
-    def lane_metrics(self) -> list[MetricConfig]:
-        """What stands in `metrics`."""
-        return self.metrics
+        return {"": LaneConfig("", self.model, self.training, self.callbacks, {"metrics": self.metrics})}
 
     @property
     def pair_metrics(self) -> list[MetricConfig]:
@@ -268,20 +262,22 @@ class ComparativeConfig(ExperimentConfig):
     callbacks_a: list[Any] = setting([], "interventions on model a")
     callbacks_b: list[Any] = setting([], "interventions on model b")
     model_metrics: Any = setting([], "metrics of each model, recorded as NAME_a and NAME_b; or cheap, moderate, heavy")
+    metrics_a: Any = setting([], "metrics of model a alone", late=True)
+    metrics_b: Any = setting([], "metrics of model b alone", late=True)
     comparative_metrics: Any = setting([], "metrics of the pair; or cheap, moderate, heavy")
 
     @property
     def lanes(self) -> dict[str, LaneConfig]:
         """Both models."""
+        both = {"model_metrics": self.model_metrics}
         return {
-            "_a": LaneConfig("_a", self.model_a, self.training_a, self.callbacks_a),
-            "_b": LaneConfig("_b", self.model_b, self.training_b, self.callbacks_b),
+            "_a": LaneConfig(
+                "_a", self.model_a, self.training_a, self.callbacks_a, {**both, "metrics_a": self.metrics_a}
+            ),
+            "_b": LaneConfig(
+                "_b", self.model_b, self.training_b, self.callbacks_b, {**both, "metrics_b": self.metrics_b}
+            ),
         }
-
-    @property
-    def lane_metrics(self) -> list[MetricConfig]:
-        """What stands in `model_metrics`."""
-        return self.model_metrics
 
     @property
     def pair_metrics(self) -> list[MetricConfig]:

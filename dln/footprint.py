@@ -25,10 +25,10 @@ def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
     """
     first = configs[0]
     size = np.dtype(first.dtype).itemsize
-    metrics = build_metrics(first.lane_metrics, MODEL_METRICS)
-    kept = 0 if not metrics else 12 if looks_back(metrics) else 2
     total = 0.0
     for lane in first.lanes.values():
+        metrics = [metric for configs in lane.metrics.values() for metric in build_metrics(configs, MODEL_METRICS)]
+        kept = 0 if not metrics else 12 if looks_back(metrics) else 2
         model, training = lane.model, lane.training
         weights = sum((before + model.bias) * after for before, after in itertools.pairwise(lane.widths))
         states = 3 if training.optimizer != "SGD" else 2 if training.optimizer_params else 1

@@ -10,11 +10,11 @@ from dln.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 Steps = Iterable[int] | Mapping[str, int]
-"""Steps as a config gives them: a list, or {log: n} for about n of them spaced geometrically."""
+"""Steps as a config gives them: a list, or {log: n} or {linear: n} for about n of them, geometric or evenly spaced."""
 
 
 MOST_SPACED = 1_000_000
-"""Steps spaced geometrically, which are listed one by one."""
+"""Steps spaced geometrically or evenly, which are listed one by one."""
 
 
 def chosen_steps(last: int, every: int = 1, at: Steps | None = None, key: str = "evaluate_at") -> Collection[int]:
@@ -23,35 +23,49 @@ def chosen_steps(last: int, every: int = 1, at: Steps | None = None, key: str = 
     Args:
         last: The last step.
         every: The interval where there is no `at`.
-        at: A list of steps, or {log: n}: last**(i / (n - 1)), i = 0, ..., n - 1, rounded, without duplicates.
+        at: A list of steps; or {log: n}: last**(i / (n - 1)), i = 0, ..., n - 1, or {linear: n}: last i / (n - 1);
+            rounded, without duplicates.
         key: Where `at` stands in the config, for messages.
 
     Raises:
-        ConfigError: `at` is neither a list nor {log: n}, or lists steps beyond `last`.
+        ConfigError: `at` is neither a list nor {log: n} nor {linear: n}, or lists steps beyond `last`.
 
     >>> sorted(chosen_steps(7, every=3)), sorted(chosen_steps(100, at=[20, 5]))
     ([0, 3, 6, 7], [0, 5, 20, 100])
     >>> sorted(chosen_steps(1000, at={"log": 7}))
     [0, 1, 3, 10, 32, 100, 316, 1000]
+    >>> sorted(chosen_steps(1000, at={"linear": 5}))
+    [0, 250, 500, 750, 1000]
     """
     if at is None:
         multiples = range(0, last + 1, every)
         return multiples if last in multiples else frozenset([*multiples, last])
     if isinstance(at, Mapping):
-        if list(at) != ["log"]:
-            raise ConfigError(f"{key} must be a list of steps or {{log: NUMBER}}, not {dict(at)!r}")
-        count = whole_number(cast(Mapping[str, int], at)["log"], f"{key}.log", least=2)
-        if count > MOST_SPACED:
-            raise ConfigError(f"{key}.log must be at most {MOST_SPACED}, not {count}")
-        return frozenset([0, *(round(last ** (i / (count - 1))) for i in range(count))])
+        return _spaced(last, cast(Mapping[str, int], at), key)
     if isinstance(at, str) or not isinstance(at, Iterable):
-        raise ConfigError(f"{key} must be a list of steps or {{log: NUMBER}}, not {at!r}")
+        raise ConfigError(f"{key} must be {_KINDS}, not {at!r}")
     steps = [whole_number(step, f"a step of {key}", least=0) for step in at]
     beyond = sorted({step for step in steps if step > last})
     if beyond:
         named = ", ".join(map(str, beyond[:5])) + (", ..." if len(beyond) > 5 else "")
         raise ConfigError(f"{key} lists steps beyond max_steps, {last}: {named}; leave them out, or train for longer")
     return frozenset([0, *steps, last])
+
+
+_KINDS = "a list of steps, {log: NUMBER} or {linear: NUMBER}"
+
+
+def _spaced(last: int, at: Mapping[str, int], key: str) -> Collection[int]:
+    """Return 0, `last`, and steps between that are spaced geometrically or evenly."""
+    if list(at) not in (["log"], ["linear"]):
+        raise ConfigError(f"{key} must be {_KINDS}, not {dict(at)!r}")
+    ((kind, number),) = at.items()
+    count = whole_number(number, f"{key}.{kind}", least=2)
+    if count > MOST_SPACED:
+        raise ConfigError(f"{key}.{kind} must be at most {MOST_SPACED}, not {count}")
+    if kind == "log":
+        return frozenset([0, *(round(last ** (i / (count - 1))) for i in range(count))])
+    return frozenset((2 * last * i + count - 1) // (2 * (count - 1)) for i in range(count))
 
 
 def every(interval: int, start: int = 0) -> range:

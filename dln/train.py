@@ -84,7 +84,7 @@ class Trainer:
             criterion: Name of a loss in torch.nn.
             criterion_params: Its arguments.
             evaluate_every: Steps between records.
-            evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
+            evaluate_at: Steps to record instead: a list, {"log": n} or {"linear": n}; 0 and the last are recorded too.
             metrics: Names of metrics to record, MetricConfigs, or what `build_metrics` made of them.
             callbacks: Called with (step, trainer), in this order.
             resume: A checkpoint to go on from; `model` is what that run started from.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dln import ComparativeTrainer, DeepLinearNetwork, Trainer, linear_teacher
+from dln import ComparativeTrainer, DeepLinearNetwork, Trainer, linear_teacher, run_experiment
 from dln.errors import ConfigError
 from dln.metrics import model_metric
 from dln.timeline import acting_at
@@ -115,3 +115,22 @@ def test_lanes_out_of_step_are_refused():
     with pytest.raises(ConfigError, match="or evaluate_at"):
         ComparativeTrainer(lane(), lane(evaluate_at=[2]))
     ComparativeTrainer(lane(evaluate_at=[2, 1]), lane(evaluate_at=[1, 2], evaluate_every=3))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_a_metric_of_one_lane_alone_fills_one_column_and_is_what_both_would_record(engine):
+    def run(change):
+        return run_experiment(change, comparative=True)
+
+    base = {"max_steps": 6, "evaluate_every": 2, "engine": engine, "training_b": {"lr": 0.01}}
+    both = run({**base, "model_metrics": ["weight_norm", "gradient_norm"]})
+    one = run({**base, "model_metrics": ["weight_norm"], "metrics_a": ["gradient_norm"]})
+    other = run({**base, "metrics_b": ["layer_norms"], "events": ["plateaus"]})
+    assert set(both.names) - set(one.names) == {"gradient_norm_b"}
+    assert all(np.array_equal(one[name], both[name]) for name in one.names)
+    assert {name for name in other.names if name.startswith("layer_norms")} == {"layer_norms_b"}
+    for twice in ({"model_metrics": ["weight_norm"], "metrics_b": ["weight_norm"]}, {"metrics_a": "no_such"}):
+        with pytest.raises(ConfigError, match=r"metrics_[ab]"):
+            run({**base, **twice})
+    with pytest.raises(ConfigError, match=r"mode_escapes.*add it to the metrics"):
+        run({**base, "metrics_a": ["mode_strengths"], "events": ["mode_escapes"]})

@@ -1,5 +1,7 @@
 """Steps at which records are taken and callbacks act."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,7 +43,7 @@ def test_geometric_steps_are_those_of_numpy(last, count):
         ([1.5], "not 1.5"),
         ([True], "not True"),
         (["3"], "not '3'"),
-        (7, "checkpoint_at must be a list of steps or {log: NUMBER}, not 7"),
+        (7, "checkpoint_at must be a list of steps, {log: NUMBER} or {linear: NUMBER}, not 7"),
         ("log", "not 'log'"),
         ({"lin": 7}, "not {'lin': 7}"),
         ({}, "not {}"),
@@ -64,3 +66,13 @@ def test_a_callback_acts_where_it_says_or_everywhere():
     declared = acting_at({3}, lambda step, trainer: None)
     assert [s for s in range(5) if acts_at(declared, s)] == [3]
     assert all(acts_at(lambda step, trainer: None, s) for s in range(5))
+
+
+@given(last=st.integers(1, 10**6), count=st.integers(2, 200))
+def test_evenly_spaced_steps_are_as_even_as_whole_numbers_can_be(last, count):
+    steps = sorted(chosen_steps(last, at={"linear": count}))
+    assert steps[0] == 0
+    assert steps[-1] == last
+    assert len(steps) == min(count, last + 1)
+    gaps = {b - a for a, b in pairwise(steps)}
+    assert max(gaps) - min(gaps) <= 1

@@ -185,7 +185,7 @@ def preview(plan: Plan) -> str:
 
 def shape_of(config: ExperimentConfig) -> dict[str, Any]:
     """Return the settings by which `preview` names runs that are trained together."""
-    _, model, training, _ = next(iter(config.lanes.values()))
+    _, model, training, *_ = next(iter(config.lanes.values()))
     sizes = {"num_hidden": model.num_hidden, "hidden_dim": model.hidden_dim, "batch_size": training.batch_size}
     return {**sizes, "max_steps": config.max_steps}
 

@@ -131,7 +131,7 @@ def _kind(key: str) -> Kind | None:
     """Return what the entries are of a list of names that stands at `key`, if it is one."""
     if key.startswith("callbacks"):
         return CallbackConfig
-    return EventConfig if key == "events" else MetricConfig if key.endswith("metrics") else None
+    return EventConfig if key == "events" else MetricConfig if "metrics" in key else None
 
 
 def _listed(kind: Kind, value: Any, key: str) -> list[Any]:
@@ -155,7 +155,7 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
         shape = DictConfig if item is None else _container(item)
         if shape is None or given is None or isinstance(given, shape) or given._is_none():
             continue
-        word = item is not None and (given._is_interpolation() or key.endswith("metrics"))
+        word = item is not None and (given._is_interpolation() or "metrics" in key)
         if not word or isinstance(given, Container):
             belongs = "a mapping" if shape is DictConfig else "a list"
             raise ConfigError(f"{key} must be {belongs}, not {given._value()!r}")

@@ -56,7 +56,7 @@ class Ensemble(Lockstep):
         Args:
             lanes: By the suffix of their columns: {"": lane}, or {"_a": lane, "_b": lane}.
             evaluate_every: Steps between records.
-            evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
+            evaluate_at: Steps to record instead: a list, {"log": n} or {"linear": n}; 0 and the last are recorded too.
             metrics: Metrics of each lane, by its suffix, as in `Trainer`.
             comparative_metrics: Metrics of each pair.
             members: For each lane, which member each run is; runs may share a trajectory. None: run r is member r.
@@ -311,7 +311,7 @@ def train_ensemble(
         optimizer: SGD, Adam, AdamW or Adamax.
         optimizer_params: Its further arguments, as in torch.optim.
         evaluate_every: Steps between records.
-        evaluate_at: Steps to record instead: a list, or {"log": n}; 0 and the last are recorded too.
+        evaluate_at: Steps to record instead: a list, {"log": n} or {"linear": n}; 0 and the last are recorded too.
         metrics: Metrics to record.
 
     Returns:

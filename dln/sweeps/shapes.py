@@ -298,6 +298,7 @@ def _template(config: ExperimentConfig, blanks: Sequence[str], contents: Mapping
 
 def _line(key: str, item: dataclasses.Field, value: Any, contents: Mapping[str, str]) -> str:
     """Return what the canonical text says of a leaf: nothing of one that came late, while it is at its default."""
-    if item.metadata["late"] and value == item.default:
+    default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+    if item.metadata["late"] and value == default:
         return ""
     return f"\n{key}={_text(by_content(key, value, contents))}"
