@@ -37,7 +37,7 @@ ON_THE_COMMAND_LINE = [
     (C, "training.lr=1", "'training.lr'", "'shared.training.lr'"),
     (C, "shared.lr=1", "'shared.lr'", "'shared.training.lr'"),
     (C, "+shared.model.hiden_dim=1", "'shared.model.hiden_dim'", "'shared.model.hidden_dim'"),
-    (C, "metrics=[weight_norm]", "'metrics'", "'model_metrics'"),
+    (C, "metrics=[weight_norm]", "'metrics'", "'metrics_b'"),
     (C, "callbacks=[]", "'callbacks'", "callbacks_"),
     # wrong type
     (S, "training.lr=fast", "training.lr", "'fast'"),

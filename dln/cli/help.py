@@ -102,23 +102,23 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 
     if schema is ComparativeConfig:
         return [
-            ("Metrics of each model: model_metrics=[NAME, ...]", MODEL_METRICS),
-            ("Metrics of the pair: comparative_metrics=[NAME, ...]", COMPARATIVE_METRICS),
-            ("Events: events=[NAME, {name: NAME, params: {...}, label: WORD}]", EVENTS),
+            ("Metrics of each model: model_metrics=[NAME]", MODEL_METRICS),
+            ("Of the pair: comparative_metrics=[NAME]", COMPARATIVE_METRICS),
+            ("Events: events=[NAME]", EVENTS),
             ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
-            ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
-            ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
-            ("Initialisations: shared.model.init=NAME, shared.model.init_params.PARAMETER=VALUE", INITS),
-            ("Trackers: tracker=NAME, tracker={name: NAME, params: {...}}", TRACKERS),
+            ("Teachers: data.params.matrix=NAME", MATRICES),
+            ("Inputs: data.inputs=NAME", INPUTS),
+            ("Initialisations: shared.model.init=NAME", INITS),
+            ("Trackers: tracker=NAME", TRACKERS),
         ]
     return [
         ("Metrics: metrics=[NAME, {name: NAME, params: {...}, label: COLUMN}]", MODEL_METRICS),
-        ("Events: events=[NAME, {name: NAME, params: {...}, label: WORD}]", EVENTS),
+        ("Events: events=[NAME]", EVENTS),
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
-        ("Teachers: data.params.matrix=NAME, data.params.PARAMETER=VALUE", MATRICES),
-        ("Inputs: data.inputs=NAME, data.inputs_params.PARAMETER=VALUE", INPUTS),
-        ("Initialisations: model.init=NAME, model.init_params.PARAMETER=VALUE", INITS),
-        ("Trackers: tracker=NAME, tracker={name: NAME, params: {...}}", TRACKERS),
+        ("Teachers: data.params.matrix=NAME", MATRICES),
+        ("Inputs: data.inputs=NAME", INPUTS),
+        ("Initialisations: model.init=NAME", INITS),
+        ("Trackers: tracker=NAME", TRACKERS),
     ]
 
 
