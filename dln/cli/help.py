@@ -102,10 +102,10 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 
     if schema is ComparativeConfig:
         return [
-            ("Metrics of each model: model_metrics=[NAME]", MODEL_METRICS),
+            ("Metrics of each: model_metrics=[NAME]", MODEL_METRICS),
             ("Of the pair: comparative_metrics=[NAME]", COMPARATIVE_METRICS),
             ("Events: events=[NAME]", EVENTS),
-            ("Callbacks: callbacks_a=[{name: NAME, params: {...}}]", CALLBACKS),
+            ("Callbacks: callbacks_a=[{name: NAME}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME", MATRICES),
             ("Inputs: data.inputs=NAME", INPUTS),
             ("Initialisations: shared.model.init=NAME", INITS),

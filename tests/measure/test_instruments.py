@@ -338,6 +338,16 @@ def test_tr_hc_is_what_noise_adds_to_the_loss_of_a_step():
     assert errors[0] > 1.7 * errors[1] > 1.7**2 * errors[2]  # the rest is of third order
 
 
+@pytest.mark.parametrize("inputs", ["gaussian", "power_law", "sphere"])
+def test_the_loss_over_the_population_is_that_of_a_test_set_without_end(inputs):
+    run = {"max_steps": 30, "evaluate_every": 10, "dtype": "float64", "metrics": ["population_loss"]}
+    data = {"inputs": inputs, "noise_std": 0.5, "test_samples": 100_000}
+    history = dln.run_experiment(
+        {**run, "data": data, "model": {"hidden_dim": 4, "bias": True}, "training": {"lr": 0.01}}
+    )
+    np.testing.assert_allclose(history["population_loss"], history["test_loss"], rtol=0.02)
+
+
 @pytest.mark.parametrize("inputs", ["gaussian", "power_law"])
 def test_online_curvature_and_noise_are_the_populations(inputs):
     """As of a very large sample of the same distribution."""
