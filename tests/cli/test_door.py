@@ -278,6 +278,7 @@ def test_a_terminal_shows_progress(door, tmp_path):
 # --- directories ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hydra
 def test_two_runs_of_the_same_moment_get_two_directories(door, tmp_path):
     """Also what each holds: the resolved config, from which the same history can be made again."""
     text = "max_steps: 6\ntraining: {lr: '${oc.env:LR}', batch_size: 7}\nhydra: {run: {dir: of_this_second}}\n"
@@ -312,6 +313,7 @@ def test_a_comparison_can_be_made_again_from_its_resolved_config(door, tmp_path)
         (["-m", "max_steps=4,5", "hydra/sweeper=basic", "hydra.sweep.dir=here"], "here/1/history.jsonl"),
     ],
 )
+@pytest.mark.hydra
 def test_a_directory_that_holds_results_is_refused(argv, file, door, tmp_path):
     first = door.run(tmp_path, *argv)
     assert first.status == 0, first.err

@@ -23,6 +23,8 @@ from dln.composing.loader import CheckedRepository, SchemaLoader, SingleLoader
 from dln.config import CONFIGS, SingleConfig, folder
 from dln.errors import ConfigError
 
+pytestmark = pytest.mark.hydra
+
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE = str(CONFIGS / folder(SingleConfig))
 

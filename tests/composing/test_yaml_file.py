@@ -49,6 +49,7 @@ def problem(path):
 
 
 @pytest.mark.parametrize("slip", SLIPS)
+@pytest.mark.hydra
 def test_a_slip_is_told_with_its_place(slip, tmp_path, compose_file):
     text, line, column, word = SLIPS[slip]
     (tmp_path / "own.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -102,6 +103,7 @@ def test_files_that_hold_too_much_or_cannot_be_read(tmp_path):
         "metrics: {null: 3}",
     ],
 )
+@pytest.mark.hydra
 def test_what_only_hydra_can_tell_is_one_line_too(text, tmp_path, compose_file):
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
@@ -119,6 +121,7 @@ def test_what_only_hydra_can_tell_is_one_line_too(text, tmp_path, compose_file):
         ["hydra.searchpath=[own]", "+group=mine"],
     ],
 )
+@pytest.mark.hydra
 def test_every_door_says_so_and_writes_nothing(argv, door, tmp_path):
     for folder in ("own", "own/group"):
         (tmp_path / folder).mkdir()

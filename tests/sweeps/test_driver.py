@@ -564,6 +564,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(door, tmp_path):
     assert result.created == []
 
 
+@pytest.mark.hydra
 def test_zips_reruns_and_yaml_params(door, tmp_path):
     (tmp_path / "own.yaml").write_text(
         "max_steps: 5\nhydra: {sweeper: {params: {training.lr: '0.001,0.002', model.gamma: '1,2'}}}\n", encoding="utf-8"
@@ -605,6 +606,7 @@ def test_several_grids_merging_and_showing_from_the_shell(door, tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.hydra
 def test_hydras_own_sweeper_can_be_asked_for(door, tmp_path):
     result = door.run(tmp_path, "-m", "max_steps=3,4", "hydra/sweeper=basic", "hydra.sweep.dir=here")
     assert result.status == 0, result.err
@@ -692,6 +694,7 @@ def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher,
     assert_frame_equal(load_sweep(mortal_lab / "here"), load_sweep(mortal_lab / "there"))
 
 
+@pytest.mark.hydra
 def test_failures_in_a_launchers_worker_are_reported(door, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     (tmp_path / "my_lab.py").write_text(FRAGILE, encoding="utf-8")

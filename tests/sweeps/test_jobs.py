@@ -178,6 +178,7 @@ def _made(directory):
 
 
 @pytest.mark.parametrize("name", ["it's", "a${b}c", "a\\", "[x] = {y}, z"])
+@pytest.mark.hydra
 def test_jobs_find_their_directory_whatever_its_name_is(name, tmp_path):
     place = _made(tmp_path / name)
     ((sweep_dir, *_, job),) = write_jobs(place, RECIPE, [np.array([0])], False, None)
