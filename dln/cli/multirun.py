@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
 from dln.composing.compose import as_overrides
-from dln.composing.grid import abridged
+from dln.composing.grid import abridged, values_by_key
 from dln.config import ExperimentConfig
 from dln.engines import MEMBERS
 from dln.errors import ConfigError, suggestion
@@ -149,20 +148,23 @@ def sweep_directory(config: DictConfig) -> Path:
 
 
 def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
-    """Return the cells whose config has all of some values, `key=value` each; none if there are no conditions.
+    """Return the cells whose config fits all conditions, `key=value` or `key=0..9` each; none if there are none.
 
     Raises:
-        ConfigError: There is no such key, or no run that has the values.
+        ConfigError: There is no such key, one is named twice, or no run has the values.
     """
     if not conditions:
         return []
-    wanted = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(list(conditions))}
+    try:
+        wanted = values_by_key(conditions)
+    except ConfigError as error:
+        raise ConfigError(f"hydra.sweeper.rerun: {error}") from error
     known = plan.values(0)
     for key in wanted:
         if key not in known:
             raise ConfigError(f"hydra.sweeper.rerun: unknown key {key!r}; {suggestion(key, known)}")
     rows = ((cell, plan.values(cell)) for cell in range(len(plan)))
-    cells = [cell for cell, values in rows if all(values.get(key) == value for key, value in wanted.items())]
+    cells = [cell for cell, values in rows if all(values.get(key) in some for key, some in wanted.items())]
     if not cells:
         raise ConfigError(f"hydra.sweeper.rerun: no run of this sweep has {', '.join(conditions)}")
     return cells

@@ -233,6 +233,25 @@ def value_of(override: str) -> Any:
     return OmegaConf.create({"value": value}).value
 
 
+def values_by_key(overrides: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values that overrides name, one or several in the grammar of a sweep, by key.
+
+    Raises:
+        ConfigError: One cannot be read, or names a key again.
+
+    >>> values_by_key(["a=0..2", "b=choice(x,y)", "c=[1,2]"])
+    {'a': [0, 1, 2], 'b': ['x', 'y'], 'c': [[1, 2]]}
+    """
+    found: dict[str, list[Any]] = {}
+    for override in OverridesParser.create().parse_overrides([spelled_out(o) for o in overrides]):
+        key = override.key_or_group
+        if key in found:
+            raise ConfigError(f"{key} is named twice; name it once, with all its values: {key}=0,1")
+        swept = override.is_sweep_override()
+        found[key] = [*_axis(key, override, None).values()[0]] if swept else [override.value()]
+    return found
+
+
 def _parts(text: str) -> list[str]:
     """Split at the commas that stand in no brackets."""
     parts, depth = [""], 0

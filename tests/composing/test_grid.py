@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dln.composing.grid import parse_grid, quoted, spelled_out, value_of
+from dln.composing.grid import parse_grid, quoted, spelled_out, value_of, values_by_key
 from dln.composing.loader import load_config
 from dln.config import SingleConfig
 from dln.errors import ConfigError
@@ -133,3 +133,10 @@ def test_what_cannot_be_swept_is_refused(overrides, zips, named):
 def test_quoted_words_mean_just_themselves(text):
     assert value_of(f"hydra.sweep.dir={quoted('/' + text + '/')}") == f"/{text}/"
     assert value_of(f"key={quoted(text + '#3')}") == f"{text}#3"
+
+
+@pytest.mark.parametrize("condition", ["k=0..1", "k=range(0,2)", "k=choice(0,1)", "k=0,1"])
+def test_conditions_are_written_as_sweeps_are(condition):
+    assert values_by_key([condition, "other=x"]) == {"k": [0, 1], "other": ["x"]}
+    with pytest.raises(ConfigError, match="k is named twice"):
+        values_by_key([condition, "k=1"])
