@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dln import Observer, register_callback, register_tracker, run_experiment, run_experiments
@@ -11,6 +12,7 @@ from dln.config import SingleConfig
 from dln.errors import ConfigError, ExtensionError
 from dln.results.frames import load_sweep
 from dln.sweeps.driver import run_sweep
+from dln.sweeps.estimate import estimate
 from dln.timeline import acting_at
 from tests.sweeps.test_plan import planner
 
@@ -168,6 +170,12 @@ def test_the_runs_of_a_sweep(own_directories, engine, tmp_path):
     untold = planner(SingleConfig)[0]([*overrides, "training.lr=0.001,0.002,0.004"], ())
     assert run_sweep(untold, sweep).found == 2  # numbers do not depend on who is told
     assert "tracker" not in load_sweep(sweep).columns
+    assert TOLD == []
+
+
+def test_a_dry_run_tells_nobody():
+    plan = planner(SingleConfig)[0](["tracker=test_notes", "callbacks=[{name: test_notes}]", "max_steps=2"], ())
+    assert estimate(plan, np.arange(1), enough=0.001).seconds > 0
     assert TOLD == []
 
 

@@ -21,7 +21,7 @@ from dln.engines import MEMBERS
 from dln.errors import ConfigError, suggestion
 from dln.results.sweep import SweepStore
 from dln.sweeps.driver import run_sweep
-from dln.sweeps.estimate import estimate
+from dln.sweeps.estimate import ENOUGH, estimate
 from dln.sweeps.jobs import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
 from dln.sweeps.plan import Plan
 from dln.sweeps.report import Report, sweep_bar
@@ -173,9 +173,10 @@ def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
 def preview(plan: Plan) -> str:
     """Say how many runs a plan has, which are trained together, and about what they take, by training a few."""
     rows, seconds, size, memory = [], 0.0, 0.0, 0.0
-    for cells in plan.together():
+    together = [*plan.together()]
+    for cells in together:
         config = plan.config(int(cells[0]))
-        guess = estimate(plan, cells)
+        guess = estimate(plan, cells, enough=min(ENOUGH, 4 * ENOUGH / len(together)))  # many kinds take no minutes
         seconds, size, memory = seconds + guess.seconds, size + guess.bytes, max(memory, guess.memory)
         told = ", ".join(f"{key}={value}" for key, value in shape_of(config).items())
         rows.append(f"  {len(cells)} runs on the {guess.engine} engine, about {duration(guess.seconds)}: {told}")

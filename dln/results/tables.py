@@ -123,6 +123,14 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
             raise DamagedError(path, str(error).partition("\n")[0]) from error
 
 
+def sizes(path: Path) -> tuple[int, int]:
+    """Return how many bytes of a table are its values, and how many say what they are."""
+    with opened(path) as file:
+        groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+        values = sum(group.column(c).total_compressed_size for group in groups for c in range(group.num_columns))
+    return values, path.stat().st_size - values
+
+
 def about(schema: pa.Schema) -> dict[str, Any]:
     """Return which columns of a table are keys of the config, events, and curves, and its trajectories and lanes.
 

@@ -1,19 +1,41 @@
-"""Estimates of the time and memory that runs take: a few are trained for some steps."""
+"""Estimates of the time and memory that runs take: a few are trained and stored, for some steps and some records.
+
+A run costs something to begin with, then so much a step and so much a record. Each of the three is found from trials
+that are made larger until they take long enough to be measured, and never much longer. With T(steps, records),
+
+    begin  = T(1, 2)
+    step   = (T(S, 2) - T(1, 2)) / (S - 1)
+    record = (T(S, K) - T(S, 2)) / (K - 2)
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from dln.base.parallel import thread_count
 from dln.blueprint import recorded_steps
 from dln.engines import MEMBERS, go_together, train_together
 from dln.footprint import ensemble_bytes, members_that_fit
+from dln.results.directories import RunDirectories
+from dln.results.sweep import PARTS, SweepStore
+from dln.results.tables import sizes
+from dln.sweeps.driver import OWN_DIRECTORY_UP_TO
 from dln.sweeps.plan import Plan
+from dln.sweeps.processes import WORTH
+from dln.sweeps.storing import Outcome, store_outcome
 
-TRIED, TRIED_STEPS = 32, 200
-"""How many runs, and steps of each, are trained for an estimate."""
+ENOUGH = 0.25
+"""Seconds of a trial that can be measured."""
+FASTER = 6
+"""How many times larger the next trial is at most."""
+QUIET = {"checkpoint_every": None, "checkpoint_at": None, "resume": None, "tracker": None}
+"""What a trial does without: it goes on from nothing, saves no weights, and tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +49,78 @@ class Estimate:
     """Bytes that the runs need that are trained at the same time."""
 
 
-def estimate(plan: Plan, cells: np.ndarray) -> Estimate:
-    """Train a few of some runs that can be trained together for a few steps, and scale up."""
-    together = [plan.config(int(cell)) for cell in cells[:MEMBERS]]
-    together = together[: members_that_fit(together)]
-    configs = together[:TRIED]
-    full, max_steps = configs[0], min(configs[0].max_steps, TRIED_STEPS)
-    at_once = go_together(full)
-    records = len(recorded_steps(full))
-    every = max(1, max_steps // (records - 1))  # as many records as in the whole run, at most
-    change = {"max_steps": max_steps, "evaluate_every": every, "evaluate_at": None}
-    short = [dataclasses.replace(config, **change) for config in configs]
-    if at_once:
-        train_together([dataclasses.replace(short[0], max_steps=1)])  # kernels are loaded
-    results = train_together(short if at_once else short[:1])
-    steps = results.seconds / len(results) / max_steps
-    numbers = sum(curve[0].size for curve in results.curves.values()) / len(results.curves["step"])
-    stored = 0.65 * numbers * records * np.dtype(full.dtype).itemsize
-    memory = ensemble_bytes(together if at_once else together[:1])
-    return Estimate(results.engine, steps * full.max_steps * len(cells), stored * len(cells), memory)
+@dataclass(frozen=True)
+class Trial:
+    """What some runs took."""
+
+    engine: str
+    seconds: float
+    values: int
+    """Bytes on disk for what they came to."""
+    frame: int
+    """Bytes for what a table says of itself, however many they are."""
+
+
+def estimate(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Estimate:
+    """Train and store a few of some runs that can be trained together, in a directory that is removed, and scale up.
+
+    Runs that diverge or stop later than the trials go take less than is said here.
+
+    Args:
+        plan: The plan that they are of.
+        cells: Their cells.
+        enough: Seconds of a trial that can be measured; there may be some ten such.
+    """
+    full = plan.config(int(cells[0]))
+    together = [plan.config(int(cell)) for cell in cells[: MEMBERS if go_together(full) else 1]]
+    most = members_that_fit(together)
+    max_steps, records = full.max_steps, len(recorded_steps(full))
+
+    tried(plan, cells[:1], 1, 2)  # kernels are loaded
+    runs, begin = _until_long(lambda runs: tried(plan, cells[:runs], 1, 2), min(most, thread_count()), most, enough)
+    enough += begin.seconds
+    steps, went = _until_long(lambda steps: tried(plan, cells[:runs], steps, 2), 1, max_steps, enough)
+    enough += went.seconds - begin.seconds
+    many = min(records, steps + 1)
+    shown, told = _until_long(lambda records: tried(plan, cells[:runs], steps, records), min(3, many), many, enough)
+
+    def scaled(began: float, gone: float, recorded: float) -> float:
+        """Return what all runs take of something that the three trials took so much of."""
+        step, record = (gone - began) / max(1, steps - 1), (recorded - gone) / max(1, shown - 2)
+        whole = began + max(0.0, step) * (max_steps - 1) + max(0.0, record) * max(0, records - 2)
+        return whole * len(cells) / runs
+
+    seconds = scaled(begin.seconds, went.seconds, told.seconds)
+    if not go_together(full) and seconds > WORTH and thread_count() > 1:  # then on all cores, once processes have begun
+        seconds = 2 * WORTH + (seconds - WORTH) / min(thread_count(), len(cells))
+    stored = told.frame + scaled(begin.values, went.values, told.values)
+    return Estimate(told.engine, seconds, stored, ensemble_bytes(together[:most]))
+
+
+def tried(plan: Plan, cells: np.ndarray, steps: int, records: int) -> Trial:
+    """Train runs for some steps, with records evenly among them, and store them for a moment."""
+    at = np.unique(np.linspace(0, steps, records).round().astype(int)).tolist()
+    change = {"max_steps": steps, "evaluate_at": at, **QUIET}
+    configs = [dataclasses.replace(plan.config(int(cell)), **change) for cell in cells]
+    with tempfile.TemporaryDirectory() as folder:
+        results = SweepStore(folder)
+        (results.directory / PARTS).mkdir()
+        directories = RunDirectories(results.directory) if len(plan) <= OWN_DIRECTORY_UP_TO else None
+        started = time.perf_counter()
+        outcome = Outcome(cells, dataclasses.replace(train_together(configs), observers=[[]] * len(cells)))
+        store_outcome(plan, outcome, results, directories)
+        results.compact(plan.identities[cells])
+        seconds = time.perf_counter() - started
+        table, frame = sizes(*results.files())
+        whole = sum(path.stat().st_size for path in results.directory.rglob("*") if path.is_file())
+        own = whole - table - frame  # of the runs' directories
+        return Trial(outcome.results.engine, seconds, table + own, frame)
+
+
+def _until_long(trial: Callable[[int], Trial], size: int, most: int, enough: float) -> tuple[int, Trial]:
+    """Return the size of the first trial that takes `enough` seconds, or of the largest, and the trial."""
+    while True:
+        took = trial(size)
+        if size >= most or took.seconds >= enough:
+            return size, took
+        size = min(most, 1 + int(size * min(FASTER, max(2.0, 1.2 * enough / took.seconds))))

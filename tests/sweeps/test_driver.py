@@ -173,15 +173,20 @@ def test_which_steps_are_recorded_can_vary(tmp_path):
     assert sorted(frame["step"].to_list()) == sorted(steps * 2)
 
 
-def test_a_plan_is_estimated_by_the_records_it_will_have():
-    cells = np.arange(2)
-    seeds = "training.batch_seed=0,1"
-    bytes_of = [
-        estimate(plan_of(seeds, "max_steps=10000", change), cells).bytes
-        for change in ("evaluate_every=100", "evaluate_at={log: 20}", "evaluate_at=[]")
-    ]
-    records = [101, 1 + len({round(10**4 ** (i / 19)) for i in range(20)}), 2]
-    np.testing.assert_allclose(np.array(bytes_of) / bytes_of[0], np.array(records) / 101, rtol=0.3)
+@pytest.mark.parametrize(
+    "change", ["evaluate_every=5", "evaluate_at={log: 20}", "evaluate_at=[]", "resume", "engine=autograd"]
+)
+def test_a_dry_run_tells_what_will_lie_on_disk(change, tmp_path):
+    changes = ["evaluate_every=50", "checkpoint_at=[300]"] if change == "resume" else [change]
+    plan = plan_of("training.batch_seed=0,1", "max_steps=1000", *changes)
+    if change == "resume":
+        run_sweep(plan, tmp_path / "before")
+        saved = next((tmp_path / "before" / "0").glob("checkpoints/*.npz"))
+        plan = plan_of("training.batch_seed=0,1", "max_steps=1000", "evaluate_every=5", f"resume={saved}")
+    told = estimate(plan, np.arange(2), enough=0.01)
+    run_sweep(plan, tmp_path / "here")
+    stored = sum(path.stat().st_size for path in (tmp_path / "here").rglob("*") if path.suffix not in ("", ".npz"))
+    assert told.bytes == pytest.approx(stored, rel=0.3)
 
 
 def test_directories_of_other_runs_are_left_alone(tmp_path):
