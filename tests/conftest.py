@@ -45,6 +45,11 @@ LONG = [
 """Test files that take longest: they are begun first, so that no worker is left with one at the end."""
 
 
+def pytest_configure() -> None:
+    """Answer Ctrl-C, which shells have their background jobs ignore: some tests interrupt themselves."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order files for the workers of a parallel run: the longest first, then those with most tests."""
     if not hasattr(config, "workerinput"):

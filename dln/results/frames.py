@@ -89,7 +89,10 @@ def swept_keys(frame: polars.DataFrame) -> list[str]:
 def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
     """Return a loaded sweep as an xarray dataset with the swept keys as dimensions, and `record` for the curves.
 
-    Cells of the product that were not run are NaN. Needs xarray to be installed.
+    A key that another determines, such as one that is zipped with it or a lane's copy of a `shared` one, is no
+    dimension of its own but a coordinate along the other. `step` is a coordinate of the records: along `record` alone
+    where all runs were recorded at the same steps. Cells of the product that were not run are NaN. Needs xarray to be
+    installed.
 
     Raises:
         DlnError: xarray is not installed.
@@ -100,18 +103,20 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
         raise DlnError("to_xarray() needs xarray: pip install xarray") from None
     import polars as pl
 
-    keys = swept_keys(frame)
+    leading = _leading(frame)
+    keys = [key for key in leading if leading[key] == key]
     axes = {key: frame[key].unique(maintain_order=True).sort(nulls_last=True).to_list() for key in keys}
-    places = tuple(np.array([values.index(v) for v in frame[key].to_list()]) for key, values in axes.items())
+    numbers = {key: {value: i for i, value in enumerate(values)} for key, values in axes.items()}
+    places = tuple(np.array([numbers[key][value] for value in frame[key].to_list()]) for key in keys)
     sizes = [len(values) for values in axes.values()]
-    lists = [name for name in frame.columns if name not in (RUN, *keys) and frame[name].dtype.is_nested()]
+    lists = [name for name in frame.columns if name not in (RUN, *leading) and frame[name].dtype.is_nested()]
     longest = max(
         (frame[name].list.len().fill_null(0).to_numpy() for name in lists), key=lambda n: n.sum(), default=None
     )
     curves = {name for name in lists if (frame[name].list.len() == pl.Series(longest)).all()}  # others are of events
     variables = {}
     for name in frame.columns:
-        if name == RUN or name in keys:
+        if name == RUN or name in leading:
             continue
         nested = frame[name].dtype.is_nested()
         cells = frame[name].to_list() if nested else frame[name].cast(float)
@@ -124,8 +129,41 @@ def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
         more = [f"{name}_{i}" for i in range(len(inner) - 1)]
         first = "record" if name in curves else f"{name}_list"
         variables[name] = ([*keys, *([first, *more] if inner else [])], values)
-    coordinates = {key: [None if v is None else v for v in values] for key, values in axes.items()}
+    coordinates: dict[str, Any] = {**axes}
+    for key, other in leading.items():
+        if key != other:
+            of = dict(zip(frame[other].to_list(), frame[key].to_list(), strict=True))
+            coordinates[key] = (other, [of[value] for value in axes[other]])
+    if "step" in variables:
+        coordinates["step"] = _alike(*variables.pop("step"))
     return xr.Dataset(variables, coordinates)
+
+
+def _leading(frame: polars.DataFrame) -> dict[str, str]:
+    """Return of each swept key the one that determines its value: itself, if there is none.
+
+    Of keys that determine one another the first counts.
+
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"training_a.lr": [1, 1, 2], "training_b.lr": [1, 1, 2], "model_a.gamma": [0, 1, 0]})
+    >>> _leading(frame)
+    {'training_a.lr': 'training_a.lr', 'training_b.lr': 'training_a.lr', 'model_a.gamma': 'model_a.gamma'}
+    """
+    keys = swept_keys(frame)
+    count = {key: frame[key].n_unique() for key in keys}
+    leading: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: -count[key]):
+        rulers = (o for o, ruler in leading.items() if o == ruler and frame.select(o, key).n_unique() == count[o])
+        leading[key] = next(rulers, key)
+    return {key: leading[key] for key in keys}
+
+
+def _alike(dims: list[str], steps: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return steps [..., records] as one row where every row is the longest or its beginning, else as they are."""
+    rows = steps.reshape(-1, steps.shape[-1])
+    longest = rows[np.argmax(np.isfinite(rows).sum(1))] if len(rows) else rows
+    same = len(rows) > 0 and bool(((rows == longest) | np.isnan(rows)).all())
+    return (dims[-1:], longest) if same else (dims, steps)
 
 
 def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str = "first") -> int:

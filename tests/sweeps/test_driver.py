@@ -470,6 +470,32 @@ def test_a_sweep_as_an_xarray(tmp_path):
         np.testing.assert_array_equal(chosen[: len(expected)].astype("float32"), expected)
 
 
+def test_keys_that_others_determine_are_coordinates_along_them():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame(
+        {
+            "run": [str(i) for i in range(6)],
+            "training_a.lr": [0.2, 0.1, None] * 2,
+            "training_b.lr": [0.2, 0.1, None] * 2,
+            "model_b.gamma": [1.0, 2.0, 1.0] * 2,
+            "data.data_seed": [0, 0, 0, 1, 1, 1],
+            "step": [[0, 5, 9], [0, 5, 9], [0]] * 2,
+            "train_loss": [[float(i), i / 2, i / 4][: 1 if i % 3 == 2 else 3] for i in range(6)],
+        }
+    )
+    data = to_xarray(frame)
+    assert data["train_loss"].sizes == {"training_a.lr": 3, "data.data_seed": 2, "record": 3}
+    assert data["step"].dims == ("record",)
+    assert data["step"].to_numpy().tolist() == [0, 5, 9]
+    for i, row in enumerate(frame.iter_rows(named=True)):
+        at = [0.1, 0.2, None].index(row["training_a.lr"]), row["data.data_seed"]
+        assert data["train_loss"].to_numpy()[at][0] == i
+        assert data["model_b.gamma"].dims == ("training_a.lr",)
+        assert data["model_b.gamma"].to_numpy()[at[0]] == row["model_b.gamma"]
+    other = to_xarray(frame.with_columns(pl.Series("step", [[0, 5, 9], [0, 6, 9], [0]] * 2)))
+    assert other["step"].dims == other["train_loss"].dims
+
+
 def test_runs_without_a_record_and_of_other_depths_as_an_xarray(tmp_path):
     pytest.importorskip("xarray")
     plan = plan_of("data.params.scale=1e30,10", "model.num_hidden=1,2", "metrics=[layer_norms]")
