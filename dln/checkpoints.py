@@ -68,7 +68,7 @@ class Saved:
 
     def batch_size(self, given: int | None) -> int | None:
         """Return the batch size as it was, unless the config now gives another: then that."""
-        same = int(self.arrays["given.batch_size"]) == (FULL if given is None else given)
+        same = int(self.arrays["given.batch_size"]) == _kept_size(given)
         size = int(self.arrays["batch_size"]) if same else given
         return None if size == FULL else size
 
@@ -77,15 +77,15 @@ class Saved:
         if batch_seed != self.batch_seed:
             return {}
         found = {name: array for name, array in self.arrays.items() if name.startswith("stream.")}
-        same = int(self.arrays["batch_size"]) == (FULL if batch_size is None else batch_size)
+        same = int(self.arrays["batch_size"]) == _kept_size(batch_size)
         return found | {
             "pending": self.arrays["pending"] if same and "pending" in self.arrays else np.zeros(0, np.int64)
         }
 
     def past(self, name: str) -> dict[str, np.ndarray] | None:
         """Return the weights and biases that were `previous` or `earlier`, by name, if they were kept."""
-        found = {key: self.arrays.get(f"{name}.{key}") for key in self.parameters}
-        return None if any(a is None for a in found.values()) else found  # type: ignore[return-value]
+        found = {key: self.arrays[f"{name}.{key}"] for key in self.parameters if f"{name}.{key}" in self.arrays}
+        return found if len(found) == len(self.parameters) else None
 
     def kept(self, parameter: str) -> dict[str, np.ndarray]:
         """Return what the optimizer kept of a parameter, by torch's names."""
@@ -126,23 +126,26 @@ def named(weights: Sequence[Any], biases: Sequence[Any] | None) -> dict[str, Any
 
 def given_state(lr: float, batch_size: int | None, batch_seed: int) -> State:
     """Return what the config of a run said of what callbacks may change, and of its streams."""
-    size = FULL if batch_size is None else batch_size
     return {
-        "given.lr": np.float64(lr),
-        "given.batch_size": np.int64(size),
-        "given.batch_seed": np.uint64(batch_seed),
-    }  # type: ignore[return-value]
+        "given.lr": np.array(lr, np.float64),
+        "given.batch_size": np.array(_kept_size(batch_size), np.int64),
+        "given.batch_seed": np.array(batch_seed, np.uint64),
+    }
 
 
 def present_state(step: int, lr: float, lr_scale: float, batch_size: int | None, optimizer: str) -> State:
     """Return the state of a run at a step, streams and the optimizer's arrays aside."""
-    size = FULL if batch_size is None else batch_size
-    plain = {
-        "step": np.int64(step),
-        "batch_size": np.int64(size),
+    return {
+        "step": np.array(step, np.int64),
+        "batch_size": np.array(_kept_size(batch_size), np.int64),
         "optimizer": np.frombuffer(optimizer.encode(), np.uint8),
+        "lr": np.array([lr, lr_scale]),
     }
-    return {**plain, "lr": np.array([lr, lr_scale])}  # type: ignore[dict-item]
+
+
+def _kept_size(batch_size: int | None) -> int:
+    """Return what a checkpoint has for a batch size."""
+    return FULL if batch_size is None else batch_size
 
 
 def memories(callbacks: Sequence[Callable]) -> State:

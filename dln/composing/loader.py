@@ -190,16 +190,12 @@ def named_config(overrides: Sequence[str], schema: Schema, config_name: str = "d
         )
     with translated(schema):
         loader = loader_class(schema)(create_config_search_path(str(directory)))
-        lines = [*map(written_out, overrides)]
-        config = loader.load_configuration(config_name, lines, RunMode.RUN, from_shell=False)
-    with open_dict(config):
-        config.pop("hydra")
-    return config
+        return composed(loader, config_name, [*map(written_out, overrides)], from_shell=False)
 
 
-def composed(loader: Any, config_name: str | None, overrides: Sequence[str]) -> Composed:
+def composed(loader: Any, config_name: str | None, overrides: Sequence[str], from_shell: bool = True) -> Composed:
     """Return what Hydra's loader makes of a config and overrides, without Hydra's own section."""
-    config = loader.load_configuration(config_name, list(overrides), RunMode.RUN)
+    config = loader.load_configuration(config_name, list(overrides), RunMode.RUN, from_shell=from_shell)
     with open_dict(config):
         config.pop("hydra")
     return config
