@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from dln import __version__
 from dln.base.output import look_for_libraries_first, speak_patiently
-from dln.composing.compose import as_overrides, resolve, save_yaml
+from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml
 from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
 from dln.composing.hydra_internals import add_callback, replace_config, use_loader
@@ -177,7 +177,7 @@ class Gate(Callback):
                 values = [(i, axis.overrides(at)) for i, axis in enumerate(grid.axes) for at in range(len(axis))]
                 jobs = [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
             for job in jobs:
-                lines = [*config.hydra.overrides.hydra, *job]
+                lines = [*hydra_overrides(config), *job]
                 checked(composed(loader, config.hydra.job.config_name, lines), self.schema)
             claim_output(config, "sweep")
 
@@ -207,7 +207,7 @@ def claim_output(config: DictConfig, mode: str) -> None:
     wanted = Path(str(config.hydra[mode].dir))
     if mode == "run" and "${" in str(wanted.absolute()):
         raise ConfigError(f"{key}: Hydra takes the ${{ in {str(wanted.absolute())!r} for its own; choose another")
-    if any(line.lstrip("+").startswith(f"{key}=") for line in config.hydra.overrides.hydra):
+    if any(line.lstrip("+").startswith(f"{key}=") for line in hydra_overrides(config)):
         marker = HISTORY if mode == "run" else MULTIRUN
         claim_named(wanted, marker)
         _claims[wanted.absolute()] = marker

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
-from dln.composing.compose import as_overrides
+from dln.cli.naming import asks_for_names, run_names
+from dln.composing.compose import as_overrides, hydra_overrides
 from dln.composing.grid import abridged, values_by_key
 from dln.config import ExperimentConfig
 from dln.engines import MEMBERS
 from dln.errors import ConfigError, suggestion
 from dln.results.sweep import SweepStore
-from dln.sweeps.driver import run_sweep
+from dln.sweeps.driver import OWN_DIRECTORY_UP_TO, run_sweep
 from dln.sweeps.estimate import ENOUGH, estimate
 from dln.sweeps.jobs import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
 from dln.sweeps.plan import Plan
@@ -65,11 +66,17 @@ def sweep_from_hydra(
     if members is not None and members < 1:
         raise ConfigError(f"hydra.sweeper.members must be at least 1, or null for what suits, got {members}")
     groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
-    settings = list(config.hydra.overrides.hydra)
+    settings = hydra_overrides(config)
     shared = [*as_overrides(params), *arguments]
     recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
     plan = recipe.plan(loader)
     again = matching(plan, rerun)
+    if len(plan) <= OWN_DIRECTORY_UP_TO or plan.saves_weights:
+        names = run_names(config, recipe, plan, loader)
+    else:
+        names = None
+        if asks_for_names(config):
+            print(f"hydra.sweep.subdir is not used: more than {OWN_DIRECTORY_UP_TO} runs are rows of one table only")
     if dry_run:
         print(preview(plan))
         return
@@ -80,7 +87,7 @@ def sweep_from_hydra(
     def launched(ensembles: list[np.ndarray], named: bool) -> None:
         assert launch is not None
         print(f"launching {sum(map(len, ensembles))} runs in {len(ensembles)} jobs", flush=True)
-        jobs = write_jobs(directory, recipe, ensembles, named, threads, patience)
+        jobs = write_jobs(directory, recipe, ensembles, named, threads, patience, names)
         try:
             if "submitit" in config.hydra.launcher._target_:
                 if "Slurm" in config.hydra.launcher._target_:
@@ -97,6 +104,7 @@ def sweep_from_hydra(
             report = run_sweep(
                 plan,
                 directory,
+                names=names,
                 on_run=tell,
                 on_progress=on_progress,
                 rerun=again,

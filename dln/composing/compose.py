@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
@@ -20,6 +19,7 @@ from dln.base.values import check_plain
 from dln.composing.burden import check_burden
 from dln.composing.checks import check
 from dln.composing.hydra_errors import dangling, translated
+from dln.composing.hydra_internals import parsed
 from dln.config import (
     CONFIGS,
     CallbackConfig,
@@ -181,11 +181,10 @@ def _container(item: dataclasses.Field) -> type[DictConfig] | type[ListConfig] |
 def apply_override(config: DictConfig, override: str, schema: Schema) -> None:
     """Change an unresolved config as Hydra would by an override that sets a value."""
     with translated(schema):
-        parsed = OverridesParser.create().parse_override(override)
-        key = parsed.key_or_group
-        refuse_writing_through(config, key)
-        force = parsed.is_add() or parsed.is_force_add()
-        OmegaConf.update(config, key, parsed.value(), merge=True, force_add=force)
+        given = parsed(override)
+        refuse_writing_through(config, given.key_or_group)
+        force = given.is_add() or given.is_force_add()
+        OmegaConf.update(config, given.key_or_group, given.value(), merge=True, force_add=force)
 
 
 def affected_leaves(config: DictConfig, key: str) -> tuple[str, ...] | None:
@@ -221,6 +220,11 @@ def _interpolations(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(node, Container) and not node._is_none() and not node._is_missing():
         for name in node if isinstance(node, DictConfig) else range(len(cast(ListConfig, node))):
             yield from _interpolations(node._get_node(name), f"{path}.{name}" if path else str(name))
+
+
+def hydra_overrides(config: DictConfig) -> list[str]:
+    """Return the overrides of Hydra's own section as they were given, any `${...}` in place."""
+    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.hydra))
 
 
 def as_overrides(params: Mapping[str, Any] | None) -> list[str]:

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
 import hydra._internal.hydra as _application
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 try:
     from omegaconf._utils import get_yaml_loader
@@ -30,6 +34,8 @@ __all__ = [
     "create_config_search_path",
     "get_yaml_loader",
     "hydra_main",
+    "job_subdir",
+    "parsed",
     "replace_config",
     "use_loader",
 ]
@@ -67,3 +73,29 @@ def replace_config(group: str, name: str, node: Any) -> None:
     store = ConfigStore.instance()
     store.repo.get(group, {}).pop(f"{name}.yaml", None)
     store.store(group=group, name=name, node=node, provider="dln")
+
+
+@functools.lru_cache(maxsize=4096)
+def parsed(override: str) -> Override:
+    """Return an override as Hydra reads it, which takes it half a millisecond; to be read only."""
+    return OverridesParser.create().parse_override(override)
+
+
+def job_subdir(config: DictConfig, number: int, overrides: Sequence[str]) -> str:
+    """Return where under `hydra.sweep.dir` Hydra puts a job of a sweep.
+
+    Args:
+        config: The job's config, with Hydra's own section, which is changed.
+        number: The job's.
+        overrides: What Hydra would have composed it from.
+    """
+    job, before = config.hydra.job, HydraConfig.instance().cfg
+    with read_write(config.hydra), open_dict(config.hydra):
+        job.num, job.id = number, str(number)
+        config.hydra.overrides.task = list(overrides)
+        job.override_dirname = get_overrides_dirname([*map(parsed, overrides)], **job.config.override_dirname)
+    HydraConfig.instance().set_config(config)  # for ${hydra:...}
+    try:
+        return str(OmegaConf.select(config, "hydra.sweep.subdir"))
+    finally:
+        HydraConfig.instance().cfg = before

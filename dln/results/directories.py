@@ -9,16 +9,17 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dln.base.files import sync, sync_tree
 from dln.base.sealed import read_document
 from dln.errors import StorageError
 from dln.results.run import CHECKPOINTS, SUMMARY, is_whole
+from dln.results.sweep import DAMAGED, FAILED, PARTS, RESULTS, SWEEP
 
-_OURS = re.compile(r"\d+(-[0-9a-f]{8}(-\d+)?)?")
-"""Names of runs' directories: the number of the run's cell and, where another run has that, some of its identity."""
+OF_THE_SWEEP = (SWEEP, RESULTS, PARTS, FAILED, DAMAGED)
+"""What lies in a sweep's directory beside those of runs; what else begins with a dot is the sweep's, too."""
 
 _BESIDE = re.compile(r"\.[0-9a-f]{24}(\.[0-9a-f]+-[0-9a-f]+)?(\.old)?\.tmp")
 """Names of directories that are being written or replaced; those left over are of processes that were killed."""
@@ -27,9 +28,15 @@ _BESIDE = re.compile(r"\.[0-9a-f]{24}(\.[0-9a-f]+-[0-9a-f]+)?(\.old)?\.tmp")
 class RunDirectories:
     """The runs' directories in a sweep's, by the identity of the run, which is written in `summary.json`."""
 
-    def __init__(self, directory: Path) -> None:
-        """Name a sweep's directory; nothing is read yet."""
+    def __init__(self, directory: Path, names: Sequence[str] | None = None) -> None:
+        """Name a sweep's directory; nothing is read yet.
+
+        Args:
+            directory: The sweep's.
+            names: Paths in there of the directories of all cells; None: a cell's number names it.
+        """
         self.directory = directory
+        self.names = names
         self._process = f"{time.time_ns():x}-{os.getpid():x}"  # others may be at work on the same run
 
     def beside(self, run: str) -> Path:
@@ -44,10 +51,12 @@ class RunDirectories:
         beside, place = self.beside(run), self._homes.get(run) or self._free(cell, run)
         old = beside.with_suffix(".old.tmp")
         sync_tree(beside)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():
             place.rename(old)
         beside.rename(place)
-        sync(self.directory)
+        for parent in dict.fromkeys((place.parent, self.directory)):
+            sync(parent)
         shutil.rmtree(old, ignore_errors=True)
         self._homes[run] = place
         return place
@@ -70,25 +79,41 @@ class RunDirectories:
 
     def clear(self) -> None:
         """Remove what processes that were killed left beside; nobody else may be at work here."""
-        for path in self._named(_BESIDE):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self.directory.iterdir():
+            if _BESIDE.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
     @functools.cached_property
     def _homes(self) -> dict[str, Path]:
-        """Where runs' directories are, by the run's identity."""
-        homes = {}
-        for path in self._named(_OURS):
+        """Where runs' directories are, by the run's identity; of copies, that with the shortest path."""
+        homes: dict[str, Path] = {}
+        for path in sorted(self._with_summary(), key=lambda path: (len(path.parts), len(path.name), path)):
             with contextlib.suppress(StorageError):  # damaged: it is left alone
                 run = (read_document(path / SUMMARY) or {}).get("run")
                 if isinstance(run, str):
-                    homes[run] = path
+                    homes.setdefault(run, path)
         return homes
 
-    def _named(self, pattern: re.Pattern[str]) -> list[Path]:
-        return sorted(path for path in self.directory.iterdir() if pattern.fullmatch(path.name))
+    def _with_summary(self) -> Iterator[Path]:
+        """Yield directories that hold a run, however deep; those of another sweep's are not looked at."""
+        for at, folders, files in os.walk(self.directory):
+            path = Path(at)
+            if path == self.directory:
+                folders[:] = [name for name in folders if not name.startswith(".") and name not in OF_THE_SWEEP]
+            elif SUMMARY in files:
+                yield path
+            if path != self.directory and (SUMMARY in files or SWEEP in files):
+                folders.clear()
 
     def _free(self, cell: int, run: str) -> Path:
-        """Return a path that is not taken: the cell's number, if possible."""
-        longer = f"{cell}-{run[:8]}"
-        names: Iterator[str] = itertools.chain([str(cell), longer], (f"{longer}-{n}" for n in itertools.count(2)))
-        return next(path for path in map(self.directory.joinpath, names) if not path.exists())
+        """Return a path that is not taken: that which the cell should have, if possible."""
+        name = str(cell) if self.names is None else self.names[cell]
+        names: Iterator[str] = itertools.chain(
+            [name, f"{name}-{run[:8]}", f"{cell}-{run[:8]}"], (f"{cell}-{run[:8]}-{n}" for n in itertools.count(2))
+        )
+        return next(path for path in map(self.directory.joinpath, names) if self._is_free(path))
+
+    def _is_free(self, path: Path) -> bool:
+        """Whether nothing is there, nor is it inside of a run's directory."""
+        above = itertools.takewhile(lambda parent: parent != self.directory, path.parents)
+        return not path.exists() and not any((parent / SUMMARY).exists() or parent.is_file() for parent in above)

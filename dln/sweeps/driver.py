@@ -43,6 +43,7 @@ def run_sweep(
     directory: str | Path,
     *,
     own_directories: bool | None = None,
+    names: Sequence[str] | None = None,
     on_run: OnRun | None = None,
     on_progress: Callable[[Report], Any] | None = None,
     rerun: Sequence[int] = (),
@@ -56,6 +57,7 @@ def run_sweep(
         plan: The runs.
         directory: Where results go, and may be already.
         own_directories: Give each run a directory too; None: where the sweep is small.
+        names: Paths of the cells' directories in `directory`; None: they are called by their cells' numbers.
         on_run: Called with config, history, seconds and directory of every run that has a directory.
         on_progress: Called whenever there is more to report.
         rerun: Cells to compute anew even if there are results.
@@ -78,8 +80,7 @@ def run_sweep(
         _clear(results)
         done = results.finished()
         owed = _describe(plan, results, own_directories)
-        saving = any(plan.config(int(cells[0])).saves_weights for cells in plan.together())
-        directories = RunDirectories(results.directory) if own_directories or saving else None
+        directories = RunDirectories(results.directory, names) if own_directories or plan.saves_weights else None
         gone = _incomplete(plan, results, done, owed)
         report.incomplete = len(gone)
         gone = np.union1d(gone, identities[list(rerun)])

@@ -81,6 +81,7 @@ def write_jobs(
     named: bool,
     threads: int | None,
     patience: float = PATIENCE,
+    names: Sequence[str] | None = None,
 ) -> list[list[str]]:
     """Write the file of some jobs, one for each ensemble, and return each job's overrides.
 
@@ -91,12 +92,13 @@ def write_jobs(
         named: Whether runs have directories of their own.
         threads: What a job's kernels may use; None: as many as a worker finds.
         patience: Seconds without a sign of life after which a worker will be given up.
+        names: Paths of the directories of all cells in the sweep's; None: they are called by their numbers.
     """
     folder = directory / JOBS
     folder.mkdir(exist_ok=True)
     SweepStore(directory).expect_workers()
     path = folder / f"{time.time_ns():x}.json"
-    about = {"named": named, "threads": threads, "patience": patience, "driver": this_process()}
+    about = {"named": named, "names": names, "threads": threads, "patience": patience, "driver": this_process()}
     jobs = [as_ranges(cells) for cells in ensembles]
     write_document(path, {**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs})
     common = [
@@ -221,7 +223,7 @@ def run_job(directory: Path, job: str, loader: Any) -> None:
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
         results = SweepStore(directory)
         check_same(plan.contents, (results.description() or {}).get("files"), results.directory)
-        directories = RunDirectories(results.directory) if told["named"] else None
+        directories = RunDirectories(results.directory, told["names"]) if told["named"] else None
         with results.working():
             ensembles = cut(plan, cells, len(cells), share=share)
             for _ in compute(plan, ensembles, results, Report(len(cells)), directories, tell):

@@ -64,6 +64,11 @@ class Plan:
         """Every cell's `identity`, as bytes [cells]."""
         return np.fromiter((self.identity(cell).encode() for cell in range(len(self))), IDENTITY, len(self))
 
+    @property
+    def saves_weights(self) -> bool:
+        """Whether any run leaves checkpoints, for which it has a directory."""
+        return any(self.config(int(cells[0])).saves_weights for cells in self.together())
+
     def varying(self) -> set[str]:
         """Return the keys that are not the same in all cells."""
         first, *others = [shape.values({}) for shape in self._shapes()]

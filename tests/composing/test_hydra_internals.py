@@ -106,3 +106,11 @@ def test_yaml_is_read_as_omegaconf_reads_it():
     assert yaml.load("{a: 1e5, b: 2026-01-01}", get_yaml_loader()) == {"a": 1e5, "b": "2026-01-01"}
     with pytest.raises(yaml.constructor.ConstructorError, match="duplicate key"):
         yaml.load("{a: 1, a: 2}", get_yaml_loader())
+
+
+def test_a_job_of_a_sweep_has_the_directory_that_hydra_gives_it():
+    """The names themselves are compared with Hydra's in tests/cli/test_naming.py."""
+    loader = SingleLoader(create_config_search_path(SINGLE))
+    subdir = "hydra.sweep.subdir=${hydra:job.num}_${hydra.job.override_dirname}"
+    config = loader.load_configuration("default", [subdir, "max_steps=3"], RunMode.RUN)
+    assert module.job_subdir(config, 2, ["max_steps=3", "dtype=float64"]) == "2_dtype=float64,max_steps=3"

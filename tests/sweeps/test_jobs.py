@@ -52,6 +52,13 @@ def test_a_worker_computes_the_cells_of_its_job(tmp_path):
     assert len(load_sweep(tmp_path)) == 4
 
 
+def test_a_worker_puts_runs_into_the_directories_that_the_driver_has_named(tmp_path):
+    names = [f"lr/{cell}" for cell in range(12)]
+    ((*_, job),) = write_jobs(_made(tmp_path), RECIPE, [np.array([3, 7])], True, None, names=names)
+    run_job(tmp_path, value_of(job), loader())
+    assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == ["3", "7"]
+
+
 def test_jobs_that_are_done_need_no_word_from_the_launcher(tmp_path):
     jobs = write_jobs(_made(tmp_path), RECIPE, [np.array([0]), np.array([1])], False, None)
     hangs = threading.Event()
