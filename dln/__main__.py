@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
             print(describe(options.names))
         elif options.command == "show":
-            print_table(options.directory, options.columns)
+            print_table(options.directory, options.columns, options.by)
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -49,9 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in DOORS.items():
         commands.add_parser(name, help=what)
-    show = commands.add_parser("show", help="a table of the final values, grouped by the keys swept over")
+    show = commands.add_parser("show", help="a table of the final values of a sweep")
     show.add_argument("directory", help="the directory of a sweep")
     show.add_argument("columns", nargs="*", help="which curves to show; all of single numbers if none are named")
+    by = "a row for each combination of these keys; by default, of those swept over but seeds"
+    show.add_argument("--by", type=lambda keys: keys.split(","), metavar="KEY[,KEY]", help=by)
     merge = commands.add_parser("merge", help="put several sweeps into one new directory")
     merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
     merge.add_argument("-o", "--out", required=True, help="the new directory")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import dln
-from dln.cli.table import final_values
 from dln.composing.compose import resolve
 from dln.config import SingleConfig
 from dln.errors import ConfigError, ExtensionError
 from dln.factory import check_names
 from dln.measure.events import EVENTS, Column, edge_of_stability, event, first_reach, mode_escapes, mode_order, plateaus
+from dln.results.finals import final_values
 from dln.results.frames import load_sweep
 from dln.results.run import load_run
 from dln.sweeps.driver import run_sweep

@@ -16,9 +16,10 @@ from polars.testing import assert_frame_equal
 
 from dln.__main__ import main
 from dln.base import sealed
-from dln.cli.table import final_values, print_table
+from dln.cli.table import print_table
 from dln.errors import ConfigError, DamagedError, StorageError
 from dln.results import frames, sweep
+from dln.results.finals import final_values
 from dln.results.frames import load_sweep, merge_sweeps, scan_sweep
 from dln.results.run import is_whole, load_run, load_summary
 from dln.results.sweep import SweepStore

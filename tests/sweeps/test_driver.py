@@ -17,11 +17,11 @@ from polars.testing import assert_frame_equal
 
 import dln
 from dln.cli.multirun import workers_of
-from dln.cli.table import final_values
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.metrics import model_metric
 from dln.results import frames
+from dln.results.finals import final_values
 from dln.results.frames import load_sweep, merge_sweeps, to_xarray
 from dln.results.run import load_run
 from dln.results.sweep import SweepStore
