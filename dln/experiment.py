@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory
+from dln.base.files import from_home
 from dln.base.values import plain
 from dln.blueprint import Blueprint
 from dln.composing.compose import Composed, is_only_comparative, laid_over
@@ -159,7 +160,8 @@ def run_blueprint(
     See `run_experiment`; `claimed` says that `store.claim_named` has made the directory this process's own.
     """
     config = blueprint.config
-    checkpoints = None if directory is None else Path(directory) / CHECKPOINTS
+    directory = None if directory is None else from_home(directory)
+    checkpoints = None if directory is None else directory / CHECKPOINTS
     _check_place(config, directory)
     try:
         trainer = factory.build(blueprint, checkpoints=checkpoints)

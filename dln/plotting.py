@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
+from dln.base.files import from_home
 from dln.base.notebook import is_shown
 from dln.errors import StorageError
 from dln.history import History
@@ -202,7 +203,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     Raises:
         StorageError: The suffix is another one, or the file cannot be written.
     """
-    path = Path(path)
+    path = from_home(path)
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise StorageError(f"cannot save a figure as {path.name!r}; the suffix must be .png, .pdf or .svg")
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dln.base.files import from_home
 from dln.base.sealed import content
 from dln.errors import ConfigError, DamagedError
 
@@ -72,7 +73,7 @@ def to_json(record: dict[str, Any]) -> str:
 
 def save_history(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
     """Write records to a .jsonl file, one a line."""
-    with open(path, "w", encoding="utf-8") as file:
+    with open(from_home(path), "w", encoding="utf-8") as file:
         file.writelines(to_json(record) + "\n" for record in records)
 
 
@@ -90,7 +91,7 @@ def load_history(path: str | Path, checksums: Sequence[str] | None = None) -> li
         DamagedError: The first record is damaged already, or it is no file.
         StorageError: It may not be read.
     """
-    path, records, fault = Path(path), [], ""
+    path, records, fault = from_home(path), [], ""
     lines = content(path).split(b"\n")[:-1]  # after the last newline: nothing, or a line cut short
     for number, line in enumerate(lines, start=1):
         try:

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from dln.base.files import digest
+from dln.base.files import digest, from_home
 from dln.base.machine import as_bytes, memory
 from dln.errors import ConfigError
 
@@ -75,7 +75,7 @@ def opened(path: str | Path) -> IO[bytes]:
 
 def _place(path: str | Path) -> str:
     """Return where a path leads from here; a `~` at its beginning is the user's home."""
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(from_home(path))
 
 
 def _check_listing(file: IO[bytes], archive: zipfile.ZipFile | None) -> None:

@@ -38,6 +38,15 @@ def placing(path: Path) -> Iterator[Path]:
     sync(path.parent)
 
 
+def from_home(path: str | Path) -> Path:
+    """Return a path with the user's home in place of a `~` at its beginning, which shells leave in `key=~/path`.
+
+    >>> from_home("~") == Path.home(), from_home("a/~")
+    (True, PosixPath('a/~'))
+    """
+    return Path(os.path.expanduser(path))
+
+
 def beside_of(path: Path) -> Path:
     """Return where a file is written before it is put into place."""
     return path.with_name(BESIDE.format(path.name))

@@ -19,8 +19,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from dln import __version__
+from dln.base.files import from_home
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml
+from dln.composing.contents import from_here
 from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
 from dln.composing.hydra_internals import add_callback, replace_config, use_loader
@@ -81,9 +83,10 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
         return
     from dln.experiment import run_blueprint
 
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    shown = os.path.relpath(directory)
-    blueprint = _checked.pop() if _checked else checked(config, schema)
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    shown = os.path.relpath(directory, hydra.runtime.cwd)
+    blueprint = _checked.pop() if _checked else checked(config, schema, _left(hydra))
     resolved = blueprint.config
     if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place
         save_yaml(dataclasses.asdict(resolved), directory / ".hydra" / "config.yaml")
@@ -155,7 +158,8 @@ class Gate(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check the config of a single run."""
         with reported(self.schema):
-            _checked.append(checked(config, self.schema))
+            expand_home(config, "run")
+            _checked.append(checked(config, self.schema, _left(config.hydra)))
             claim_output(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -163,6 +167,8 @@ class Gate(Callback):
 
         Our own sweeper checks for itself; this is for Hydra's.
         """
+        with reported(self.schema):
+            expand_home(config, "sweep")
         if config.hydra.sweeper._target_ == SWEEPER:
             return
         with reported(self.schema):
@@ -182,12 +188,41 @@ class Gate(Callback):
             claim_output(config, "sweep")
 
 
-def checked(config: DictConfig, schema: Schema) -> Blueprint:
-    """Return the blueprint of a composed config; what is wrong with the config is raised."""
-    resolved = resolve(config, schema)
-    from dln.factory import check_names  # imports torch: only once the schema is satisfied
+def checked(config: DictConfig, schema: Schema, left: str | None = None) -> Blueprint:
+    """Return the blueprint of a composed config; what is wrong with the config is raised.
 
-    return check_names(resolved)
+    Args:
+        config: As Hydra composed it.
+        schema: Its schema.
+        left: The working directory in which the command was given and the run will not be; None: it stays.
+    """
+    with contextlib.chdir(left or os.curdir):
+        resolved = resolve(config, schema)
+        from dln.factory import check_names  # imports torch: only once the schema is satisfied
+
+        return check_names(resolved if left is None else from_here(resolved))
+
+
+def _left(hydra: DictConfig) -> str | None:
+    """Return the working directory that Hydra leaves for the run's own directory, by `hydra.job.chdir`, or None."""
+    return hydra.runtime.cwd if hydra.job.chdir else None
+
+
+def expand_home(config: DictConfig, mode: str) -> None:
+    """Let a `~` at the beginning of `hydra.run.dir` or `hydra.sweep.dir` be the user's home; Hydra would make a `~`.
+
+    Raises:
+        ConfigError: `hydra.sweep.subdir` begins with one.
+    """
+    if mode == "sweep" and str(config.hydra.sweep._get_node("subdir")._value()).startswith("~"):
+        raise ConfigError("hydra.sweep.subdir is inside of hydra.sweep.dir; a ~ stands at the beginning of that")
+    key, written = f"hydra.{mode}.dir", str(config.hydra[mode]._get_node("dir")._value())
+    text = written if written.startswith("~") else str(config.hydra[mode].dir)
+    if text.startswith("~"):
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra[mode].dir = str(from_home(text))
+            if _is_named(config, key):  # jobs of a sweep are composed anew from these
+                config.hydra.overrides.hydra.append(f"{key}={quoted(str(config.hydra[mode].dir))}")
 
 
 _checked: list[Blueprint] = []
@@ -207,7 +242,7 @@ def claim_output(config: DictConfig, mode: str) -> None:
     wanted = Path(str(config.hydra[mode].dir))
     if mode == "run" and "${" in str(wanted.absolute()):
         raise ConfigError(f"{key}: Hydra takes the ${{ in {str(wanted.absolute())!r} for its own; choose another")
-    if any(line.lstrip("+").startswith(f"{key}=") for line in hydra_overrides(config)):
+    if _is_named(config, key):
         marker = HISTORY if mode == "run" else MULTIRUN
         claim_named(wanted, marker)
         _claims[wanted.absolute()] = marker
@@ -216,6 +251,11 @@ def claim_output(config: DictConfig, mode: str) -> None:
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra[mode].dir = claimed
         config.hydra.overrides.hydra.append(f"{key}={quoted(claimed)}")  # jobs of a sweep are composed anew from these
+
+
+def _is_named(config: DictConfig, key: str) -> bool:
+    """Whether the command line sets a key of Hydra's own."""
+    return any(line.lstrip("+").startswith(f"{key}=") for line in hydra_overrides(config))
 
 
 _claims: dict[Path, str] = {}

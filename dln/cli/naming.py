@@ -112,7 +112,7 @@ def checked_name(name: str) -> str:
 
 def _refuse_clashes(names: Sequence[str], plan: Plan) -> None:
     """Raise ConfigError where the directories of two runs are the same, or one is inside of the other."""
-    firsts = np.unique(plan.identities, return_index=True)[1].tolist()  # of equal runs the first is computed
+    firsts: list[int] = np.unique(plan.identities, return_index=True)[1].tolist()  # of equal runs the first is computed
     paths = sorted((Path(names[cell]).parts, cell) for cell in firsts)
     for (outer, one), (inner, other) in itertools.pairwise(paths):
         if inner[: len(outer)] == outer:

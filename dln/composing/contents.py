@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dln.base.arrays import content
+from dln.base.files import from_home
+from dln.composing.variants import with_values
 from dln.config import ExperimentConfig
 from dln.errors import ConfigError
 
@@ -23,14 +25,34 @@ FILE_KEYS = (
 """Keys whose value, if it is the path of a file, stands for what the file holds; a parameter called `path` makes
 teachers, inputs and initialisations of one's own take part in it."""
 
+WRITTEN_KEYS = ("tracker.params.directory",)
+"""Keys that say where something is written."""
+
 
 def named_files(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
     """Yield the files that a config reads: the key, and the path as it stands there."""
-    for key in FILE_KEYS:
+    return ((key, path) for key, path in _paths(config, FILE_KEYS) if from_home(path).is_file())
+
+
+def from_here(config: ExperimentConfig) -> ExperimentConfig:
+    """Return a config whose paths lead to the same places from any working directory.
+
+    >>> from dln.config import DataConfig, SingleConfig
+    >>> from_here(SingleConfig(data=DataConfig(path="/./dev"))).data.path
+    '/dev'
+    """
+    found = [(key, path) for key, path in _paths(config, FILE_KEYS) if from_home(path).exists()]
+    places = [*found, *_paths(config, WRITTEN_KEYS)]
+    return with_values(config, {key: os.path.abspath(from_home(path)) for key, path in places})
+
+
+def _paths(config: ExperimentConfig, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the words that stand at some keys, with the key."""
+    for key in keys:
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
-        if isinstance(value, str) and Path(value).is_file():
+        if isinstance(value, str):
             yield key, value
 
 
@@ -98,4 +120,4 @@ def located(contents: Mapping[str, str]) -> dict[str, str]:
     >>> list(located({"/a/../b.npz": "3f"}))
     ['/b.npz']
     """
-    return {os.path.realpath(path): digest for path, digest in contents.items()}
+    return {os.path.realpath(from_home(path)): digest for path, digest in contents.items()}

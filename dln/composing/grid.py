@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, Transformer
 from omegaconf import OmegaConf
 
+from dln.base.files import from_home
 from dln.config import leaf_of, whole_keys
 from dln.errors import ConfigError
 
@@ -27,6 +28,7 @@ JOB = "DLN_JOB"
 _QUOTES = ("'", '"')
 _SPACE = re.compile(r"([+~]*[^=]+)=(linspace|logspace)\(([^(),]+),([^(),]+),([^(),]+)\)")
 _NUMBER = re.compile(r"(?<![^,( ])[+-]?\d+(\.\d*)?([eE][+]?\d{1,2})?(?![^,) ])")
+_AT_HOME = re.compile(r"(?<![^=,(\[: ])~[^,)\]} ]*")
 _SPAN = re.compile(r"([+~]*[^=]+)=(-?\d+)\.\.(-?\d+)(?:\.\.(\d+))?")
 
 
@@ -166,12 +168,19 @@ def spelled_out(override: str) -> str:
 
 
 def written_out(override: str) -> str:
-    """Return an override with 1e5 as 100000 where its key holds whole numbers.
+    """Return an override with 1e5 as 100000 where its key holds whole numbers, and ~/path, which Hydra rejects, quoted.
 
     >>> written_out("max_steps=1e3"), written_out("max_steps=choice(1.5e3,1.5)"), written_out("training.lr=1e3")
     ('max_steps=1000', 'max_steps=choice(1500,1.5)', 'training.lr=1e3')
+    >>> written_out("data.path=~/a.npz,~/b.npz"), written_out("~model.bias"), written_out("--config-dir=~") == "~"
+    ("data.path='~/a.npz','~/b.npz'", '~model.bias', False)
     """
     key, equals, value = override.partition("=")
+    if key.startswith("-"):  # an option of Hydra's
+        return f"{key}{equals}{from_home(value)}" if value.startswith("~") else override
+    if not any(quote in value for quote in _QUOTES):
+        value = _AT_HOME.sub(r"'\g<0>'", value)
+        override = f"{key}{equals}{value}"
     if leaf_of(key.lstrip("+")) not in whole_keys():
         return override
     return f"{key}{equals}{_NUMBER.sub(_whole, value)}"

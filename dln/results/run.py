@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dln.base.files import sync
+from dln.base.files import from_home, sync
 from dln.base.provenance import provenance
 from dln.base.sealed import content, read_document, write_document
 from dln.errors import DamagedError, StorageError
@@ -48,7 +48,7 @@ class RunWriter:
         Raises:
             StorageError: It holds a run already, or cannot be written to.
         """
-        self.directory = Path(directory)
+        self.directory = from_home(directory)
         if not claimed:
             refuse_occupied(self.directory)
         try:
@@ -125,7 +125,7 @@ def load_run(directory: str | Path) -> History:
         StorageError: There is none, or it cannot be read.
         DamagedError: Its first record is damaged already.
     """
-    directory = Path(directory)
+    directory = from_home(directory)
     told = load_summary(directory) or {}
     checksums = told.get("checksums")
     try:

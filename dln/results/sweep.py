@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dln.base.files import BESIDE, beside_of, placing
+from dln.base.files import BESIDE, beside_of, from_home, placing
 from dln.base.locking import locking
 from dln.base.sealed import content, read_document, reading, write_document
 from dln.errors import DamagedError, StorageError
@@ -42,7 +42,7 @@ class SweepStore:
 
     def __init__(self, directory: str | Path) -> None:
         """Name a directory; nothing is read or written yet."""
-        self.directory = Path(directory)
+        self.directory = from_home(directory)
         self.damaged: list[str] = []
         """Files that `finished` has set aside."""
 

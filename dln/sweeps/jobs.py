@@ -98,7 +98,14 @@ def write_jobs(
     folder.mkdir(exist_ok=True)
     SweepStore(directory).expect_workers()
     path = folder / f"{time.time_ns():x}.json"
-    about = {"named": named, "names": names, "threads": threads, "patience": patience, "driver": this_process()}
+    about = {
+        "cwd": os.getcwd(),
+        "named": named,
+        "names": names,
+        "threads": threads,
+        "patience": patience,
+        "driver": this_process(),
+    }
     jobs = [as_ranges(cells) for cells in ensembles]
     write_document(path, {**about, "recipe": dataclasses.asdict(recipe), "jobs": jobs})
     common = [
@@ -218,7 +225,7 @@ def run_job(directory: Path, job: str, loader: Any) -> None:
     if told["threads"] is not None:
         os.environ.setdefault("DLN_THREADS", str(told["threads"]))
     speak_patiently()
-    with _beating(directory, job, told["patience"] / BEATS), ending_with(told["driver"]):
+    with contextlib.chdir(told["cwd"]), _beating(directory, job, told["patience"] / BEATS), ending_with(told["driver"]):
         plan = Recipe(**told["recipe"]).plan(loader)
         cells = np.concatenate([np.arange(*span) for span in told["jobs"][int(number)]])
         results = SweepStore(directory)

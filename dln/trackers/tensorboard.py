@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dln.base.files import from_home
 from dln.history import History, Record
 from dln.observers import ObservedRun, Observer, Status
 from dln.trackers.tracker import ending, library, register_tracker, scalars
@@ -20,7 +21,7 @@ class TensorBoard(Observer):
     def __init__(self, directory: str | None = None) -> None:
         """Write to the run's own directory, if it has one and none is given."""
         self._writer = library("torch.utils.tensorboard", "tensorboard").SummaryWriter
-        self.directory = directory
+        self.directory = None if directory is None else from_home(directory)
 
     def on_start(self, run: ObservedRun) -> None:
         """Begin a file with the config as a text; what an earlier run has written here no longer counts."""

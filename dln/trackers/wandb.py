@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from dln.base.files import from_home
 from dln.history import History, Record
 from dln.observers import ObservedRun, Observer, Status
 from dln.trackers.tracker import ending, library, register_tracker, scalars
@@ -24,7 +25,7 @@ class Wandb(Observer):
         """Take what `wandb.init` is to be told."""
         self._wandb = library("wandb", "wandb")
         self.told = {"project": project, "entity": entity, "mode": mode}
-        self.directory = directory
+        self.directory = str(from_home(directory))
 
     def on_start(self, run: ObservedRun) -> None:
         """Begin a run of its own, whichever others there are."""
