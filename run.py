@@ -8,9 +8,9 @@ from dln.config import SingleConfig
 
 
 @hydra_main(config_path="configs/single", config_name="default")
-def main(config: DictConfig) -> None:
-    """Run the experiment that Hydra composed."""
-    run_from_hydra(config, SingleConfig)
+def main(config: DictConfig) -> float | tuple[float, ...] | None:
+    """Run the experiment that Hydra composed, and return its objective."""
+    return run_from_hydra(config, SingleConfig)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from dln.config import ComparativeConfig
 
 
 @hydra_main(config_path="configs/comparative", config_name="default")
-def main(config: DictConfig) -> None:
-    """Run the experiment that Hydra composed."""
-    run_from_hydra(config, ComparativeConfig)
+def main(config: DictConfig) -> float | tuple[float, ...] | None:
+    """Run the experiment that Hydra composed, and return its objective."""
+    return run_from_hydra(config, ComparativeConfig)
 
 
 if __name__ == "__main__":

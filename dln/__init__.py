@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dln.ingredients.teachers import register_matrix
     from dln.measure.events import Column, event
     from dln.measure.loss_gap import loss_gap
+    from dln.measure.objective import objective
     from dln.metrics import comparative_metric, model_metric
     from dln.model import DeepLinearNetwork
     from dln.observers import Observer
@@ -52,6 +53,7 @@ _HOME = {
     "event": "measure.events",
     "loss_gap": "measure.loss_gap",
     "model_metric": "metrics",
+    "objective": "measure.objective",
     "register_callback": "callbacks",
     "register_inputs": "ingredients.inputs",
     "register_matrix": "ingredients.teachers",
@@ -82,6 +84,7 @@ __all__ = [
     "loss_gap",
     "merge_sweeps",
     "model_metric",
+    "objective",
     "register_callback",
     "register_init",
     "register_inputs",

@@ -23,7 +23,7 @@ from dln.base.values import check_batch_size
 from dln.callbacks import Callback, build_callbacks
 from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
-from dln.config import DataConfig, ExperimentConfig, LaneConfig, ModelConfig
+from dln.config import ExperimentConfig, LaneConfig, ModelConfig
 from dln.data import Dataset, check_whiten, drawn, load_dataset, teacher_of
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
@@ -31,8 +31,11 @@ from dln.ingredients.initialisations import asks_for_teacher, draw_initial
 from dln.ingredients.inputs import make_inputs
 from dln.ingredients.optimizers import build_criterion, check_optimizer
 from dln.ingredients.teachers import make_teacher
+from dln.lockstep import columns_of
 from dln.measure.columns import check_apart
 from dln.measure.events import check_events
+from dln.measure.objective import check_goals
+from dln.measure.supply import PairSupply
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights
 from dln.observers import observers
@@ -65,7 +68,7 @@ class Blueprint:
         self.given = dataset
         self.starts: dict[str, Initial] = {}
         """What `start` has returned."""
-        self._events_fit = False
+        self._records_fit = False
 
     @classmethod
     def of(cls, config: ExperimentConfig | Blueprint, dataset: Dataset | None = None) -> Blueprint:
@@ -85,7 +88,7 @@ class Blueprint:
             getattr(self, part)
         for suffix in self.config.lanes:
             self.start(suffix)
-        self.check_events()
+        self.check_records()
         return self
 
     # --- when ---------------------------------------------------------------------------------------------------------
@@ -195,7 +198,8 @@ class Blueprint:
         if self.given is not None:
             return self.given
         if data.path is not None:
-            return _own_data(data, (self._model.in_dim, self._model.out_dim))
+            dims = self._model.in_dim, self._model.out_dim
+            return load_dataset(data.path, noise_std=data.noise_std, data_seed=data.data_seed, dims=dims)
         return drawn(
             self.outline,
             whiten=data.whiten,
@@ -224,7 +228,7 @@ class Blueprint:
                 log.warning("making %s weights: some seconds a hundred million", f"{parameters(lane):,}")
             teacher = None
             if asks_for_teacher(lane.model.init, lane.key("model")):
-                teacher = teacher_of(self.outline.to(getattr(torch, self.config.dtype), "cpu"))
+                teacher = teacher_of(self._data)
             self.starts[suffix] = initial_arrays(self.config, lane, teacher)
         return self.starts[suffix]
 
@@ -269,23 +273,53 @@ class Blueprint:
             check_lanes(own, pairs)
         return pairs
 
-    def check_events(self) -> None:
-        """Raise ConfigError where the events do not fit what is recorded; they are looked at once."""
-        if self._events_fit or not self.config.events:
-            return
-        data = self.outline.to(getattr(torch, self.config.dtype), "cpu")
+    def check_records(self) -> None:
+        """Raise ConfigError where events or the objective do not fit what is recorded; they are looked at once."""
+        if not self._records_fit and self.config.events:
+            self._check_events()
+        if not self._records_fit and self.config.objective is not None:
+            self._check_objective()
+        self._records_fit = True
+
+    def _check_events(self) -> None:
         own, *others = self.labels.values()
         labels = [label for label in own if all(label in of_other for of_other in others)]
 
         def first(labels: Collection[str]) -> list[Record]:
-            lanes = [self._probe(lane, data) for lane in self.config.lanes.values()]
-            for lane in lanes:
-                lane.metrics = [metric for metric in lane.metrics if metric.label in labels]
-                lane.begin(0)
-            return [lane.measure(lane.supply()) for lane in lanes]
+            return [lane.measure(lane.supply()) for lane in self._probes(labels).values()]
 
-        check_events(self.config.events, labels, data, first)
-        self._events_fit = True
+        check_events(self.config.events, labels, self._data, first)
+
+    def _check_objective(self) -> None:
+        losses = ["train_loss", *(["test_loss"] if self.outline.test_inputs is not None else [])]
+        of_lanes = [name + suffix for suffix, labels in self.labels.items() for name in (*losses, *labels)]
+        pairs = [metric.label for metric in self.pair_metrics]
+        begin = max((saved.step for saved in self.resumed.values() if saved is not None), default=0)
+        check_goals(self.config.objective, [*of_lanes, *pairs], self.recorded, begin, self._first_record)
+
+    @property
+    def _data(self) -> Dataset:
+        """The outline in the run's precision."""
+        return self.outline.to(getattr(torch, self.config.dtype), "cpu")
+
+    def _first_record(self, names: Collection[str]) -> Record:
+        """Return the columns of a first record whose metrics have these names, the lane's suffix added."""
+        lanes, record = self._probes(names), {}
+        supplies = [lane.supply() for lane in lanes.values()]
+        for (suffix, lane), supply in zip(lanes.items(), supplies, strict=True):
+            record |= lane.measure(supply, suffix)
+        pairs = [metric for metric in self.pair_metrics if metric.label in names]
+        del self.pair_metrics  # those of the run remember nothing of this
+        return record | (columns_of(pairs, PairSupply(*supplies), 0) if pairs else {})
+
+    def _probes(self, names: Collection[str]) -> dict[str, Trainer]:
+        """Return trainers at the first step, with the metrics of these names, the lane's suffix added or not."""
+        data = self._data
+        lanes = {suffix: self._probe(lane, data) for suffix, lane in self.config.lanes.items()}
+        for suffix, lane in lanes.items():
+            lane.metrics = [m for m in lane.metrics if m.label in names or m.label + suffix in names]
+            lane.begin(0)
+        return lanes
 
     def _probe(self, lane: LaneConfig, data: Dataset) -> Trainer:
         """Return a trainer that tells what a lane's first record has, if not its numbers."""
@@ -314,17 +348,6 @@ def shapes_of(lane: LaneConfig) -> list[list[int]]:
 def recorded_steps(config: ExperimentConfig) -> Collection[int]:
     """Return the steps at which a run is recorded unless it ends early."""
     return chosen_steps(config.max_steps, config.evaluate_every, config.evaluate_at)
-
-
-def _own_data(data: DataConfig, dims: tuple[int, int]) -> Dataset:
-    """Return arrays of one's own, which must have these dimensions."""
-    dataset = load_dataset(str(data.path), noise_std=data.noise_std, data_seed=data.data_seed)
-    if dataset.dims != dims:
-        raise ConfigError(
-            f"data.path: {data.path!r} has {dataset.dims[0]} inputs and {dataset.dims[1]} outputs a sample, but "
-            f"model.in_dim={dims[0]} and model.out_dim={dims[1]}"
-        )
-    return dataset
 
 
 def initial_arrays(config: ExperimentConfig, lane: LaneConfig, teacher: np.ndarray | None) -> Initial:

@@ -236,7 +236,9 @@ def check_whiten(samples: int | None, dim: int) -> None:
 
 
 @uniform()
-def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0) -> Dataset:
+def load_dataset(
+    path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0, dims: tuple[int, int] | None = None
+) -> Dataset:
     """Load one's own data, in float64, from an .npz file.
 
     Args:
@@ -244,9 +246,10 @@ def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0
             test_targets [M, out]; other arrays are not looked at.
         noise_std: Standard deviation of noise added to the training targets.
         data_seed: Seed of that noise.
+        dims: What a model's input and output dimensions are that is to learn it.
 
     Raises:
-        ConfigError: There is no such file, arrays are missing or do not fit together, or contain NaN.
+        ConfigError: There is no such file; arrays are missing, do not fit together or the model, or contain NaN.
     """
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     try:
@@ -255,6 +258,11 @@ def load_dataset(path: str | Path, *, noise_std: float = 0.0, data_seed: int = 0
         dataset = Dataset.from_arrays(*arrays, dtype=torch.float64)
     except ConfigError as error:
         raise ConfigError(f"data.path: {error}") from error
+    if dims is not None and dataset.dims != dims:
+        raise ConfigError(
+            f"data.path: {str(path)!r} has {dataset.dims[0]} inputs and {dataset.dims[1]} outputs a sample, but "
+            f"model.in_dim={dims[0]} and model.out_dim={dims[1]}"
+        )
     assert dataset.train_targets is not None
     noise = torch.from_numpy(stream(data_seed, "train noise").standard_normal(tuple(dataset.train_targets.shape)))
     return replace(dataset, train_targets=dataset.train_targets + noise_std * noise)

@@ -128,7 +128,7 @@ def build_trainer(
     """Return the autograd engine's trainer, or pair of trainers, for a config."""
     blueprint = Blueprint.of(config, dataset)
     config = blueprint.config
-    blueprint.check_events()
+    blueprint.check_records()
     data = blueprint.dataset.to(getattr(torch, config.dtype), blueprint.device)
 
     def trainer(suffix: str) -> Trainer:
@@ -178,7 +178,7 @@ def build_ensemble(
 
     blueprints = [Blueprint.of(config, dataset) for config in configs]
     first = blueprints[0]
-    first.check_events()
+    first.check_records()
     sources = share_data(blueprints)
     places = {source: place for place, source in enumerate(sources)}
     datasets = [source.dataset.to(getattr(torch, first.config.dtype), "cpu") for source in sources.values()]

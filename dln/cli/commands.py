@@ -14,15 +14,15 @@ from dln.config import CONFIGS, ComparativeConfig, SingleConfig, folder
 
 
 @hydra_main(config_path=str(CONFIGS / folder(SingleConfig)), config_name="default")
-def run(config: DictConfig) -> None:
-    """Run the experiment that Hydra composed."""
-    run_from_hydra(config, SingleConfig)
+def run(config: DictConfig) -> float | tuple[float, ...] | None:
+    """Run the experiment that Hydra composed, and return its objective."""
+    return run_from_hydra(config, SingleConfig)
 
 
 @hydra_main(config_path=str(CONFIGS / folder(ComparativeConfig)), config_name="default")
-def compare(config: DictConfig) -> None:
-    """Run the comparison that Hydra composed."""
-    run_from_hydra(config, ComparativeConfig)
+def compare(config: DictConfig) -> float | tuple[float, ...] | None:
+    """Run the comparison that Hydra composed, and return its objective."""
+    return run_from_hydra(config, ComparativeConfig)
 
 
 def open_command(command: str, argv: Sequence[str]) -> NoReturn:

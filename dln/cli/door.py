@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,11 +16,12 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dln import __version__
 from dln.base.files import from_home
 from dln.base.output import look_for_libraries_first, speak_patiently
+from dln.cli import foreign
 from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml
 from dln.composing.contents import from_here
 from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
@@ -34,7 +35,6 @@ from dln.terminal import FAILURE, USAGE_ERROR, answer_signals, closing_line, int
 if TYPE_CHECKING:
     from dln.blueprint import Blueprint
 
-SWEEPER = "hydra_plugins.dln_sweeper.DlnSweeper"
 CHECKED_IN_FULL = 64
 """Runs of a sweep that are all checked before the first starts, at some 0.1 s each."""
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -70,17 +70,20 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
     sys.exit(0)
 
 
-def run_from_hydra(config: DictConfig, schema: Schema) -> None:
+def run_from_hydra(config: DictConfig, schema: Schema) -> float | tuple[float, ...] | None:
     """Run the experiment of a composed config in the directory Hydra made for it, and print how it ended.
 
     Inside a launcher's worker this is part of a sweep.
+
+    Returns:
+        What the config's `objective` says, if it says anything: a sweeper of somebody else's optimises it.
     """
     job = HydraConfig.get().job.env_set.get(JOB)
     if job is not None:
         from dln.sweeps.jobs import run_job
 
         run_job(Path(HydraConfig.get().sweep.dir), job, GlobalHydra.instance().config_loader())
-        return
+        return None
     from dln.experiment import run_blueprint
 
     hydra = HydraConfig.get()
@@ -97,6 +100,12 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> None:
         print(interrupted_line(_last_step(directory), resolved.max_steps, shown), file=sys.stderr)
         raise
     print(closing_line(history, resolved.max_steps, time.perf_counter() - started, shown), flush=True)
+    if resolved.objective is None:
+        return None
+    from dln.measure.objective import goals, objective
+
+    maximize = foreign.maximized(HydraConfig.get().sweeper, len(goals(resolved.objective)))
+    return objective(history, resolved.objective, maximize)
 
 
 def _last_step(directory: Path) -> int | None:
@@ -163,29 +172,39 @@ class Gate(Callback):
             claim_output(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check every run of a small sweep; of a large one every value, each beside the first value of the others.
-
-        Our own sweeper checks for itself; this is for Hydra's.
-        """
+        """Check what runs of a sweep can be checked before the first; our own sweeper checks for itself."""
         with reported(self.schema):
             expand_home(config, "sweep")
-        if config.hydra.sweeper._target_ == SWEEPER:
+        if config.hydra.sweeper._target_ == foreign.OURS:
             return
         with reported(self.schema):
             loader = GlobalHydra.instance().config_loader()
-            grid = parse_grid(
-                [*as_overrides(config.hydra.sweeper.get("params")), *config.hydra.overrides.task], (), loader
-            )
-            if len(grid) <= CHECKED_IN_FULL:
-                jobs = [grid.overrides(cell) for cell in range(len(grid))]
-            else:
-                firsts = [axis.overrides(0) for axis in grid.axes]
-                values = [(i, axis.overrides(at)) for i, axis in enumerate(grid.axes) for at in range(len(axis))]
-                jobs = [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
-            for job in jobs:
-                lines = [*hydra_overrides(config), *job]
-                checked(composed(loader, config.hydra.job.config_name, lines), self.schema)
+            if not foreign.is_foreign(config.hydra.sweeper):
+                for job in _jobs_to_check(config, loader):
+                    self._checked_job(config, loader, job)
+                claim_output(config, "sweep")
+                return
+            from dln.measure.objective import goals
+            from dln.results.run import MULTIRUN
+
+            blueprint = self._checked_job(config, loader, foreign.some_job(config))
+            foreign.check_sweeper(config, len(goals(blueprint.config.objective)))
             claim_output(config, "sweep")
+            OmegaConf.save(config, Path(str(config.hydra.sweep.dir)) / MULTIRUN)  # as Hydra's own sweeper does
+
+    def _checked_job(self, config: DictConfig, loader: Any, job: Sequence[str]) -> Blueprint:
+        lines = [*hydra_overrides(config), *job]
+        return checked(composed(loader, config.hydra.job.config_name, lines), self.schema)
+
+
+def _jobs_to_check(config: DictConfig, loader: Any) -> list[list[str]]:
+    """Return every run of a small grid; of a large one every value, each beside the first value of the others."""
+    grid = parse_grid([*as_overrides(config.hydra.sweeper.get("params")), *config.hydra.overrides.task], (), loader)
+    if len(grid) <= CHECKED_IN_FULL:
+        return [grid.overrides(cell) for cell in range(len(grid))]
+    firsts = [axis.overrides(0) for axis in grid.axes]
+    values = [(i, axis.overrides(at)) for i, axis in enumerate(grid.axes) for at in range(len(axis))]
+    return [sum([*firsts[:i], v, *firsts[i + 1 :]], list(grid.fixed)) for i, v in values]
 
 
 def checked(config: DictConfig, schema: Schema, left: str | None = None) -> Blueprint:

@@ -7,11 +7,13 @@ A record's column is a label; in a comparison, a lane's label and its suffix; of
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import numpy as np
 
 from dln.config import ComparativeConfig, SingleConfig, keys, leaf_of
-from dln.errors import ConfigError
-from dln.history import ENDS
+from dln.errors import ConfigError, suggestion
+from dln.history import ENDS, Record
 
 TAKEN = ("run", "record", "step", "train_loss", "test_loss", *ENDS)
 """What every table or record has already, or a table of lanes, with a suffix."""
@@ -66,6 +68,29 @@ def check_apart(labels: Iterable[str], where: str, what: str = "metrics") -> Non
         if clash is not None:
             raise ConfigError(f"{where}: {clash!r} and {label!r} would share a column; give one another label")
         known.add(label)
+
+
+def check_column(
+    column: str, where: str, recorded: Sequence[str], first: Callable[[Collection[str]], Sequence[Record]]
+) -> None:
+    """Raise ConfigError unless there is such a column, and it has one number a record.
+
+    Args:
+        column: What is looked for.
+        where: The config key that names it.
+        recorded: Losses and labels of metrics.
+        first: Returns first records, of every lane or of all together, with the metrics of these labels.
+    """
+    if column in ("train_loss", "test_loss") and column in recorded:
+        return
+    owners = [label for label in recorded if column == label or column.startswith(f"{label}.")]
+    for record in first(owners):
+        if column not in record or column == "step":
+            known = dict.fromkeys([*(name for name in recorded if name not in owners), *record])
+            raise ConfigError(f"{where}: there is no column {column!r}; {suggestion(column, known)}")
+        if np.ndim(record[column]):
+            numbers = " x ".join(map(str, np.shape(record[column])))
+            raise ConfigError(f"{where}: the column {column!r} has {numbers} numbers a record; name one of one number")
 
 
 def lane_columns(names: Iterable[str], labels: Sequence[str], suffix: str) -> dict[str, str]:

@@ -16,8 +16,8 @@ import numpy as np
 from dln.base.arithmetic import uniform
 from dln.base.registry import Bounds, Registry
 from dln.config import EventConfig
-from dln.errors import ConfigError, suggestion
-from dln.measure.columns import check_apart, check_label
+from dln.errors import ConfigError
+from dln.measure.columns import check_apart, check_column, check_label
 from dln.measure.data_quantities import CONSTANTS, rank_of
 from dln.measure.plateaus import find_plateaus
 
@@ -164,25 +164,9 @@ def check_events(
         for name, parameter in (entry.parameters or {}).items():
             if entry.type_of(name) is Column:
                 column = config.params.get(name, parameter.default)
-                _check_column(column, f"{where}.params.{name}", recorded, first)
+                check_column(column, f"{where}.params.{name}", recorded, first)
     check_apart([label_of(config) for config in configs], "events", "events")
     check_apart([*labels, *(label_of(config) for config in configs)], "events", "metrics and events")
-
-
-def _check_column(
-    column: str, where: str, recorded: Sequence[str], first: Callable[[Collection[str]], Sequence[Record]]
-) -> None:
-    """Raise ConfigError unless there is such a column, and it has one number a record."""
-    if column in ("train_loss", "test_loss") and column in recorded:
-        return
-    owners = [label for label in recorded if column == label or column.startswith(f"{label}.")]
-    for record in first(owners):
-        if column not in record or column == "step":
-            known = dict.fromkeys([*(name for name in recorded if name not in owners), *record])
-            raise ConfigError(f"{where}: there is no column {column!r}; {suggestion(column, known)}")
-        if np.ndim(record[column]):
-            numbers = " x ".join(map(str, np.shape(record[column])))
-            raise ConfigError(f"{where}: the column {column!r} has {numbers} numbers a record; name one of one number")
 
 
 @uniform()

@@ -200,9 +200,10 @@ def claim_named(directory: Path, marker: str) -> None:
 
 
 def release(directory: Path, marker: str) -> None:
-    """Give up a claim that was not used: its marker is empty, and there is no summary of a run."""
+    """Give up a claim that was not used: the marker is alone, or it is empty and there is no summary of a run."""
     with contextlib.suppress(OSError):
-        if (directory / marker).stat().st_size == 0 and not (directory / SUMMARY).exists():
+        empty = (directory / marker).stat().st_size == 0 and not (directory / SUMMARY).exists()
+        if empty or os.listdir(directory) == [marker]:
             (directory / marker).unlink()
 
 

@@ -34,7 +34,7 @@ ENOUGH = 0.25
 """Seconds of a trial that can be measured."""
 FASTER = 6
 """How many times larger the next trial is at most."""
-QUIET = {"checkpoint_every": None, "checkpoint_at": None, "resume": None, "tracker": None}
+QUIET = {"checkpoint_every": None, "checkpoint_at": None, "resume": None, "objective": None, "tracker": None}
 """What a trial does without: it goes on from nothing, saves no weights, and tells nobody."""
 
 

@@ -273,8 +273,8 @@ def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
 
 
 def _is_read(path: str) -> bool:
-    """Whether runs read a key: what is `shared` was copied to the lanes, and a tracker only looks on."""
-    return not f"{path}.".startswith(("shared.", "tracker."))
+    """Whether runs read a key: what is `shared` was copied to the lanes; who tracks them, or optimises, looks on."""
+    return not f"{path}.".startswith(("shared.", "tracker.", "objective."))
 
 
 def _get(config: Any, path: str) -> Any:
