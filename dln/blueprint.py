@@ -305,12 +305,12 @@ class Blueprint:
     def _first_record(self, names: Collection[str]) -> Record:
         """Return the columns of a first record whose metrics have these names, the lane's suffix added."""
         lanes, record = self._probes(names), {}
-        supplies = [lane.supply() for lane in lanes.values()]
-        for (suffix, lane), supply in zip(lanes.items(), supplies, strict=True):
-            record |= lane.measure(supply, suffix)
+        supplies = {suffix: lane.supply() for suffix, lane in lanes.items()}
+        for suffix, lane in lanes.items():
+            record |= lane.measure(supplies[suffix], suffix)
         pairs = [metric for metric in self.pair_metrics if metric.label in names]
         del self.pair_metrics  # those of the run remember nothing of this
-        return record | (columns_of(pairs, PairSupply(*supplies), 0) if pairs else {})
+        return record | (columns_of(pairs, PairSupply(supplies["_a"], supplies["_b"]), 0) if pairs else {})
 
     def _probes(self, names: Collection[str]) -> dict[str, Trainer]:
         """Return trainers at the first step, with the metrics of these names, the lane's suffix added or not."""

@@ -203,9 +203,7 @@ class ExperimentConfig(ABC):
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
     engine: str = setting("auto", "what trains: auto, compiled, autograd")
     events: list[Any] = setting([], "what to find in the records at the end (see below)")
-    objective: Any = setting(
-        None, "what optimising sweepers are told: a column's last value, {test_loss: min} or max or a step; or a list"
-    )
+    objective: Any = setting(None, "what others' sweepers optimise: COLUMN, {COLUMN: min}, max, a step; or a list")
     tracker: Any = setting(None, "what else is told of the run: tensorboard, wandb, trackio, mlflow (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
 

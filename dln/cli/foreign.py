@@ -54,9 +54,10 @@ def _some_value(override: Override) -> str | None:
         start, end = sweep.start, sweep.end
         whole = isinstance(start, int) and isinstance(end, int)
         return None if start is None or end is None else str((start + end) // 2 if whole else (start + end) / 2)
-    if isinstance(sweep, ChoiceSweep | RangeSweep):
-        return next(iter(override.sweep_iterator(transformer=Transformer.encode)), None)
-    return None
+    if not isinstance(sweep, ChoiceSweep | RangeSweep):
+        return None
+    values = override.sweep_iterator(transformer=Transformer.encode)
+    return next(map(str, values), None)
 
 
 def check_sweeper(config: DictConfig, objectives: int) -> None:

@@ -42,8 +42,7 @@ def help_text(schema: Schema, argv: Sequence[str]) -> str:
 def _keys(schema: Schema, width: int) -> Iterator[str]:
     comparative = schema is ComparativeConfig
     if comparative:
-        yield "Change shared.KEY for both models; model_a.KEY or training_b.KEY ... for one (they refer to shared)."
-        yield ""
+        yield "Change shared.KEY for both models; model_a.KEY or training_b.KEY ... for one (they refer to shared):"
     lanes = ("model_a.", "model_b.", "training_a.", "training_b.")
     for key, item in fields(schema):
         if comparative and key.startswith(lanes):

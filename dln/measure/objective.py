@@ -36,6 +36,8 @@ class Goal:
         if any(step <= by for step in self._diverged(history)):
             return math.nan
         curve, step = history[self.column].astype(np.float64), history["step"]
+        if curve.ndim > 1:
+            raise ConfigError(f"the column {self.column!r} has several numbers a record; name one of one number")
         if isinstance(self.which, int):
             return float(curve[step <= by][-1])
         return math.nan if np.isnan(curve).all() else float(OF_ALL[self.which](curve))
@@ -120,7 +122,7 @@ def objective(history: History, of: Any, maximize: bool | Sequence[bool] = False
         there, is worse than any: infinite.
 
     Raises:
-        ConfigError: `of` has none of these forms.
+        ConfigError: `of` has none of these forms, or names a column of vectors.
         KeyError: There is no such column.
 
     >>> history = History([{"step": 10 * i, "test_loss": loss} for i, loss in enumerate([1.0, 0.25, 0.5])])
