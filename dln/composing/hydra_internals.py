@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 import hydra._internal.hydra as _application
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
@@ -22,6 +22,10 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+try:
+    from hydra._internal.config_loader_impl import get_overrides_dirname
+except ImportError:  # in Hydra 1.4 `hydra.job.override_dirname` refers to the overrides itself
+    get_overrides_dirname = None  # type: ignore[assignment]
 try:
     from omegaconf._utils import get_yaml_loader
 except ImportError:  # OmegaConf 2.4
@@ -93,7 +97,8 @@ def job_subdir(config: DictConfig, number: int, overrides: Sequence[str]) -> str
     with read_write(config.hydra), open_dict(config.hydra):
         job.num, job.id = number, str(number)
         config.hydra.overrides.task = list(overrides)
-        job.override_dirname = get_overrides_dirname([*map(parsed, overrides)], **job.config.override_dirname)
+        if get_overrides_dirname is not None:
+            job.override_dirname = get_overrides_dirname([*map(parsed, overrides)], **job.config.override_dirname)
     HydraConfig.instance().set_config(config)  # for ${hydra:...}
     try:
         return str(OmegaConf.select(config, "hydra.sweep.subdir"))

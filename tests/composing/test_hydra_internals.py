@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import setup_globals
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
@@ -110,6 +111,7 @@ def test_yaml_is_read_as_omegaconf_reads_it():
 
 def test_a_job_of_a_sweep_has_the_directory_that_hydra_gives_it():
     """The names themselves are compared with Hydra's in tests/cli/test_naming.py."""
+    setup_globals()  # as a door does
     loader = SingleLoader(create_config_search_path(SINGLE))
     subdir = "hydra.sweep.subdir=${hydra:job.num}_${hydra.job.override_dirname}"
     config = loader.load_configuration("default", [subdir, "max_steps=3"], RunMode.RUN)
