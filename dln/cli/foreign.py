@@ -16,12 +16,13 @@ from dln.composing.compose import as_overrides
 from dln.errors import ConfigError
 
 OURS = "hydra_plugins.dln_sweeper.DlnSweeper"
-BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+BASIC = "BasicSweeper"
+"""Hydra's own."""
 
 
 def is_foreign(sweeper: DictConfig) -> bool:
     """Whether a sweeper is neither ours nor Hydra's own."""
-    return sweeper._target_ not in (OURS, BASIC)
+    return sweeper._target_ != OURS and sweeper._target_.rpartition(".")[2] != BASIC
 
 
 def some_job(config: DictConfig) -> list[str]:

@@ -106,7 +106,7 @@ def config_of(sweeper, task=()):
 
 def test_some_job_has_a_value_of_each_axis_that_can_be_read():
     task = ["a=int(interval(1,4))", "b=tag(log,interval(0.5,1.5))", "c=choice(x,y)", "d=range(3,9,2)", "e=5", "f=[1,2]"]
-    task += ["g=interval(0.0,1.0)", "h={x: min}", "i=3,4", "~j", "k=shuffle(7)"]
+    task += ["g=interval(0.0,1.0)", "h={x: min}", "i=3,4", "~j", "k=shuffle(range(7,8))"]
     expected = ["a=2", "b=1.0", "c=x", "d=3", "e=5", "f=[1,2]", "g=0.5", "h={x: min}", "i=3", "~j", "k=7"]
     assert some_job(config_of({}, task)) == expected
     params = {"a": "interval(0.0, 1.0)", "b": {"low": 1}, "c": 3, "d": [1, 2], "e": "(((", "f": "choice(u,v)"}
