@@ -22,6 +22,7 @@ from dln import __version__
 from dln.base.files import from_home
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.cli import foreign
+from dln.cli.typed import keep, remember
 from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml
 from dln.composing.contents import from_here
 from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
@@ -49,6 +50,7 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
     speak_patiently()
     look_for_libraries_first()
     answer_signals()
+    remember(sys.argv)
     if "--version" in sys.argv[1:]:
         print(f"dln {__version__}")
         sys.exit(0)
@@ -93,6 +95,7 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> float | tuple[float, .
     resolved = blueprint.config
     if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place
         save_yaml(dataclasses.asdict(resolved), directory / ".hydra" / "config.yaml")
+        keep(directory / ".hydra")
     started = time.perf_counter()
     try:
         history = run_blueprint(blueprint, directory=directory, progress=True, claimed=directory in _claims)
@@ -222,7 +225,7 @@ def checked(config: DictConfig, schema: Schema, left: str | None = None) -> Blue
         return check_names(resolved if left is None else from_here(resolved))
 
 
-def _left(hydra: DictConfig) -> str | None:
+def _left(hydra: Any) -> str | None:
     """Return the working directory that Hydra leaves for the run's own directory, by `hydra.job.chdir`, or None."""
     return hydra.runtime.cwd if hydra.job.chdir else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
 from dln.cli.naming import asks_for_names, run_names
+from dln.cli.typed import command, dated
 from dln.composing.compose import as_overrides, hydra_overrides
-from dln.composing.grid import abridged, values_by_key
+from dln.composing.grid import values_by_key
 from dln.config import ExperimentConfig
 from dln.engines import MEMBERS
 from dln.errors import ConfigError, suggestion
@@ -105,6 +105,7 @@ def sweep_from_hydra(
                 plan,
                 directory,
                 names=names,
+                command=dated(),
                 on_run=tell,
                 on_progress=on_progress,
                 rerun=again,
@@ -232,10 +233,5 @@ def closing(report: Report, shown: str) -> str:
 
 def resume_line(shown: str) -> str:
     """Return the line that tells how to compute the rest."""
-    door, *given = sys.argv
-    command = [
-        *(door.split() if door.startswith("dln ") else ["python", door]),
-        *map(abridged, given),
-        *([] if any("hydra.sweep.dir=" in a for a in sys.argv) else [f"hydra.sweep.dir={shown}"]),
-    ]
-    return f"go on with: {shlex.join(command)}"
+    named = any("hydra.sweep.dir=" in argument for argument in sys.argv)
+    return f"go on with: {command(*([] if named else [f'hydra.sweep.dir={shown}']))}"

@@ -209,19 +209,6 @@ def _spaced(override: str, kind: str, first: str, last: str, count: str) -> list
     return [float(f"{value:.12g}") for value in values]
 
 
-def abridged(override: str) -> str:
-    """Return an override of whole numbers as people write it: what `spelled_out` was given.
-
-    >>> abridged("training.batch_seed=range(0,101,10)"), abridged("a=range(-3,8,1)"), abridged("a=1,2")
-    ('training.batch_seed=0..100..10', 'a=-3..7', 'a=1,2')
-    """
-    match = re.fullmatch(r"(.*)=range\((-?\d+),(-?\d+),([1-9]\d*)\)", override)
-    if match is None:
-        return override
-    key, start, beyond, step = match[1], *map(int, match.groups()[1:])
-    return f"{key}={start}..{beyond - 1}" + (f"..{step}" if step > 1 else "")
-
-
 def quoted(text: str) -> str:
     """Return words as an override's value that means just them, whatever is in them.
 

@@ -4,7 +4,7 @@ history.jsonl    the records, one a line, written as they are taken
 summary.json     how the run ended: status, engine, steps, seconds, events; what it was made with; checksums of all
                  records; written last
 checkpoints/     weights, if asked for
-.hydra/          the resolved config (written by Hydra)
+.hydra/          the resolved config (written by Hydra), and the command as it was typed (`commands.txt`)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ log = logging.getLogger("dln")
 HISTORY = "history.jsonl"
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
+COMMANDS = "commands.txt"
 MULTIRUN = "multirun.yaml"
 """What Hydra's own sweeper writes first."""
 

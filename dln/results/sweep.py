@@ -3,6 +3,7 @@
 sweep.json         the values that are the same in all runs; all that runs were computed with (see dln.base.provenance)
 parts/*.parquet    finished ensembles, each written beside and renamed into place
 results.parquet    all of them in one file, once nothing is missing
+commands.txt       every command that was given to the directory, as it was typed, below its date
 failed.jsonl       runs that raised, and what they raised; a rerun tries them again
 damaged/           files that could not be read; their runs are computed again
 
@@ -30,6 +31,7 @@ from dln.base.locking import locking
 from dln.base.sealed import content, read_document, reading, write_document
 from dln.errors import DamagedError, StorageError
 from dln.results import tables
+from dln.results.run import COMMANDS
 from dln.results.tables import IDENTITY
 
 SWEEP, RESULTS, PARTS, FAILED, DAMAGED = "sweep.json", "results.parquet", "parts", "failed.jsonl", "damaged"
@@ -120,6 +122,11 @@ class SweepStore:
         new = [each for i, each in enumerate(made_with) if each not in (*before, *made_with[:i])]
         if new:
             self.describe({**told, "provenance": [*before, *new]})
+
+    def note(self, command: str) -> None:
+        """Add a command, with its date, to those that were given."""
+        with self.writing(), open(self.directory / COMMANDS, "a", encoding="utf-8") as file:
+            file.write(command)
 
     def finished(self) -> np.ndarray:
         """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""

@@ -44,6 +44,7 @@ def run_sweep(
     *,
     own_directories: bool | None = None,
     names: Sequence[str] | None = None,
+    command: str = "",
     on_run: OnRun | None = None,
     on_progress: Callable[[Report], Any] | None = None,
     rerun: Sequence[int] = (),
@@ -58,6 +59,7 @@ def run_sweep(
         directory: Where results go, and may be already.
         own_directories: Give each run a directory too; None: where the sweep is small.
         names: Paths of the cells' directories in `directory`; None: they are called by their cells' numbers.
+        command: What asks for the sweep, as it is to be noted in `directory`.
         on_run: Called with config, history, seconds and directory of every run that has a directory.
         on_progress: Called whenever there is more to report.
         rerun: Cells to compute anew even if there are results.
@@ -80,6 +82,8 @@ def run_sweep(
         _clear(results)
         done = results.finished()
         owed = _describe(plan, results, own_directories)
+        if command:
+            results.note(command)
         directories = RunDirectories(results.directory, names) if own_directories or plan.saves_weights else None
         gone = _incomplete(plan, results, done, owed)
         report.incomplete = len(gone)

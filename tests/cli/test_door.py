@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -306,6 +307,26 @@ def test_a_comparison_can_be_made_again_from_its_resolved_config(door, tmp_path)
     assert dln.run_experiment(config).records == strict_records(result.directory)
 
 
+def test_the_commands_of_a_directory_can_be_given_again(door, tmp_path):
+    """A shell reads what is kept there as just the words that were typed, whatever is in them."""
+    odd = ["max_steps=2", "training.batch_seed=0..1", "hydra.sweep.subdir='${hydra.job.num} #'", "hydra.sweep.dir=a b"]
+    for more in (["training.lr=1e-3"], ["training.lr=1e-3,2e-3"]):
+        assert door.run(tmp_path, "-m", *odd, *more).status == 0
+    assert door.run(tmp_path, "-m", *odd, "model.gamma=2").status == 2  # other fixed values: refused
+    noted = (tmp_path / "a b" / "commands.txt").read_text(encoding="utf-8")
+    first, second = [shlex.split(line) for line in noted.splitlines() if not line.startswith("#")]
+    assert first[2:] == ["-m", *odd, "training.lr=1e-3"]
+    assert second[2:] == ["-m", *odd, "training.lr=1e-3,2e-3"]
+    single = door.run(tmp_path, "max_steps=2", "data.params={scale: 2, matrix: identity}")
+    lines = (single.directory / ".hydra" / "commands.txt").read_text(encoding="utf-8").splitlines()
+    again = subprocess.run(
+        ["sh"], input=f"printf '%s|' {lines[1]}", capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert again.stdout.split("|")[2:-1] == ["max_steps=2", "data.params={scale: 2, matrix: identity}"]
+    assert re.fullmatch(rf"# \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d in {tmp_path}", lines[0])
+
+
+@pytest.mark.hydra
 @pytest.mark.parametrize(
     ("argv", "file"),
     [
@@ -313,7 +334,6 @@ def test_a_comparison_can_be_made_again_from_its_resolved_config(door, tmp_path)
         (["-m", "max_steps=4,5", "hydra/sweeper=basic", "hydra.sweep.dir=here"], "here/1/history.jsonl"),
     ],
 )
-@pytest.mark.hydra
 def test_a_directory_that_holds_results_is_refused(argv, file, door, tmp_path):
     first = door.run(tmp_path, *argv)
     assert first.status == 0, first.err

@@ -583,6 +583,8 @@ def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
     assert result.status == 130
     command = shlex.split(result.err.partition("go on with: python ")[2])
     assert command[1:] == argv  # as it was given
+    noted = (tmp_path / "here" / "commands.txt").read_text(encoding="utf-8")
+    assert shlex.split(noted, comments=True)[2:] == argv
     assert "Traceback" not in result.err
 
 
