@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
         open_command(argv[0], argv[1:])
     options = _parser().parse_args(argv)
-    from dln.cli.table import print_table
+    from dln.cli.show import show
     from dln.results.frames import merge_sweeps
 
     try:
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
             print(describe(options.names))
         elif options.command == "show":
-            print_table(options.directory, options.columns, options.by)
+            show(options.directory, options.columns, options.by)
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -49,9 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in DOORS.items():
         commands.add_parser(name, help=what)
-    show = commands.add_parser("show", help="a table of the final values of a sweep")
-    show.add_argument("directory", help="the directory of a sweep")
-    show.add_argument("columns", nargs="*", help="which curves to show; all of single numbers if none are named")
+    show = commands.add_parser("show", help="a sweep, a run, or all in a folder")
+    show.add_argument(
+        "directory", nargs="?", help="of a run or a sweep, or a folder of such; default: outputs, multirun"
+    )
+    show.add_argument("columns", nargs="*", help="which final values to show")
     by = "a row for each combination of these keys; by default, of those swept over but seeds"
     show.add_argument("--by", type=lambda keys: keys.split(","), metavar="KEY[,KEY]", help=by)
     merge = commands.add_parser("merge", help="put several sweeps into one new directory")

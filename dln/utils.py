@@ -84,38 +84,63 @@ def load_history(path: str | Path, checksums: Sequence[str] | None = None) -> li
 
     Args:
         path: The file.
-        checksums: Of its lines, if they are known (`checksum`).
+        checksums: Of its lines, if they are known (`checksums_of`).
 
     Raises:
         FileNotFoundError: There is no such file.
         DamagedError: The first record is damaged already, or it is no file.
         StorageError: It may not be read.
     """
-    path, records, fault = from_home(path), [], ""
-    lines = content(path).split(b"\n")[:-1]  # after the last newline: nothing, or a line cut short
-    for number, line in enumerate(lines, start=1):
-        try:
-            if checksums is not None and checksum(line) != (*checksums[number - 1 : number], "")[0]:
-                raise ValueError("it is not what was written")
-            records.append(_record(line))
-        except (ValueError, RecursionError) as error:
-            fault = f"line {number}: {error}"
-            break
-    if checksums is not None and not fault and len(lines) < len(checksums):
-        fault = f"it ends after {len(lines)} of {len(checksums)} records"
-    if fault and not records:
+    lines, fault = whole_lines(from_home(path), checksums)
+    if fault and not lines:
         raise DamagedError(path, fault, "run it again")
     if fault:
-        log.warning("%s is damaged: %s; only the %d records before that are read", path, fault, len(records))
-    return records
+        log.warning("%s is damaged: %s; only the %d records before that are read", path, fault, len(lines))
+    return [*map(parsed_record, lines)]
 
 
-def checksum(line: bytes) -> str:
-    """Return what tells whether a line of a history, without its end, is what was written."""
-    return f"{zlib.crc32(line):08x}"
+def whole_lines(path: Path, checksums: Sequence[str] | None = None) -> tuple[list[bytes], str]:
+    """Return the lines of a .jsonl file before the first that is damaged, and what is wrong with that, if one is.
+
+    Without checksums a line is damaged if it is no record. A last line cut short by a crash is left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedError: It is no file.
+        StorageError: It may not be read.
+    """
+    lines = content(path).split(b"\n")[:-1]  # after the last newline: nothing, or a line cut short
+    if checksums is not None:
+        own, wanted = checksums_of(lines), [*checksums]
+        if own == wanted:
+            return lines, ""
+        pairs = enumerate(zip(own, wanted, strict=False))
+        whole = next((number for number, (a, b) in pairs if a != b), min(len(own), len(wanted)))
+        if whole < len(lines):
+            return lines[:whole], f"line {whole + 1}: it is not what was written"
+        return lines, f"it ends after {whole} of {len(wanted)} records"
+    for number, line in enumerate(lines):
+        try:
+            parsed_record(line)
+        except (ValueError, RecursionError) as error:
+            return lines[:number], f"line {number + 1}: {error}"
+    return lines, ""
 
 
-def _record(line: bytes) -> dict[str, Any]:
+def checksums_of(lines: Sequence[bytes]) -> list[str]:
+    """Return what tells whether lines of a history, without their ends, are what was written."""
+    return [f"{zlib.crc32(line):08x}" for line in lines]
+
+
+def parsed_record(line: bytes) -> dict[str, Any]:
+    """Return the record that a line of a history is.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> parsed_record(b'{"step": 3, "train_loss": null}')
+    {'step': 3, 'train_loss': nan}
+    """
     record = json.loads(line.decode())
     if not isinstance(record, dict):
         raise ValueError("not a record")

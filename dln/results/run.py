@@ -21,7 +21,7 @@ from dln.base.provenance import provenance
 from dln.base.sealed import content, read_document, write_document
 from dln.errors import DamagedError, StorageError
 from dln.history import History, Record
-from dln.utils import checksum, load_history, to_json
+from dln.utils import checksums_of, load_history, to_json
 
 log = logging.getLogger("dln")
 
@@ -88,7 +88,7 @@ class RunWriter:
         try:
             sync(self.directory / HISTORY)
             # Of the file itself: a signal may have come between writing a record and counting it.
-            checksums = " ".join(map(checksum, _lines(self.directory)))
+            checksums = " ".join(checksums_of(_lines(self.directory)))
             write_document(path, {**summary, "provenance": self._provenance, "checksums": checksums})
         except OSError as error:
             gone = not (self.directory / HISTORY).exists()
@@ -143,7 +143,7 @@ def is_whole(directory: Path) -> bool:
         lines = _lines(directory)
     except OSError:
         return False
-    return told is not None and told.get("checksums") in (None, " ".join(map(checksum, lines)))
+    return told is not None and told.get("checksums") in (None, " ".join(checksums_of(lines)))
 
 
 def _lines(directory: Path) -> list[bytes]:
@@ -157,15 +157,24 @@ def load_summary(directory: Path) -> dict[str, Any] | None:
     Raises:
         StorageError: It may not be read.
     """
-    path = directory / SUMMARY
     try:
-        told = read_document(path)
-        if told is not None and not isinstance(told.get("events"), dict):
-            raise DamagedError(path, "it is no summary of a run")
-        return told
+        return read_summary(directory)
     except DamagedError as error:
         log.warning("%s is damaged: %s; how the run ended, and its events, are not known", error.path, error.fault)
         return None
+
+
+def read_summary(directory: Path) -> dict[str, Any] | None:
+    """Return what a run's summary says, None if there is none.
+
+    Raises:
+        DamagedError: It is not what was written.
+        StorageError: It may not be read.
+    """
+    told = read_document(directory / SUMMARY)
+    if told is not None and not isinstance(told.get("events"), dict):
+        raise DamagedError(directory / SUMMARY, "it is no summary of a run")
+    return told
 
 
 def refuse_occupied(directory: Path) -> None:
