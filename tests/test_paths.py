@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 import dln
 from dln.base.arrays import content
-from dln.cli.door import SWEEPER, Gate, release_claims, run_from_hydra
+from dln.cli.door import Gate, release_claims, run_from_hydra
+from dln.cli.foreign import OURS
 from dln.composing import hydra_internals
 from dln.composing.grid import spelled_out
 from dln.composing.hydra_internals import add_callback, hydra_main, use_loader
@@ -126,7 +127,7 @@ def test_sweeps_and_jobs_of_launchers_do_too(schema, files, given, tmp_path, mon
     monkeypatch.chdir(files)
     given(schema, *common, as_grids(schema, f"{files}/"), f"hydra.sweep.dir={tmp_path}/there")
     given(schema, *common, as_grids(schema), f"hydra.sweep.dir={tmp_path}/here")
-    sweeper = Plugins.instance().class_name_to_class[SWEEPER]
+    sweeper = Plugins.instance().class_name_to_class[OURS]
     monkeypatch.setitem(sweeper.setup.__globals__, "BASIC", "none")  # Hydra's own launcher is one, as any other
     given(schema, *common, as_grids(schema), f"hydra.sweep.dir={tmp_path}/jobs")
     assert (tmp_path / "jobs" / ".jobs").exists()

@@ -23,7 +23,7 @@ from dln.base.files import from_home
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.cli import foreign
 from dln.cli.typed import keep, remember
-from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml
+from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml, task_overrides
 from dln.composing.contents import from_here
 from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
@@ -202,7 +202,7 @@ class Gate(Callback):
 
 def _jobs_to_check(config: DictConfig, loader: Any) -> list[list[str]]:
     """Return every run of a small grid; of a large one every value, each beside the first value of the others."""
-    grid = parse_grid([*as_overrides(config.hydra.sweeper.get("params")), *config.hydra.overrides.task], (), loader)
+    grid = parse_grid([*as_overrides(config.hydra.sweeper.get("params")), *task_overrides(config)], (), loader)
     if len(grid) <= CHECKED_IN_FULL:
         return [grid.overrides(cell) for cell in range(len(grid))]
     firsts = [axis.overrides(0) for axis in grid.axes]

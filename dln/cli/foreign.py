@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from dln.composing.compose import as_overrides
+from dln.composing.compose import as_overrides, task_overrides
 from dln.errors import ConfigError
 
 OURS = "hydra_plugins.dln_sweeper.DlnSweeper"
@@ -33,7 +33,7 @@ def some_job(config: DictConfig) -> list[str]:
     """
     params = config.hydra.sweeper.get("params") or {}
     texts = as_overrides({key: value for key, value in params.items() if isinstance(value, str | int | float)})
-    return [*_some_values(texts), *_some_values(config.hydra.overrides.task)]
+    return [*_some_values(texts), *_some_values(task_overrides(config))]
 
 
 def _some_values(overrides: Sequence[str]) -> Iterator[str]:

@@ -227,6 +227,11 @@ def hydra_overrides(config: DictConfig) -> list[str]:
     return cast(list[str], OmegaConf.to_container(config.hydra.overrides.hydra))
 
 
+def task_overrides(config: DictConfig) -> list[str]:
+    """Return the other overrides as they were given, any `${...}` in place."""
+    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task))
+
+
 def as_overrides(params: Mapping[str, Any] | None) -> list[str]:
     """Return the overrides that a YAML file lists under `hydra.sweeper.params`."""
     return [f"{key}={value}" for key, value in (params or {}).items()]
