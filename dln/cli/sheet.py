@@ -27,8 +27,7 @@ def sheet(run: StoredRun, columns: Sequence[str] = ()) -> str:
     Raises:
         StorageError: It has no such column.
     """
-    events = {name: value for name, value in run.summary.get("events", {}).items() if name not in run.ends}
-    values = {**run.final, **events}
+    values = run.values
     for name in columns:
         if name not in values:
             raise StorageError(f"the run in {run.directory} has no column {name!r}; {suggestion(name, values)}")
@@ -40,7 +39,7 @@ def sheet(run: StoredRun, columns: Sequence[str] = ()) -> str:
         ("command", " ".join(run.overrides)),
         *made_with(run.summary),
         *settings(run.config or {}),
-        *((name, number(value)) for name, value in values.items() if name in (columns or values)),
+        *((name, number(value)) for name, value in values.items() if name in (columns or values.keys() - run.ends)),
         ("files", ", ".join(files(run.directory))),
     ]
     width = max(len(label) for label, _ in rows)

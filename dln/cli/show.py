@@ -90,7 +90,7 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str
 
 
 def _check_known(columns: Sequence[str], found: Sequence[Stored], where: str) -> None:
-    known = dict.fromkeys(name for stored in found for name in stored.final)
+    known = dict.fromkeys(name for stored in found for name in stored.values)
     for name in columns:
         if not any(lane in known for lane in _lanes(name)):
             raise StorageError(f"no run in {where} has a column {name!r}; {suggestion(name, known)}")
@@ -103,7 +103,7 @@ def _lanes(name: str) -> list[str]:
 
 def _values(stored: Stored, name: str) -> str:
     """Return what a run ended with: of a comparison, in both lanes; of a sweep nothing."""
-    return ", ".join(number(stored.final[lane]) for lane in _lanes(name) if lane in stored.final) or "-"
+    return ", ".join(number(stored.values[lane]) for lane in _lanes(name) if lane in stored.values) or "-"
 
 
 def state(stored: Stored) -> str:

@@ -102,6 +102,11 @@ class StoredRun:
         return parsed_record(self._records[0][-1]) if self._records[0] else {}
 
     @property
+    def values(self) -> dict[str, Any]:
+        """What it ended with: its last record, and the events found in it."""
+        return {**self.final, **self.summary.get("events", {})}
+
+    @property
     def ends(self) -> dict[str, int]:
         """The steps at which it, or a lane of it, ended early."""
         ends = {name: step for name, step in self.summary.get("events", {}).items() if name.startswith(ENDS)}
@@ -192,7 +197,7 @@ class StoredSweep:
         return [key for key in self._told.keys if key not in self._told.fixed] if self._told.fixed else []
 
     @property
-    def final(self) -> Record:
+    def values(self) -> dict[str, Any]:
         """Nothing: its runs' final values are a table of their own."""
         return {}
 

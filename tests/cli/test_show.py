@@ -134,7 +134,10 @@ def test_where_and_why_a_run_ended(config, how, state, tmp_path, capsys):
     told = told_of(capsys, tmp_path / "r" / "own")
     assert told["how"].startswith(how.format(**history.events))
     assert told["how"].endswith(("stopped it", "not finite any more"))
-    assert state.format(**history.events) in " ".join(shown(capsys, tmp_path / "r")[2])
+    (end,) = history.ends
+    head, names, row = shown(capsys, tmp_path / "r", end)
+    assert state.format(**history.events) in " ".join(row)
+    assert row[names.index(end) + 1] == str(history.ends[end])  # a date is two words
 
 
 @register_callback("show_raises")
@@ -202,7 +205,7 @@ def test_nothing_is_read_twice(home, monkeypatch):
     opened, opening = Counter(), sealed._opened
     monkeypatch.setattr(sealed, "_opened", lambda path: opened.update([path]) or opening(path))
     for stored in listed(home):
-        _ = stored.state, stored.faults, stored.runs, given(stored), stored.final, stored.what, stored.when
+        _ = stored.state, stored.faults, stored.runs, given(stored), stored.values, stored.what, stored.when
     assert len(opened) > 7
     assert set(opened.values()) == {1}
 
