@@ -135,7 +135,7 @@ def test_where_and_why_a_run_ended(config, how, state, tmp_path, capsys):
     assert told["how"].startswith(how.format(**history.events))
     assert told["how"].endswith(("stopped it", "not finite any more"))
     (end,) = history.ends
-    head, names, row = shown(capsys, tmp_path / "r", end)
+    _, names, row = shown(capsys, tmp_path / "r", end)
     assert state.format(**history.events) in " ".join(row)
     assert row[names.index(end) + 1] == str(history.ends[end])  # a date is two words
 
