@@ -42,7 +42,29 @@ class Batches(Protocol):
         ...
 
 
-class OfflineBatches:
+class _Sized:
+    """A batch size that is checked whenever it is set, which begins an epoch."""
+
+    def __init__(self, size: int | None, samples: int | None) -> None:
+        """Take the size, and how many samples there are; None where they have no end."""
+        self._samples = samples
+        self.batch_size = size
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples a batch; None is the full batch."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int | None) -> None:
+        self._batch_size = check_batch_size(size, self._samples)
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        """Forget what is left of the present epoch, if there are epochs."""
+
+
+class OfflineBatches(_Sized):
     """Batches of a training set: every epoch a new permutation, its last batch short where the size does not divide N.
 
     With replacement every sample of a batch is drawn from the whole set, independently of all others: there are no
@@ -66,16 +88,9 @@ class OfflineBatches:
         self._inputs, self._targets, self._replacement = inputs, targets, replacement
         self._stream = "batch draws" if replacement else "batch order"
         self._rng = stream(batch_seed, self._stream)
-        self.batch_size = batch_size
+        super().__init__(batch_size, len(inputs))
 
-    @property
-    def batch_size(self) -> int | None:
-        """Samples a batch; None is the full batch."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None:
-        self._batch_size = check_batch_size(size, len(self._inputs))
+    def _begin_epoch(self) -> None:
         self._order = torch.empty(0, dtype=torch.int64)
 
     def draw(self) -> tuple[Tensor, Tensor]:
@@ -140,7 +155,7 @@ class NoisyBatches:
             go_on(self._noise, state["stream.label noise"])
 
 
-class OnlineBatches:
+class OnlineBatches(_Sized):
     """Fresh samples for every batch: inputs and noise from two streams under `batch_seed`."""
 
     def __init__(
@@ -156,16 +171,7 @@ class OnlineBatches:
         self._inputs = stream(batch_seed, "online inputs")
         self._noise = stream(batch_seed, "online noise")
         self._to = {"dtype": dtype, "device": device}
-        self.batch_size = batch_size
-
-    @property
-    def batch_size(self) -> int | None:
-        """Samples a batch."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None:
-        self._batch_size = check_batch_size(size, None)
+        super().__init__(batch_size, None)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Return the next batch: inputs and targets."""
