@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import dln
+
 pytest.importorskip(
     "hydra_plugins.hydra_optuna_sweeper",
     reason="Optuna's sweeper is not installed: pip install -r requirements-optuna.txt",
@@ -82,6 +84,17 @@ def test_a_stored_study_goes_on(door, tmp_path):
     with sqlite3.connect(tmp_path / "lr.db") as base:
         assert base.execute("select count(*) from trials").fetchone() == (6,)
     base.close()
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated API features")  # between Optuna 2 and its SQLAlchemy
+def test_trials_that_are_trained_together_from_python():
+    """The README's example, with fewer steps."""
+    (example,) = re.findall(r"```python\n(import optuna\n.*?)```", README, re.DOTALL)
+    names = {"dln": dln}
+    exec(example.replace('{"training"', '{"max_steps": 20, "training"'), names)
+    losses = [trial.value for trial in names["study"].trials]
+    assert len(losses) == 4 * 32
+    assert names["study"].best_value == min(losses) < losses[0]
 
 
 def test_two_trials_at_a_time(door, tmp_path):
