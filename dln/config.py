@@ -249,6 +249,7 @@ class SharedConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    callbacks: list[Any] = setting([], "interventions on both models, each with its own")
 
 
 @dataclass
@@ -260,10 +261,10 @@ class ComparativeConfig(ExperimentConfig):
     model_b: ModelConfig = field(default_factory=ModelConfig)
     training_a: TrainingConfig = field(default_factory=TrainingConfig)
     training_b: TrainingConfig = field(default_factory=TrainingConfig)
-    callbacks_a: list[Any] = setting([], "interventions on model a")
-    callbacks_b: list[Any] = setting([], "interventions on model b")
+    callbacks_a: list[Any] = setting([], "interventions on one model alone")
+    callbacks_b: list[Any] = setting([], "interventions on model b alone")
     model_metrics: Any = setting([], "metrics of each model, recorded as NAME_a and NAME_b; or cheap, moderate, heavy")
-    metrics_a: Any = setting([], "metrics of model a alone", late=True)
+    metrics_a: Any = setting([], "metrics of one model alone", late=True)
     metrics_b: Any = setting([], "metrics of model b alone", late=True)
     comparative_metrics: Any = setting([], "metrics of the pair; or cheap, moderate, heavy")
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from dln import ComparativeTrainer, DeepLinearNetwork, Trainer, linear_teacher, run_experiment
+from dln.config import ComparativeConfig
 from dln.errors import ConfigError
 from dln.metrics import model_metric
 from dln.timeline import acting_at
+from tests.sweeps.test_plan import planner
 
 PAIR = ["param_distance", "param_cosine_sim", "end_to_end_distance"]
 DATA = linear_teacher(4, 3, {"matrix": "random_normal", "scale": 2.0}, train_samples=20, noise_std=0.3)
@@ -115,6 +117,22 @@ def test_lanes_out_of_step_are_refused():
     with pytest.raises(ConfigError, match="or evaluate_at"):
         ComparativeTrainer(lane(), lane(evaluate_at=[2]))
     ComparativeTrainer(lane(evaluate_at=[2, 1]), lane(evaluate_at=[1, 2], evaluate_every=3))
+
+
+def test_shared_callbacks_do_what_the_same_in_both_lanes_do():
+    """Each lane has its own: this one remembers losses. In a sweep they are one axis."""
+    stop = [{"name": "stop_at_plateau", "params": {"patience": 5, "tolerance": 0.5}}]
+    base = {"max_steps": 200, "training_b": {"lr": 0.01}}
+    both = run_experiment({**base, "shared": {"callbacks": stop}})
+    assert both.ends != {}
+    assert both.records == run_experiment({**base, "callbacks_a": stop, "callbacks_b": stop}).records
+    switches = [f"[{{name: switch_batch_size, params: {{step: 2, batch_size: {size}}}}}]" for size in (1, 2)]
+    plan = planner(ComparativeConfig)[0](["max_steps=5", f"shared.callbacks={','.join(switches)}"])
+    assert len(plan) == 2
+    assert plan.varying() == {"callbacks_a", "callbacks_b"}
+    for cell in range(2):
+        alike = [lane.callbacks[0].params["batch_size"] for lane in plan.config(cell).lanes.values()]
+        assert alike == [cell + 1, cell + 1]
 
 
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])

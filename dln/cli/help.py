@@ -43,13 +43,22 @@ def _keys(schema: Schema, width: int) -> Iterator[str]:
     comparative = schema is ComparativeConfig
     if comparative:
         yield "Change shared.KEY for both models; model_a.KEY or training_b.KEY ... for one (they refer to shared):"
-    lanes = ("model_a.", "model_b.", "training_a.", "training_b.")
+    rows: dict[str, tuple[str, str]] = {}
     for key, item in fields(schema):
-        if comparative and key.startswith(lanes):
+        if comparative and key.startswith(("model_a.", "model_b.", "training_a.", "training_b.")):
             continue
         meta = item.metadata
         choices = f" [{' | '.join(meta['choices'])}]" if meta["choices"] and len(meta["choices"]) > 1 else ""
-        yield _cut(f"  {f'{key}={_default(item)}':<44} {meta['help']}{choices}", width)
+        told = meta["help"] + choices
+        beside = re.sub(r"_params$", "", re.sub(r"_b$", "_a", key))  # a name and its parameters, lane a and b
+        if beside != key and beside in rows:
+            shown, meaning = rows[beside]
+            more = f", and {told}" if key.endswith("_params") else ""
+            rows[beside] = f"{shown}, {key.rpartition('.')[2]}={_default(item)}", meaning + more
+        else:
+            rows[key] = f"{key}={_default(item)}", told
+    for shown, meaning in rows.values():
+        yield _cut(f"  {shown:<44} {meaning}", width)
 
 
 def _registered(schema: Schema, width: int) -> Iterator[str]:

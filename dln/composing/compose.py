@@ -35,6 +35,7 @@ from dln.config import (
     folder,
     is_free_dict,
     keys,
+    leaf_of,
     named,
     whole_keys,
 )
@@ -48,7 +49,7 @@ Composed = DictConfig
 def schema_node(schema: Schema) -> DictConfig:
     """Return the schema as a config, to be read only: every key typed and at its default.
 
-    In a comparative config each lane's model and training refer to `shared`, key by key.
+    In a comparative config each lane's model and training refer to `shared`, key by key, and so do its callbacks.
     """
     node = OmegaConf.structured(schema)
     if schema is ComparativeConfig:
@@ -56,6 +57,8 @@ def schema_node(schema: Schema) -> DictConfig:
             for key in node.shared[section]:
                 for lane in ("a", "b"):
                     node[f"{section}_{lane}"][key] = f"${{shared.{section}.{key}}}"
+        for lane in ("a", "b"):
+            node[f"callbacks_{lane}"] = "${shared.callbacks}"
     return node
 
 
@@ -259,8 +262,19 @@ def refuse_writing_through(config: DictConfig, key: str) -> None:
         section = ".".join(parts[:i])
         node = node_at(config, section)
         if node is not None and node._is_interpolation():
-            value = node._value()
+            value, whole = node._value(), "[...]" if parts[i].isdigit() else f"{{{parts[i]}: ...}}"
             raise ConfigError(
-                f"{key}: {section} only refers to {value}; give it whole ({section}={{{parts[i]}: ...}}), "
+                f"{key}: {section} only refers to {value}; give it whole ({section}={whole}), "
                 f"or change {value[2:-1]} for both models"
             )
+
+
+def refuse_unread(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse overrides of what is shared that no model of an unresolved config takes: they would change nothing."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        head, _, rest = key.partition(".")
+        if head == "shared" and leaf_of(key) is not None and affected_leaves(config, key) == (key,):
+            section, dot, name = rest.partition(".")
+            own = " and ".join(f"{section}_{lane}{dot}{name}" for lane in "ab")
+            raise ConfigError(f"{key} would change nothing: {own} have values of their own; change those")

@@ -72,14 +72,28 @@ def _unknown_key(key: str, schema: Schema) -> str:
 
 
 def nearest_key(key: str, schema: Schema) -> str:
-    """Say which key of the schema is nearest to `key`, or what stands in its section."""
+    """Say which key of the schema is nearest to `key`, or what stands in its section.
+
+    >>> from dln.config import ComparativeConfig, SingleConfig
+    >>> nearest_key("metrics", ComparativeConfig), nearest_key("callbacks", ComparativeConfig)
+    ("did you mean 'model_metrics'?", "did you mean 'shared.callbacks'?")
+    >>> nearest_key("tracker.name", SingleConfig)
+    "give 'tracker' whole: tracker={name: ...}"
+    """
     known = [k for k, _ in fields(schema)]
     section, _, leaf = key.rpartition(".")
+    whole = next((k for k in known if key.startswith(f"{k}.")), None)
+    if whole is not None:
+        return f"give {whole!r} whole: {whole}={{{key.removeprefix(f'{whole}.').partition('.')[0]}: ...}}"
+    longer = [k for k in known if k.endswith((f".{key}", f"_{key}"))]
+    if longer:
+        return f"did you mean {longer[0]!r}?"
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
     close = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
     if close:
         return f"did you mean {siblings[close[0]]!r}?"
-    elsewhere = [k for k in known if k.rpartition(".")[2] == leaf] or difflib.get_close_matches(key, known, n=1)
+    alike = [k for k in known if k.rpartition(".")[2] == leaf]
+    elsewhere = difflib.get_close_matches(key, alike, n=1, cutoff=0) or difflib.get_close_matches(key, known, n=1)
     if elsewhere:
         return f"did you mean {elsewhere[0]!r}?"
     heads = siblings or {k.partition(".")[0] for k in known}

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dln.composing.compose import Composed, merge_schema, node_at, refuse_writing_through, resolve
+from dln.composing.compose import Composed, merge_schema, node_at, refuse_unread, refuse_writing_through, resolve
 from dln.composing.grid import written_out
 from dln.composing.hydra_errors import translated
 from dln.composing.hydra_internals import ConfigLoaderImpl, ConfigRepository, create_config_search_path
@@ -124,7 +124,9 @@ class SchemaLoader(ConfigLoaderImpl):
                 raise ConfigError(f"cannot read the override {override!r}: it names no key")
         self._overrides = overrides
         with _told_of(config_name):
-            return super()._load_configuration_impl(config_name, overrides, *args, **kw)
+            config = super()._load_configuration_impl(config_name, overrides, *args, **kw)
+        refuse_unread(config, overrides)
+        return config
 
     def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
         composed = super()._compose_config_from_defaults_list(defaults, repo)
@@ -133,8 +135,12 @@ class SchemaLoader(ConfigLoaderImpl):
         with open_dict(config):
             config.hydra = hydra
         self._open_free_dicts(config)
+        given: list[str] = []
         for override in self._overrides:
-            refuse_writing_through(config, override.lstrip("+~").partition("=")[0])
+            key = override.lstrip("+~").partition("=")[0]
+            if not any(key.startswith(f"{whole}.") for whole in given):
+                refuse_writing_through(config, key)
+            given.append(key)
         return config
 
     def _open_free_dicts(self, config: DictConfig) -> None:

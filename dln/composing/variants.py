@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from dln.base.setting import number_type
 from dln.composing.checks import check_value
-from dln.composing.compose import Composed, affected_leaves, apply_override, merge_schema, resolve
+from dln.composing.compose import Composed, affected_leaves, apply_override, merge_schema, refuse_unread, resolve
 from dln.composing.grid import written_out
 from dln.composing.loader import load_config, named_config
 from dln.config import ExperimentConfig, Schema, fields, leaf_of
@@ -89,6 +89,7 @@ class Resolver:
             config = self._copy_of(schema, config_name)
             for line in lines:
                 apply_override(config, line, schema)
+            refuse_unread(config, lines)
             return config
 
         def whole() -> ExperimentConfig:

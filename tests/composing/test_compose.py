@@ -1,6 +1,7 @@
 """Composition: schema, YAML files and overrides come together to one resolved, checked config."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dln.composing.compose import resolve, schema_node
 from dln.composing.hydra_errors import nearest_key, translated
 from dln.composing.hydra_internals import create_config_search_path
 from dln.composing.loader import ComparativeLoader, SingleLoader, load_config, loader_class
+from dln.composing.variants import Resolver
 from dln.config import CONFIGS, ComparativeConfig, MetricConfig, SingleConfig, fields, folder
 from dln.errors import ConfigError
 from dln.factory import check_names
@@ -121,7 +123,8 @@ def nested(key, value):
 
 
 def test_other_values_are_given_for_every_shared_key():
-    assert set(OTHER_VALUES) == {key.removeprefix("shared.") for key, _ in fields(C) if key.startswith("shared.")}
+    keys = {key.removeprefix("shared.") for key, _ in fields(C) if key.startswith("shared.")}
+    assert set(OTHER_VALUES) == keys - {"callbacks"}
 
 
 @pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items())
@@ -165,6 +168,59 @@ def test_a_mapping_of_one_lane_is_given_whole():
 def test_a_mapping_of_shared_takes_new_keys():
     config = load_config(["shared.training.optimizer_params.momentum=0.9"], C)
     assert config.training_a.optimizer_params == config.training_b.optimizer_params == {"momentum": 0.9}
+
+
+SWITCH = "[{name: switch_batch_size, params: {step: 2, batch_size: 3}}]"
+
+
+def switches(config):
+    """The steps at which each lane switches."""
+    return [[callback.params["step"] for callback in lane.callbacks] for lane in config.lanes.values()]
+
+
+def test_shared_callbacks_are_those_of_both_lanes_unless_one_has_its_own():
+    both, own = f"shared.callbacks={SWITCH}", f"callbacks_b={SWITCH}"
+    assert switches(load_config([both], C)) == [[2], [2]]
+    assert switches(load_config(["callbacks_a=[]", both], C)) == [[], [2]]
+    assert switches(load_config([both, "shared.callbacks.0.params.step=7"], C)) == [[7], [7]]
+    assert switches(load_config([both, own, "callbacks_b.0.params.step=7"], C)) == [[2], [7]]
+    given = {"name": "switch_batch_size", "params": {"step": 2, "batch_size": 3}}
+    assert switches(resolve({"shared": {"callbacks": [given]}, "callbacks_a": []}, C)) == [[], [2]]
+    with pytest.raises(ConfigError, match=r"callbacks_b only refers to .* give it whole \(callbacks_b=\[...\]\), or"):
+        load_config([both, "callbacks_b.0.params.step=7"], C)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["shared.model.gamma=2"], "rich_lazy"),
+        (["training_a.lr=1", "shared.training.lr=0.1", "training_b.lr=2"], "default"),
+        (["callbacks_a=[]", "callbacks_b=[]", "shared.callbacks=[]"], "default"),
+        (["shared.model.init_params.norm=1", "model_a.init_params={norm: 1}", "model_b.init_params={}"], "default"),
+    ],
+)
+def test_what_no_lane_would_take_of_shared_is_refused(overrides, name):
+    """It would change nothing, which nobody means who types it."""
+    with pytest.raises(ConfigError, match=r"would change nothing: \w+_a[.\w]* and \w+_b[.\w]* have values of"):
+        load_config(overrides, C, name)
+    with pytest.raises(ConfigError, match=r"would change nothing"):
+        Resolver().resolve_list(overrides, C, name)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("metrics", "did you mean 'model_metrics'"),
+        ("callbacks", "did you mean 'shared.callbacks'"),
+        ("training.lr", "did you mean 'shared.training.lr'"),
+        ("model_b.lr", "did you mean 'training_b.lr'"),
+        ("tracker.name", "give 'tracker' whole: tracker={name: ...}"),
+        ("evaluate_at.log", "give 'evaluate_at' whole: evaluate_at={log: ...}"),
+    ],
+)
+def test_a_key_that_other_doors_or_other_values_have_is_answered_with_the_one_here(key, meant):
+    with pytest.raises(ConfigError, match=re.escape(f"unknown key '{key}'; {meant}")):
+        load_config([f"{key}=3"], C)
 
 
 # --- overrides and dictionaries ---------------------------------------------------------------------------------------
