@@ -20,7 +20,7 @@ import torch
 from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
 from dln.base.values import check_batch_size
-from dln.callbacks import Callback, build_callbacks
+from dln.callbacks import build_callbacks
 from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
 from dln.config import ExperimentConfig, LaneConfig, ModelConfig
@@ -39,6 +39,7 @@ from dln.measure.supply import PairSupply
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
 from dln.model import DeepLinearNetwork, load_weights
 from dln.observers import observers
+from dln.subject import Callback
 from dln.timeline import chosen_steps
 from dln.trackers.build import build_tracker
 from dln.train import Trainer

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dln.callbacks import Callback
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History
 from dln.lockstep import OnRecord, StepByStep, ends_of
 from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics, check_lanes, looks_back
+from dln.subject import Callback
 from dln.train import Trainer
 
 

@@ -13,7 +13,6 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.blueprint import Blueprint, Initial
-from dln.callbacks import Callback, Subject
 from dln.comparative import ComparativeTrainer
 from dln.composing.alike import trajectory
 from dln.config import ExperimentConfig
@@ -23,6 +22,7 @@ from dln.history import History
 from dln.ingredients.initialisations import asks_for_teacher
 from dln.lockstep import OnRecord
 from dln.model import DeepLinearNetwork, save_weights
+from dln.subject import Callback, Subject
 from dln.timeline import acting_at
 from dln.train import Trainer
 

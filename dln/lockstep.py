@@ -16,11 +16,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from dln.base.arithmetic import uniform
-from dln.callbacks import Callback, Subject, callback_name
 from dln.errors import USER_FAULTS, DlnError, ExtensionError
 from dln.history import History, Record, suffixed
 from dln.measure.supply import PairSupply, Supply
 from dln.metrics import Metric, Value
+from dln.subject import Callback, Subject, callback_name
 from dln.timeline import acts_at
 
 OnRecord = Callable[[Record], Any]

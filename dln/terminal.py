@@ -17,9 +17,9 @@ from dln.base.notebook import kernel_shell, live_text
 from dln.timeline import acting_at, chosen_steps
 
 if TYPE_CHECKING:
-    from dln.callbacks import Callback, Subject
     from dln.config import ExperimentConfig
     from dln.history import History
+    from dln.subject import Callback, Subject
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 """Exit status where a user's code or the disk failed, where a config cannot be run, and after Ctrl-C."""

@@ -12,7 +12,6 @@ import torch
 from dln.base.arithmetic import uniform
 from dln.base.values import layer_factors, real_number
 from dln.batches import make_batches
-from dln.callbacks import Callback
 from dln.checkpoints import Saved, State, given_state, memories, named, present_state, remember
 from dln.config import MetricConfig
 from dln.data import Dataset
@@ -25,6 +24,7 @@ from dln.measure.data_quantities import Later, constants
 from dln.measure.supply import Supply
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
 from dln.model import DeepLinearNetwork
+from dln.subject import Callback
 from dln.timeline import Steps, chosen_steps
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from dln.callbacks import Callback, callback_name
 from dln.kernels.rules import RULES
+from dln.subject import Callback, callback_name
 
 
 def why_not(

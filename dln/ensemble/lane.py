@@ -11,7 +11,6 @@ import numpy as np
 
 from dln.base.blame import for_each
 from dln.base.values import check_sampling
-from dln.callbacks import Callback
 from dln.checkpoints import Saved, given_state, memories, named, present_state, remember
 from dln.data import Dataset
 from dln.ensemble.batches import LARGE, make_batches, split_data, with_noise
@@ -26,6 +25,7 @@ from dln.kernels.rules import SGD, Rule
 from dln.kernels.state import State
 from dln.kernels.summary import quantities
 from dln.lockstep import fire
+from dln.subject import Callback
 from dln.timeline import next_step
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ class Home(Protocol):
 
 
 class Member:
-    """One run, as callbacks see it: a `dln.callbacks.Subject`, as `Trainer` is one."""
+    """One run, as callbacks see it: a `dln.subject.Subject`, as `Trainer` is one."""
 
     def __init__(self, lane: Home, index: int) -> None:
         """Stand for member `index` of `lane`."""

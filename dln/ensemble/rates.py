@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dln.callbacks import Callback
+from dln.subject import Callback
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int

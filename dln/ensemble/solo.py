@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dln.callbacks import Callback
 from dln.ensemble.engine import Ensemble
 from dln.ensemble.member import NEVER
 from dln.history import History
 from dln.lockstep import OnRecord
+from dln.subject import Callback
 
 
 class SoloRun:
