@@ -14,16 +14,16 @@ from dln.base.values import check_sampling
 from dln.checkpoints import Saved, given_state, memories, named, present_state, remember
 from dln.data import Dataset
 from dln.ensemble.batches import LARGE, make_batches, split_data, with_noise
-from dln.ensemble.divergence import go_through, may_overflow, near_limit, records_near_limit, torch_loss
+from dln.ensemble.divergence import go_through, may_overflow, records_near_limit
 from dln.ensemble.groups import Group, Kept
 from dln.ensemble.member import NEVER, UNCHANGED, Member
 from dln.ensemble.rates import Rates
+from dln.ensemble.whole_sets import WholeSets
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
 from dln.kernels.batches import Draw
 from dln.kernels.rules import SGD, Rule
 from dln.kernels.state import State
-from dln.kernels.summary import quantities
 from dln.lockstep import fire
 from dln.subject import Callback
 from dln.timeline import next_step
@@ -111,14 +111,13 @@ class Lane:
         if self.label_noise.any():
             self.groups = [*self._told_apart(self.groups[0], seeds)]
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
+        self.whole_sets = WholeSets(datasets, self.dataset, self.train_data, self.test_data, len(weights))
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.rates = Rates(np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy(), self.callbacks)
         self.members: list[Member] = []
         self.step = 0
         self._lost: dict[int, list[np.ndarray]] = {}
         """Weights, and then biases, of members that have diverged, as they were when they did."""
-        self._found: dict[str, Float64[np.ndarray, " R"]] = {}
-        """Losses and norms of the present weights, as callbacks asked for them."""
         self.resume, self._given = resume, (self.rates.own.copy(), batch_size, seeds)
         if resume is not None:
             self._go_on(resume)
@@ -274,7 +273,7 @@ class Lane:
             losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
         if len(records):
             self.last_loss = losses[-1]
-        self._found = {}
+        self.whole_sets.forget()
         return losses, tests, everything if keep else []
 
     def _look_back(self, seen: Kept, rows: Int[np.ndarray, " t"]) -> list[list[np.ndarray]]:
@@ -293,35 +292,11 @@ class Lane:
 
     def losses(self, split: Literal["train", "test"]) -> Float64[np.ndarray, " R"]:
         """Return the loss of every member's present weights on the whole training or test set."""
-        if split not in self._found:
-            data = self.train_data if split == "train" else self.test_data
-            if data is None:
-                raise ConfigError(f"there is no {split} set to evaluate a loss on")
-            result = np.empty(len(self))
-            for group in self.groups:
-                draw = Draw.full(data, self.dataset[group.members])
-                (found,), _ = group.state.train(draw, 0, np.zeros(len(group.members)), [0])  # before update 0 of none
-                result[group.members] = found
-            close = near_limit(result, data.targets[0].size, self.dtype) & self.moving
-            for m in np.flatnonzero(close).tolist():
-                weights, biases = self.parameters(m)
-                result[m] = self._torch_loss(split, m, [*weights, *biases])
-            self._found[split] = result
-        return self._found[split]
+        return self.whole_sets.losses(split, self.groups, self.moving)
 
     def gradient_norms(self) -> Float64[np.ndarray, " R"]:
         """Return the norm of the gradient of every member's loss on the whole training set."""
-        if "gradient" not in self._found:
-            if self.train_data is None:
-                raise ConfigError("there is no train set to take a gradient on")
-            result = np.empty(len(self))
-            for group in self.groups:
-                draw = Draw.full(self.train_data, self.dataset[group.members])
-                name, state = "gradient_squares", group.state
-                squares = quantities([name], state.layout, state.packed()[None], draw, [0])[name]
-                result[group.members] = np.sqrt(squares[0].sum(-1))
-            self._found["gradient"] = result
-        return self._found["gradient"]
+        return self.whole_sets.gradient_norms(self.groups)
 
     def weights(self) -> tuple[list[Float[np.ndarray, "R out in"]], list[Float[np.ndarray, "R out"]] | None]:
         """Return copies of all members' weights, and biases if there are any."""
@@ -350,7 +325,7 @@ class Lane:
 
     def changed(self) -> None:
         """Forget losses of weights that a callback has changed."""
-        self._found = {}
+        self.whole_sets.forget()
 
     def _settle(
         self,
@@ -391,10 +366,4 @@ class Lane:
                 if close[0, look, place]:
                     found[0][look, place] = step.train_loss
                 if close[1, look, place]:
-                    found[1][look, place] = self._torch_loss("test", member, step.parameters)
-
-    def _torch_loss(self, split: str, member: int, parameters: Sequence[np.ndarray]) -> float:
-        """Return the loss of a member with these weights, and then biases, on the whole training or test set."""
-        data = self.datasets[self.dataset[member]]
-        inputs, targets = (getattr(data, f"{split}_{kind}").numpy() for kind in ("inputs", "targets"))
-        return torch_loss(parameters, self.groups[0].state.layout.depth, inputs, targets)
+                    found[1][look, place] = self.whole_sets.torch_loss("test", member, step.parameters)
