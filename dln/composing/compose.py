@@ -102,6 +102,12 @@ def resolve(config: Mapping[str, Any] | DictConfig, schema: Schema) -> Any:
         for key, value in plain.items():
             check_plain(str(key), value)
         merged = merge_schema(schema, OmegaConf.create(plain))
+    return resolve_typed(merged, schema)
+
+
+def resolve_typed(merged: Composed, schema: Schema) -> Any:
+    """Return what `resolve` does of a config that is merged into the schema already; it is used up."""
+    with translated(schema):
         try:
             OmegaConf.resolve(merged)
         except InterpolationResolutionError as error:
@@ -151,10 +157,7 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
     leaves = dict(fields(schema))
     for key in keys(schema):
         given, item = node_at(config, key), leaves.get(key)
-        if key in whole_keys() and given is not None:
-            _make_whole(given)
-        if item is not None and item.metadata["layered"] and given is not None and type(given._value()) is int:
-            given._set_value(float(given._value()))
+        fit_number(given, key, item)
         shape = DictConfig if item is None else _container(item)
         if shape is None or given is None or isinstance(given, shape) or given._is_none():
             continue
@@ -166,11 +169,13 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
     return cast(DictConfig, OmegaConf.unsafe_merge(pickle.loads(_pickled_schema(schema)), config))
 
 
-def _make_whole(node: Any) -> None:
-    """Let a node hold 100000 where a YAML file or a dictionary says 1e5; what is not whole is left to the schema."""
-    value = node._value()
-    if isinstance(value, float) and value.is_integer():
+def fit_number(node: Any, key: str, item: dataclasses.Field | None) -> None:
+    """Let a node hold 100000 where 1e5 is said of a whole number, and 2.0 where 2 is of a factor for all layers."""
+    value = None if node is None else node._value()
+    if key in whole_keys() and isinstance(value, float) and value.is_integer():
         node._set_value(int(value))
+    if item is not None and item.metadata["layered"] and type(value) is int:
+        node._set_value(float(value))
 
 
 def _container(item: dataclasses.Field) -> type[DictConfig] | type[ListConfig] | None:

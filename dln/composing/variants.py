@@ -20,8 +20,19 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from dln.base.setting import number_type
+from dln.base.values import check_plain
 from dln.composing.checks import check_value
-from dln.composing.compose import Composed, affected_leaves, apply_override, merge_schema, refuse_unread, resolve
+from dln.composing.compose import (
+    Composed,
+    affected_leaves,
+    apply_override,
+    fit_number,
+    merge_schema,
+    node_at,
+    refuse_unread,
+    resolve,
+    resolve_typed,
+)
 from dln.composing.grid import written_out
 from dln.composing.loader import load_config, named_config
 from dln.config import ExperimentConfig, Schema, fields, leaf_of
@@ -71,7 +82,7 @@ class Resolver:
         def alone() -> ExperimentConfig:
             return load_config(overrides, schema, config_name)
 
-        lines, known = [*map(written_out, overrides)], _numbers(schema)
+        lines, known, items = [*map(written_out, overrides)], _numbers(schema), dict(fields(schema))
         try:
             given = [pair for pair in map(_leaf_and_value, lines) if pair is not None]
         except HydraException:  # raised again here, and translated
@@ -89,12 +100,16 @@ class Resolver:
             config = self._copy_of(schema, config_name)
             for line in lines:
                 apply_override(config, line, schema)
+            for key, _ in given:
+                fit_number(node_at(config, key), key, items.get(key))
             refuse_unread(config, lines)
             return config
 
         def whole() -> ExperimentConfig:
             try:
-                return resolve(composed(), schema)
+                for key, value in given:
+                    check_plain(key, value)
+                return resolve_typed(composed(), schema)
             except ConfigError:  # raised again here, in the words for any list
                 return alone()
 

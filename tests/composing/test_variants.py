@@ -93,6 +93,23 @@ LISTS = [
     (SingleConfig, ["training={{lr: {}}}", "training.batch_seed=1"], ["2", "x"]),
     (SingleConfig, ["model.gamma=${{training.lr}}", "training.lr={}", "callbacks=[]"], ["2", "1e-3"]),
     (SingleConfig, ["training.lr={}", "wrong.key=1"], ["2"]),
+    (SingleConfig, ["model.alpha={}", "model.hidden_dim=[3,4,5]"], ["2", "[1,2,3,4]", "0.5", "x"]),
+    (SingleConfig, ["model.hidden_dim={}"], ["3", "[3,4,5]", "3.0", "null", "{a: 1}"]),
+    (SingleConfig, ["max_steps={}"], ["5.0", "5.5", "true", "x", "99999999999999999999", "${data.train_samples}"]),
+    (SingleConfig, ["metrics={}"], ["cheap", "[weight_norm]", "3", "[{name: singular_values, params: {top: 2}}]"]),
+    (
+        SingleConfig,
+        ["model.init_params={}", "model.init=target_norm"],
+        ["3", "{norm: 2}", "[1]", "null", "${missing}"],
+    ),
+    (SingleConfig, ["data.params={}"], ["{matrix: identity, scale: 2}", "{}", "3", "null"]),
+    (
+        SingleConfig,
+        ["tracker={}", "callbacks=[{{name: stop_after, params: {{step: 3}}}}]"],
+        ["mlflow", "null", "{nam: x}"],
+    ),
+    (ComparativeConfig, ["shared.model.alpha={}", "model_b.alpha=3"], ["2", "[1,1,1,2]"]),
+    (ComparativeConfig, ["shared.callbacks={}", "callbacks_b.0.params.step=2"], ["[]", "[{name: kick}]"]),
     (ComparativeConfig, ["shared.training.lr={}", "training_b.batch_size=2", "training_b.model_seed={}"], ["2", "3"]),
     (ComparativeConfig, ["shared.training.lr={}", "training_a.lr=0.5"], ["0.1", "0.2"]),
 ]
@@ -112,7 +129,7 @@ def test_every_list_of_overrides_comes_to_what_it_comes_to_alone(schema, templat
 
 def test_lists_that_differ_in_numbers_are_composed_and_resolved_once(monkeypatch):
     made = []
-    for name in ("named_config", "resolve", "load_config"):
+    for name in ("named_config", "resolve_typed", "load_config"):
         real = getattr(variants, name)
         monkeypatch.setattr(variants, name, lambda *args, name=name, real=real: (made.append(name), real(*args))[1])
     resolver = Resolver()
@@ -121,4 +138,4 @@ def test_lists_that_differ_in_numbers_are_composed_and_resolved_once(monkeypatch
             ["training.optimizer=Adam", f"training.model_seed={seed}"], SingleConfig, "default"
         )
         assert (config.training.optimizer, config.training.model_seed) == ("Adam", seed)
-    assert made == ["named_config", "resolve"]
+    assert made == ["named_config", "resolve_typed"]
