@@ -19,6 +19,7 @@ for library in ("OPENBLAS", "OMP"):  # before numpy and torch: pytest's workers 
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dln import run_experiment
 
@@ -46,7 +47,9 @@ LONG = [
 
 
 def pytest_configure() -> None:
-    """Answer Ctrl-C, which shells have their background jobs ignore: some tests interrupt themselves."""
+    """Let no test depend on how busy the machine is, and answer Ctrl-C, which shells have background jobs ignore."""
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -42,6 +42,7 @@ def followed(door, tmp_path_factory):
     return directory
 
 
+@pytest.mark.long
 def test_all_commands_and_then_the_python_example(followed, monkeypatch):
     monkeypatch.chdir(followed)
     for block in blocks("python"):
@@ -53,6 +54,7 @@ def test_all_commands_and_then_the_python_example(followed, monkeypatch):
     assert len(dln.load_sweep("both")) == 3 * 120  # those of `first` are among those of `study`
 
 
+@pytest.mark.long
 def test_what_a_changed_value_is_answered(door, followed):
     (command, *_) = [line for block in blocks("bash") for line in block.splitlines() if line.endswith("=study")]
     _, script, *argv = shlex.split(command)

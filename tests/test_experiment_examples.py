@@ -43,6 +43,9 @@ class Executed:
     cwd: Path
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Executed:
     cwd = tmp_path_factory.mktemp("examples")

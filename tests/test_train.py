@@ -120,7 +120,7 @@ def test_every_value_of_a_record_describes_the_weights_of_its_step():
 # --- determinism
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     every=st.integers(1, 25),
     batch_size=st.sampled_from([None, 1, 7]),

@@ -62,7 +62,7 @@ records = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(records)
 def test_records_come_back_to_the_last_digit(tmp_path_factory, written):
     path = tmp_path_factory.mktemp("history") / "history.jsonl"

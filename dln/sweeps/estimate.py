@@ -79,7 +79,7 @@ def estimate(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Estimate:
     tried(plan, cells[:1], 1, 2)  # kernels are loaded
     runs, begin = _until_long(lambda runs: tried(plan, cells[:runs], 1, 2), min(most, thread_count()), most, enough)
     enough += begin.seconds
-    steps, went = _until_long(lambda steps: tried(plan, cells[:runs], steps, 2), 1, max_steps, enough)
+    steps, went = _until_long(lambda steps: tried(plan, cells[:runs], steps, 2), min(2, max_steps), max_steps, enough)
     enough += went.seconds - begin.seconds
     many = min(records, steps + 1)
     shown, told = _until_long(lambda records: tried(plan, cells[:runs], steps, records), min(3, many), many, enough)

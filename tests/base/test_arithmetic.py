@@ -260,6 +260,7 @@ def test_doors_in_this_process(engine, tmp_path):
                     np.testing.assert_array_equal(np.array(found[name]), first[name], err_msg=name)
 
 
+@pytest.mark.long
 def test_run_py_whatever_its_environment_says(tmp_path):
     """A process of its own: what the variables say counts when numpy and torch are imported."""
     overrides = [*OVERRIDES, *ENGINES["autograd"]]

@@ -35,7 +35,7 @@ def test_a_sealed_file_is_a_parquet_file_like_others(file):
     assert pq.read_table(path).equals(table())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_flipped_bit_is_found_wherever_it_is(file, data):
     path, content = file
@@ -60,7 +60,7 @@ def test_the_digest_itself_and_what_marks_it_are_covered(file):
                 sealed.check(path.with_name("marks.parquet"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_file_that_is_cut_or_has_a_hole_is_found(file, data):
     path, content = file
@@ -92,7 +92,7 @@ def test_what_is_no_file_is_named(make, tmp_path):
 documents = st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers()))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(documents.filter(lambda d: "digest" not in d), st.integers(0))
 def test_a_document_comes_back_or_is_damaged(tmp_path_factory, document, bit):
     path = tmp_path_factory.mktemp("document") / "told.json"

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dln.base.streams import seeded_torch, stream
@@ -20,13 +20,11 @@ def draws(seed, *name, n=64):
     return stream(seed, *name).standard_normal(n)
 
 
-@settings(deadline=None)
 @given(seed=seeds)
 def test_a_stream_is_a_function_of_its_name_and_seed(seed):
     assert np.array_equal(draws(seed, "teacher"), draws(seed, "teacher"))
 
 
-@settings(deadline=None)
 @given(seed=seeds, offset=st.integers(0, 3))
 def test_different_names_share_no_draw_whatever_the_offset_of_their_seeds(seed, offset):
     these, those = ([draws(s, *name) for name in NAMES] for s in (seed, seed + offset))
@@ -34,7 +32,6 @@ def test_different_names_share_no_draw_whatever_the_offset_of_their_seeds(seed, 
         assert not np.isin(these[one], those[other]).any(), (NAMES[one], NAMES[other])
 
 
-@settings(deadline=None)
 @given(seed=seeds, offset=st.integers(1, 1000))
 def test_neighbouring_seeds_share_no_draw(seed, offset):
     assert not np.isin(draws(seed, "weights", 1), draws(seed + offset, "weights", 1)).any()

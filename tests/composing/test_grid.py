@@ -126,7 +126,7 @@ def test_what_cannot_be_swept_is_refused(overrides, zips, named):
         parse_grid(overrides, zips)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from("\\'\"${}a =,[(~"), max_size=8))
 @example("it's")
 @example("a${b}c")

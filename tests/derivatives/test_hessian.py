@@ -65,7 +65,7 @@ def test_hessian_is_the_slope_of_the_gradient(widths, bias):
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=5), st.booleans(), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_products_traces_and_spectra_are_those_of_the_matrix(widths, bias, seed):
     c = case(tuple(widths), bias=bias, seed=seed)
     matrix = hessian(c.layers, *c.moments)

@@ -85,7 +85,7 @@ def members(draw, shape):
     return {"training": {"lr": rate}, "callbacks": acts(*(listed[name] for name in chosen))}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_what_is_said_of_a_run_depends_on_neither_engine_nor_company_nor_recording(data):
     shape = data.draw(shapes())

@@ -480,7 +480,7 @@ def alone(member, *which):
     return run_all([twenty(*which)[member]])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dln import Dataset, factory, register_init, run_experiment
@@ -47,7 +47,6 @@ def close(found, expected, scale=1.0):
 # --- the property in the name
 
 
-@settings(deadline=None)
 @given(widths=widths_of_a_net, seed=seeds, scale=st.floats(0.1, 5))
 def test_layers_of_orthogonal_are_multiples_of_isometries(widths, seed, scale):
     for w in draw("orthogonal", widths, seed=seed, params={"scale": scale}):
@@ -66,7 +65,6 @@ def test_isometries_are_uniform(shape):
     np.testing.assert_allclose(draws.var(0), variance, rtol=0.1)
 
 
-@settings(deadline=None)
 @given(widths=widths_of_a_net, scale=st.floats(0.1, 5))
 def test_identity_passes_the_first_coordinates_on(widths, scale):
     weights = draw("identity", widths, params={"scale": scale})
@@ -77,7 +75,6 @@ def test_identity_passes_the_first_coordinates_on(widths, scale):
     assert not y[kept:].any()
 
 
-@settings(deadline=None)
 @given(widths=widths_of_a_net, seed=seeds, norm=st.floats(1e-3, 1e3), gamma=st.floats(0.5, 3))
 def test_target_norm_rescales_the_draws_of_gamma_by_one_factor(widths, seed, norm, gamma):
     weights = draw("target_norm", widths, seed=seed, gamma=gamma, params={"norm": norm})
@@ -86,7 +83,6 @@ def test_target_norm_rescales_the_draws_of_gamma_by_one_factor(widths, seed, nor
     assert all((r > 0).all() and np.ptp(r / ratios[0].flat[0]) < 1e-12 for r in ratios)
 
 
-@settings(deadline=None)
 @given(widths=widths_of_a_net, seed=seeds, norm=st.none() | st.floats(1e-3, 1e3))
 def test_balanced_is_the_map_of_gamma_in_balanced_layers(widths, seed, norm):
     weights = draw("balanced", widths, seed=seed, params={"norm": norm})
@@ -99,7 +95,6 @@ def test_balanced_is_the_map_of_gamma_in_balanced_layers(widths, seed, norm):
         close(d, 0, size ** (2 / len(weights)))
 
 
-@settings(deadline=None)
 @given(data=st.data(), seed=seeds, lam=st.floats(-3, 3) | st.just(0.0) | st.just(1e-9), norm=st.none() | st.just(0.2))
 def test_lambda_balanced_has_the_lambda_and_the_map_of_balanced(data, seed, lam, norm):
     n_in, n_out = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
@@ -132,7 +127,6 @@ def random_modes(widths, seed):
     return left * values @ right.T, values, left, right.T
 
 
-@settings(deadline=None)
 @given(widths=widths_of_a_net, seed=seeds, data=st.data())
 def test_aligned_has_the_teachers_modes_each_with_its_strength(widths, seed, data):
     teacher, _, left, right = random_modes(widths, seed)
@@ -161,7 +155,6 @@ def test_aligned_with_equal_modes_is_unambiguous(turned):
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-@settings(deadline=None)
 @given(widths=st.lists(st.integers(1, 7), min_size=4, max_size=6), seed=seeds)
 def test_each_layer_has_a_stream_of_its_own(widths, seed):
     """Another last width changes the last layer only."""

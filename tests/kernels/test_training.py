@@ -299,7 +299,7 @@ def test_rates_of_every_update_are_those_of_updates_one_by_one(widths, dtype, ru
     assert not np.array_equal(everything(together), everything(problem.train(RULES[rule], dtype)[0]))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     data=st.data(),
     widths=st.one_of(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.just(list(LARGE))),

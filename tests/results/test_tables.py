@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dln.results import tables
@@ -35,7 +35,6 @@ numbers = st.lists(st.integers(0, 25), min_size=1, max_size=12, unique=True)
 
 
 @pytest.mark.usefixtures("small_groups")
-@settings(deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=4), st.lists(st.integers(0, 30), max_size=40))
 def test_rows_are_gathered_in_order_each_once_and_the_first_counts(files, order):
     with tempfile.TemporaryDirectory() as folder:

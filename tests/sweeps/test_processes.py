@@ -25,6 +25,9 @@ def deadly(model):
 """
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture
 def at_once(monkeypatch):
     """Processes are started for the first run."""

@@ -64,6 +64,7 @@ def dies_at(operation, plan, directory, monkeypatch, power):
     return True
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("power", "every"), [(True, 1), (False, 3)], ids=["machine", "process"])
 def test_whenever_a_sweep_dies_the_next_one_makes_it_whole(power, every, plan, undisturbed, tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda descriptor: None)  # disks are slow
