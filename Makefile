@@ -1,4 +1,4 @@
-.PHONY: bench check format test
+.PHONY: bench check format long test
 
 check:  ## formatting, lint, types, layers
 	ruff format --check .
@@ -10,8 +10,11 @@ format:  ## what check can mend by itself
 	ruff format .
 	ruff check --fix .
 
-test:  ## the whole test-suite, on all cores
+test:  ## the test-suite, on all cores
 	python -m pytest
+
+long:  ## the tests that kill and restart, and run whole documents (some minutes)
+	python -m pytest -m long
 
 bench:  ## ratios against a plain PyTorch loop, and against Hydra's multirun (ten minutes)
 	python benchmarks/engine.py

@@ -78,6 +78,7 @@ def validated(config, schema):
     check_names(resolve(config, schema))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("section", ["model", "data", "training", ""])
 def test_every_key(section):
     keys = [key for key, _ in fields(SingleConfig) if key.rpartition(".")[0] == section]
@@ -86,6 +87,7 @@ def test_every_key(section):
     assert faults(cases, lambda key, value: validated(nested(key, value), SingleConfig)) == []
 
 
+@pytest.mark.long
 def test_every_key_of_a_comparison():
     single = {key for key, _ in fields(SingleConfig)}
     keys = [key for key, _ in fields(ComparativeConfig) if key not in single and "_a" not in key]
@@ -120,6 +122,7 @@ NEEDED |= {"target": 0.1, "patience": 5, "tolerance": 0.1, "seconds": 5.0, "path
 """Values of parameters that stand beside a bad one."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", PLACES)
 def test_every_parameter_of_what_is_registered(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -149,6 +152,7 @@ def optimizer_cases(names):
                 yield (f"{name}.{argument}", value)
 
 
+@pytest.mark.long
 def test_every_argument_of_every_optimizer():
     """Refused in one line that names it, or steps can be taken."""
 
@@ -163,6 +167,7 @@ def test_every_argument_of_every_optimizer():
     assert faults(optimizer_cases(optimizers()), attempt) == []
 
 
+@pytest.mark.long
 def test_every_argument_of_every_loss():
     def attempt(key, value):
         name, _, argument = key.partition(".")

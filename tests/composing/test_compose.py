@@ -358,6 +358,7 @@ def test_a_batch_size_that_a_callback_will_switch_to_is_checked_before_the_run()
     ],
 )
 @pytest.mark.hydra
+@pytest.mark.long
 def test_the_config_that_told_the_mode_is_that_of_the_run(tmp_path, overrides, modes, mode, group):
     """As Hydra asks: once for the mode alone, then for the config. It comes to what asking once does."""
     (tmp_path / "own.yaml").write_text(f"defaults:\n{group}  - _self_\nmax_steps: 5\n", encoding="utf-8")

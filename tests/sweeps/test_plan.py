@@ -80,6 +80,7 @@ def planned(name):
     return planner(schema)[0](overrides)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_configs_are_those_that_are_composed_cell_by_cell(name):
     schema, _, shapes = CASES[name]
