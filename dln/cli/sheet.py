@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +37,8 @@ def sheet(run: StoredRun, columns: Sequence[str] = ()) -> str:
         ("ended" if run.summary else "last wrote", moment(run.when)),
         ("how", ending(run)),
         *(("damaged", fault) for fault in run.faults),
-        ("command", " ".join(run.overrides)),
+        ("command", run.command),
+        ("overrides", "" if _typed(run) else " ".join(run.overrides)),
         *made_with(run.summary),
         *settings(run.config or {}),
         *((name, number(value)) for name, value in values.items() if name in (columns or values.keys() - run.ends)),
@@ -44,6 +46,14 @@ def sheet(run: StoredRun, columns: Sequence[str] = ()) -> str:
     ]
     width = max(len(label) for label, _ in rows)
     return "\n".join(printable(f"{label:<{width}}  {told}") for label, told in rows if told)
+
+
+def _typed(run: StoredRun) -> bool:
+    """Whether all that the config was changed by was typed, so that it need not be told again."""
+    try:
+        return set(run.overrides) <= set(shlex.split(run.command))
+    except ValueError:  # edited by hand
+        return False
 
 
 def ending(run: StoredRun) -> str:

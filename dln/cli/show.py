@@ -39,6 +39,8 @@ def show(directory: str | None = None, columns: Sequence[str] = (), by: Sequence
     stored = None if directory is None else look(folders[0])
     if isinstance(stored, StoredSweep):
         print_table(stored.directory, columns, by)
+        if stored.command:
+            print(printable(f"made by: {stored.command}"))
         return
     if by is not None:
         raise StorageError(f"--by groups the runs of a sweep, and {directory or 'this folder'} is none")
@@ -118,7 +120,7 @@ def state(stored: Stored) -> str:
 
 
 def given(stored: Stored) -> str:
-    """Say what a run was changed by, or over what a sweep goes."""
+    """Say what a run was changed by; of a sweep its last command or, where it was not kept, over what it goes."""
     if isinstance(stored, StoredRun):
         return " ".join(stored.overrides)
-    return f"over {', '.join(stored.keys)}" if stored.keys else ""
+    return stored.command or (f"over {', '.join(stored.keys)}" if stored.keys else "")

@@ -22,14 +22,17 @@ from dln.base.sealed import content, reading
 from dln.errors import DamagedError, StorageError
 from dln.history import ENDS, Record
 from dln.results import tables
-from dln.results.run import HISTORY, SUMMARY, read_summary
+from dln.results.run import COMMANDS, HISTORY, SUMMARY, read_summary
 from dln.results.sweep import PARTS, RESULTS, SWEEP, SweepStore
 from dln.utils import parsed_record, whole_lines
 
 log = logging.getLogger("dln")
 
-HYDRA, CONFIG, OVERRIDES, COMMAND = ".hydra", "config.yaml", "overrides.yaml", "hydra.yaml"
+HYDRA, CONFIG, OVERRIDES, ABOUT = ".hydra", "config.yaml", "overrides.yaml", "hydra.yaml"
 """Where a run's config lies, and what it was composed from."""
+
+_DATE = re.compile(r"^# .*\n", re.MULTILINE)
+"""The line above each command in a `commands.txt`."""
 
 _CONFIG_NAME = re.compile(r"^    config_name: (\S+)$", re.MULTILINE)
 """A line of `hydra.yaml`, which as YAML takes ten times as long to read as all else."""
@@ -132,12 +135,17 @@ class StoredRun:
         return _written(*(self.directory / name for name in (SUMMARY, HISTORY, HYDRA)), self.directory)
 
     @functools.cached_property
+    def command(self) -> str:
+        """What was typed; empty where nothing was, or it was not kept."""
+        return _last_command(self.directory / HYDRA / COMMANDS)
+
+    @functools.cached_property
     def overrides(self) -> list[str]:
-        """What was typed: the named config, if it was another than the default, and what was changed in it."""
+        """What it is of: the named config, if it was another than the default, and what was changed in that."""
         told = _yaml(self.directory / HYDRA / OVERRIDES)
         changes = [*map(str, told)] if isinstance(told, list) else []
         try:
-            named = _CONFIG_NAME.search(content(self.directory / HYDRA / COMMAND).decode())
+            named = _CONFIG_NAME.search(content(self.directory / HYDRA / ABOUT).decode())
         except (OSError, ValueError):
             named = None
         return [*([] if named is None or named[1] == "default" else [f"-cn={named[1]}"]), *changes]
@@ -214,6 +222,11 @@ class StoredSweep:
         return max(map(_written, self._told.files), default=0.0) or _written(self.directory / SWEEP, self.directory)
 
     @functools.cached_property
+    def command(self) -> str:
+        """What was typed last; empty where nothing was, or it was not kept."""
+        return _last_command(self.directory / COMMANDS)
+
+    @functools.cached_property
     def _told(self) -> _SweepFiles:
         return _SweepFiles.of(self.directory)
 
@@ -269,6 +282,13 @@ def _written(*paths: Path) -> float:
         except OSError:
             continue
     return 0.0
+
+
+def _last_command(path: Path) -> str:
+    try:
+        return _DATE.split(content(path).decode())[-1].strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _yaml(path: Path) -> Any:

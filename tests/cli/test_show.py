@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,8 +16,8 @@ from dln.base import sealed
 from dln.cli.sheet import number
 from dln.cli.show import given
 from dln.errors import ExtensionError, StorageError
-from dln.results.listing import StoredRun, listed, look
-from dln.results.run import HISTORY, SUMMARY, is_whole, load_run
+from dln.results.listing import StoredRun, StoredSweep, listed, look
+from dln.results.run import COMMANDS, HISTORY, SUMMARY, is_whole, load_run
 from dln.results.sweep import RESULTS, SWEEP
 
 SMALL = ["max_steps=6", "evaluate_every=2"]
@@ -71,7 +72,8 @@ def test_without_an_argument_all_runs_here_are_listed_the_newest_last(home, monk
     assert rows[0][5:] == [number(run["train_loss"]), "complete", "-cn=diagonal_teacher", *yaml_of(rows[0][2])]
     losses = f"{number(comparison['train_loss_a'])}, {number(comparison['train_loss_b'])}"
     assert rows[1][5:] == [*losses.split(), "complete", *yaml_of(rows[1][2])]
-    assert rows[2][5:] == ["-", "complete", "over", "training.model_seed"]
+    assert rows[2][5:8] == ["-", "complete", "python"]
+    assert rows[2][-4:] == ["-m", *SMALL, "training.model_seed=0..2"]
     assert [row[:2] for row in rows] == sorted(row[:2] for row in rows)
     assert shown(capsys, ".")[1:] == [names, *rows]  # any folder above them
     columns = shown(capsys, "outputs", "test_loss")
@@ -101,7 +103,7 @@ def test_a_runs_sheet_tells_what_is_stored(kind, home, capsys):
         assert name in told["files"]
     assert "max_steps=6 evaluate_every=2" in told["config"]
     if kind == "run":
-        assert told["command"] == " ".join(["-cn=diagonal_teacher", *yaml_of(run.directory)])
+        assert shlex.split(told["command"])[2:] == ["-cn=diagonal_teacher", *yaml_of(run.directory)]
         assert "lr=0.001 " in told["training"]
         assert "metrics=[singular_values]" in told["config"]
     else:
@@ -114,8 +116,11 @@ def test_a_runs_sheet_tells_what_is_stored(kind, home, capsys):
 def test_a_run_of_a_sweep_has_a_sheet_too(home, capsys):
     (sweep,) = (home / "multirun").glob("*/*")
     told = told_of(capsys, sweep / "1")
-    assert "training.model_seed=1" in told["command"]
-    assert "mean" in " ".join(shown(capsys, sweep)[0])
+    assert "training.model_seed=1" in told["overrides"]
+    head, *_, last = shown(capsys, sweep)
+    assert "mean" in head
+    assert last[:3] == ["made", "by:", "python"]
+    assert last[-1] == "training.model_seed=0..2"
 
 
 AT_ONCE = [{"name": "stop_at_loss", "params": {"target": 1e9}}]
@@ -189,8 +194,10 @@ def test_what_is_unfinished_or_damaged_is_named_and_not_in_the_way(home, tmp_pat
         **dict.fromkeys(["record", "summary", "short", "gone", "table", "about"], "damaged"),
     }
     assert {name for name in os.listdir(deep) if is_whole(deep / name)} == {"whole"}
-    assert found["cut"].final == load_run(deep / "cut").final
-    assert found["record"].final == load_run(deep / "record").final
+    (tmp_path / "swept" / COMMANDS).unlink()
+    assert given(StoredSweep(tmp_path / "swept")) == "over training.model_seed"
+    assert found["cut"].values == load_run(deep / "cut").final
+    assert found["record"].values == load_run(deep / "record").final
     out = shown(capsys, tmp_path)
     named = {line[1].rstrip(":").rpartition("/")[2] for line in out if line[0] == "damaged:"}
     assert named == {"record", "summary", "short", "gone", "table", "about"}
