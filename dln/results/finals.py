@@ -24,8 +24,8 @@ SEEDS = ("data_seed", "model_seed", "batch_seed")
 MOST_ENTRIES = 12
 """Numbers of one vector that are summarised, the first ones."""
 
-_ALL = "sweep"
-"""A column that is the same in all runs: where no keys are named, they are one group."""
+_ALL = ""
+"""The name of a column that is the same in all runs: where no keys are named, they are one group."""
 
 
 @dataclass(frozen=True)
