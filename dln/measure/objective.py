@@ -39,6 +39,11 @@ class Goal:
         if curve.ndim > 1:
             raise ConfigError(f"the column {self.column!r} has several numbers a record; name one of one number")
         if isinstance(self.which, int):
+            stopped = by > step[-1] and any(name.startswith("stopped_at") for name in history.events)
+            if by not in step and not stopped:
+                raise ConfigError(
+                    f"step {by} is not recorded; {self.column} has its values at those of history['step']"
+                )
             return float(curve[step <= by][-1])
         return math.nan if np.isnan(curve).all() else float(OF_ALL[self.which](curve))
 
@@ -122,7 +127,7 @@ def objective(history: History, of: Any, maximize: bool | Sequence[bool] = False
         there, is worse than any: infinite.
 
     Raises:
-        ConfigError: `of` has none of these forms, or names a column of vectors.
+        ConfigError: `of` has none of these forms, or names a column of vectors or a step without a record.
         KeyError: There is no such column.
 
     >>> history = History([{"step": 10 * i, "test_loss": loss} for i, loss in enumerate([1.0, 0.25, 0.5])])

@@ -85,6 +85,9 @@ def test_where_there_is_no_number_a_run_is_worst():
     assert objective(History([{"step": 0, "snr": None}]), {"snr": "max"}, maximize=True) == -math.inf
     with pytest.raises(ConfigError, match="'vector' has several numbers"):
         objective(History([{"step": 0, "vector": [1.0, 2.0]}]), "vector")
+    for step in (5, 3):
+        with pytest.raises(ConfigError, match=f"step {step} is not recorded"):
+            objective(History([{"step": 4, "snr": 1.0}, {"step": 6, "snr": 1.0}]), {"snr": step})
     with pytest.raises(KeyError, match="no column 'snrr'; did you mean 'snr'"):
         objective(history, "snrr")
 
