@@ -90,14 +90,7 @@ def find_finals(directory: str | Path, columns: Sequence[str] = (), by: Sequence
     kept = [pl.when(~lost).then(value.cast(pl.Float64)).alias(name) for name, value in finals.items()]
     places = [*keys, *(key for level in levels for key in level)]
     runs = frame.select(pl.lit(0).alias(_ALL), *places, lost.alias("diverged"), *kept)
-    means = [pl.col(name).mean() for name in finals]
-    table = _grouped(runs, keys).agg(pl.len().alias("runs"), pl.col("diverged").sum(), *means)
-    spreads = [_spreads(runs, keys, levels[: i + 1], [*finals]) for i in range(len(levels))]
-    more = [spread[name].alias(_spread(name, i, levels)) for name in finals for i, spread in enumerate(spreads)]
-    named = {name: [name, *(_spread(name, i, levels) for i in range(len(levels)))] for name in finals}
-    order = [*keys, "runs", "diverged", *(column for some in named.values() for column in some)]
-    table = table.with_columns(more).select(order)
-    return Finals(table.sort(keys) if keys else table, keys, [*finals], levels)
+    return Finals(_summarised(runs, keys, levels, [*finals]), keys, [*finals], levels)
 
 
 def _seed(key: str) -> str | None:
@@ -164,6 +157,21 @@ def _entries(name: str, value: polars.Expr, kind: Any, frame: polars.DataFrame) 
             functools.partial(value.list.get, null_on_oob=True),
         )
     return {f"{name}[{i + 1}]": entry(i) for i in range(min(length, MOST_ENTRIES))}
+
+
+def _summarised(
+    runs: polars.DataFrame, keys: Sequence[str], levels: Sequence[tuple[str, ...]], values: Sequence[str]
+) -> polars.DataFrame:
+    """Return the table of `find_finals`, made of what each run has at its end."""
+    import polars as pl
+
+    counts = pl.len().alias("runs"), pl.col("diverged").sum()
+    means = _grouped(runs, keys).agg(*counts, *(pl.col(name).mean() for name in values))
+    spreads = [_spreads(runs, keys, levels[: i + 1], values) for i in range(len(levels))]
+    columns = [means[name] for name in (*keys, "runs", "diverged")]
+    for name in values:
+        columns += [means[name], *(spread[name].alias(_spread(name, i, levels)) for i, spread in enumerate(spreads))]
+    return pl.DataFrame(columns).sort(keys) if keys else pl.DataFrame(columns)
 
 
 def _spread(value: str, level: int, levels: Sequence[tuple[str, ...]]) -> str:
