@@ -14,7 +14,7 @@ import dln
 from dln.base.output import Patient, speak_patiently
 from dln.base.registry import import_extensions
 from dln.errors import ExtensionError, StorageError
-from dln.results.run import HISTORY, RunWriter, claim_named, load_run, release
+from dln.results.run import HISTORY, MULTIRUN, RunWriter, claim_named, load_run, release
 from dln.sweeps.lifeline import is_gone, this_process
 from dln.terminal import Terminated, answer_signals, status_of
 from tests.sweeps.test_driver import children, started_at_once, sweep_argv
@@ -153,6 +153,17 @@ def test_a_claim_that_came_to_nothing_is_given_up(tmp_path):
     for _ in range(2):
         claim_named(tmp_path / "run", HISTORY)
         release(tmp_path / "run", HISTORY)
+
+
+def test_a_sweep_that_came_to_no_job_gives_its_directory_up(tmp_path):
+    marker = tmp_path / MULTIRUN
+    for is_kept in (False, True):
+        claim_named(tmp_path, MULTIRUN)
+        marker.write_text("max_steps: 3\n", encoding="utf-8")
+        if is_kept:
+            (tmp_path / "0").mkdir()
+        release(tmp_path, MULTIRUN)
+        assert marker.exists() == is_kept
 
 
 @pytest.mark.parametrize("mode", [[], ["-m", "training.lr=0.1,0.2"]], ids=["run", "sweep"])

@@ -210,10 +210,10 @@ def claim_named(directory: Path, marker: str) -> None:
 
 
 def release(directory: Path, marker: str) -> None:
-    """Give up a claim that was not used: the marker is alone, or it is empty and there is no summary of a run."""
+    """Give up a claim that was not used: its marker is empty and there is no summary; or a sweep has no job yet."""
     with contextlib.suppress(OSError):
         empty = (directory / marker).stat().st_size == 0 and not (directory / SUMMARY).exists()
-        if empty or os.listdir(directory) == [marker]:
+        if empty or (marker == MULTIRUN and os.listdir(directory) == [marker]):
             (directory / marker).unlink()
 
 
