@@ -22,6 +22,7 @@ from dln import __version__
 from dln.base.files import from_home
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.cli import foreign
+from dln.cli.arguments import options_first
 from dln.cli.typed import keep, remember
 from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml, task_overrides
 from dln.composing.contents import from_here
@@ -61,7 +62,7 @@ def open_door(main: Callable[[], Any], schema: Schema) -> NoReturn:
             print(help_text(schema, sys.argv))
         sys.exit(0)
     with reported(schema):
-        sys.argv[1:] = map(spelled_out, sys.argv[1:])
+        sys.argv[1:] = map(spelled_out, options_first(sys.argv[1:]))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message is ours
     install(schema)
     try:

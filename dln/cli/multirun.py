@@ -217,7 +217,7 @@ def closing(report: Report, shown: str) -> str:
         "finished earlier": report.found,
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to do"
-    lines = [f"{report.runs} runs in {duration(report.seconds)}: {told}"]
+    lines = [f"{report.runs} run{'s' if report.runs != 1 else ''} in {duration(report.seconds)}: {told}"]
     if report.trajectories < report.lanes:
         shared = f"{report.trajectories} trajectories were computed for {report.lanes}"
         lines.append(f"{shared}: runs that are bound to go the same way share one")

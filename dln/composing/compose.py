@@ -171,7 +171,9 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
 
 def fit_number(node: Any, key: str, item: dataclasses.Field | None) -> None:
     """Let a node hold 100000 where 1e5 is said of a whole number, and 2.0 where 2 is of a factor for all layers."""
-    value = None if node is None else node._value()
+    if node is None:
+        return
+    value = node._value()
     if key in whole_keys() and isinstance(value, float) and value.is_integer():
         node._set_value(int(value))
     if item is not None and item.metadata["layered"] and type(value) is int:

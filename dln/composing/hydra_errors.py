@@ -21,7 +21,7 @@ def translated(schema: Schema) -> Iterator[None]:
     except MissingConfigException as error:
         raise ConfigError(_missing_config(error, CONFIGS / folder(schema))) from error
     except OverrideParseException as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if "=" in error.override else "write KEY=VALUE; --help tells all keys"
         raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_fault(error, schema)) from error

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import hydra._internal.hydra as _application
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.utils import create_config_search_path
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,6 +40,7 @@ __all__ = [
     "get_yaml_loader",
     "hydra_main",
     "job_subdir",
+    "options",
     "parsed",
     "replace_config",
     "use_loader",
@@ -77,6 +79,11 @@ def replace_config(group: str, name: str, node: Any) -> None:
     store = ConfigStore.instance()
     store.repo.get(group, {}).pop(f"{name}.yaml", None)
     store.store(group=group, name=name, node=node, provider="dln")
+
+
+def options() -> dict[str, argparse.Action]:
+    """Return what Hydra's doors take beside overrides, by name: `-m`, `--config-name`, ..."""
+    return {name: action for action in get_args_parser()._actions for name in action.option_strings}
 
 
 @functools.lru_cache(maxsize=4096)
