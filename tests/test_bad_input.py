@@ -37,8 +37,8 @@ ON_THE_COMMAND_LINE = [
     (C, "training.lr=1", "'training.lr'", "'shared.training.lr'"),
     (C, "shared.lr=1", "'shared.lr'", "'shared.training.lr'"),
     (C, "+shared.model.hiden_dim=1", "'shared.model.hiden_dim'", "'shared.model.hidden_dim'"),
-    (C, "metrics=[weight_norm]", "'metrics'", "'metrics_b'"),
-    (C, "callbacks=[]", "'callbacks'", "callbacks_"),
+    (C, "metrics=[weight_norm]", "'metrics'", "'model_metrics'"),
+    (C, "callbacks=[]", "'callbacks'", "'shared.callbacks'"),
     # wrong type
     (S, "training.lr=fast", "training.lr", "'fast'"),
     (S, "model.init_params=[]", "model.init_params", "a mapping"),
@@ -58,7 +58,7 @@ ON_THE_COMMAND_LINE = [
     (S, "callbacks=switch_batch_size", "callbacks", "list"),
     (S, "extensions=my_lab", "extensions", "list"),
     # lines that are no overrides
-    (S, "training.lr=0.1,0.2", "training.lr", "--multirun"),
+    (S, "training.lr=0.1,0.2", "training.lr", "add -m to run each"),
     (S, "training.lr", "training.lr", "override"),
     (S, "=3", "=3", "override"),
 ]
@@ -421,6 +421,9 @@ PROCESSES = {
     "unknown config": ("run.py", ["-cn=diagonal_techer"], ["'diagonal_techer'", "'diagonal_teacher'"]),
     "own file": ("run.py", ["--config-dir=own", "-cn=mine"], ["'training.lrr'", "'training.lr'"]),
     "unknown launcher": ("run.py", ["-m", "max_steps=3", "hydra/launcher=jobliv"], ["hydra/launcher", "basic"]),
+    "values without -m": ("run.py", ["training.lr=0.1,0.2"], ["training.lr=0.1,0.2", "-m"]),
+    "dry run without -m": ("run.py", ["dry_run=true"], ["dry_run", "-m"]),
+    "no option": ("run.py", ["--max-steps", "3"], ["'--max-steps'", "max_steps=VALUE"]),
     "comparative": ("run_comparative.py", ["training_b.batch_size=1000"], ["training_b.batch_size", "1000"]),
     "comparative teacher": ("run_comparative.py", ["data.params.matrix=diagnal"], ["data.params.matrix", "'diagonal'"]),
     "write through": ("run_comparative.py", ["training_a.optimizer_params.momentum=0.9"], ["training_a", "whole"]),

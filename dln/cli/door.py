@@ -26,7 +26,7 @@ from dln.cli.arguments import options_first
 from dln.cli.typed import keep, remember
 from dln.composing.compose import as_overrides, hydra_overrides, resolve, save_yaml, task_overrides
 from dln.composing.contents import from_here
-from dln.composing.grid import JOB, parse_grid, quoted, spelled_out
+from dln.composing.grid import JOB, SETTINGS, parse_grid, quoted, spelled_out
 from dln.composing.hydra_errors import translated
 from dln.composing.hydra_internals import add_callback, replace_config, use_loader
 from dln.composing.loader import composed, loader_class
@@ -171,6 +171,7 @@ class Gate(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check the config of a single run."""
         with reported(self.schema):
+            refuse_settings_of_sweeps(config)
             expand_home(config, "run")
             _checked.append(checked(config, self.schema, _left(config.hydra)))
             claim_output(config, "run")
@@ -229,6 +230,14 @@ def checked(config: DictConfig, schema: Schema, left: str | None = None) -> Blue
 def _left(hydra: Any) -> str | None:
     """Return the working directory that Hydra leaves for the run's own directory, by `hydra.job.chdir`, or None."""
     return hydra.runtime.cwd if hydra.job.chdir else None
+
+
+def refuse_settings_of_sweeps(config: DictConfig) -> None:
+    """Raise ConfigError where a single run is asked for what only sweeps do, such as a dry run."""
+    for line in hydra_overrides(config):
+        name = line.lstrip("+").partition("=")[0].removeprefix("hydra.sweeper.")
+        if name in SETTINGS:
+            raise ConfigError(f"{name} is for sweeps; add -m, or leave it out")
 
 
 def expand_home(config: DictConfig, mode: str) -> None:

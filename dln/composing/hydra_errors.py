@@ -21,8 +21,7 @@ def translated(schema: Schema) -> Iterator[None]:
     except MissingConfigException as error:
         raise ConfigError(_missing_config(error, CONFIGS / folder(schema))) from error
     except OverrideParseException as error:
-        reason = str(error).splitlines()[0] if "=" in error.override else "write KEY=VALUE; --help tells all keys"
-        raise ConfigError(f"cannot read the override {error.override!r}: {reason}") from error
+        raise ConfigError(f"cannot read the override {error.override!r}: {_unreadable(error.override)}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_fault(error, schema)) from error
     except OverflowError as error:
@@ -32,6 +31,26 @@ def translated(schema: Schema) -> Iterator[None]:
             "the config goes on without end: a defaults list or a ${...} that leads back to itself, or too many "
             "brackets inside each other"
         ) from None
+
+
+def _unreadable(override: str) -> str:
+    """Say what is probably wrong with an override that Hydra's grammar does not read.
+
+    >>> _unreadable("foo"), _unreadable("a=[x")
+    ('write KEY=VALUE; --help tells all keys', 'a bracket is not closed, or not opened')
+    >>> _unreadable("a=1,"), _unreadable("a='x")[:33]
+    ('a value is missing behind the last comma', 'a quotation mark is not closed; q')
+    """
+    value = override.partition("=")[2]
+    if "=" not in override:
+        return "write KEY=VALUE; --help tells all keys"
+    if value.count("'") % 2 or value.count('"') % 2:
+        return "a quotation mark is not closed; quote words that hold one by the other kind"
+    if any(value.count(opened) != value.count(closed) for opened, closed in ("[]", "{}", "()")):
+        return "a bracket is not closed, or not opened"
+    if value.rstrip().endswith(","):
+        return "a value is missing behind the last comma"
+    return """a value that holds more than words and numbers is quoted twice, "KEY='VALUE'": once is for the shell"""
 
 
 def _fault(error: Exception, schema: Schema) -> str:
@@ -57,6 +76,9 @@ def _fault(error: Exception, schema: Schema) -> str:
                 key if key.startswith(f"{given}.") else given, schema
             )  # a part of a mapping given whole
         return f"{key}: {reason}" if key else reason
+    several = re.match(r"Ambiguous value for argument '(.*)'\n", text)
+    if several:
+        return f"{several[1]} are several values: add -m to run each, or write a list as [a,b]"
     return " ".join(line.strip() for line in text.splitlines()[:4])
 
 
