@@ -22,6 +22,7 @@ from dln.model import save_weights
 from dln.plotting import plot_run, save_figure
 from dln.results.frames import load_sweep, merge_sweeps
 from dln.results.run import load_run
+from dln.results.sweep import SweepStore
 from dln.utils import load_history, save_history
 
 pytestmark = pytest.mark.hydra
@@ -147,6 +148,7 @@ def test_a_tilde_is_the_users_home_on_the_command_line(given, files, tmp_path):
     frame = load_sweep("~/study", constants=True)
     assert frame["data.path.digest"].unique().to_list() == [content(home / "own.npz")]
     assert merge_sweeps(["~/study"], "~/merged") == 2
+    assert SweepStore("~/merged").commands() == SweepStore("~/study").commands() != ""
     assert not (tmp_path / "~").exists()
 
 

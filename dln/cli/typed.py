@@ -23,6 +23,7 @@ def command(*more: str) -> str:
     >>> remember(["dln run", "-m", "training.batch_seed=0..9", "hydra.sweep.subdir=lr_${training.lr}"])
     >>> print(command("max_steps=5"))
     dln run -m training.batch_seed=0..9 'hydra.sweep.subdir=lr_${training.lr}' max_steps=5
+    >>> remember([])
     """
     door, *given = _typed or sys.argv
     return shlex.join([*(door.split() if door.startswith("dln ") else ["python", door]), *given, *more])

@@ -200,6 +200,7 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
     with target.locked():
         target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
         target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told)})
+        target.note("".join(SweepStore(directory).commands() for directory in directories))
         target.sign(*(each for description in told for each in description.get("provenance", [])))
     return len(target.finished())
 

@@ -124,9 +124,16 @@ class SweepStore:
             self.describe({**told, "provenance": [*before, *new]})
 
     def note(self, command: str) -> None:
-        """Add a command, with its date, to those that were given."""
+        """Add a command, with its date, to those that were given; nothing of an empty one."""
+        if not command:
+            return
         with self.writing(), open(self.directory / COMMANDS, "a", encoding="utf-8") as file:
             file.write(command)
+
+    def commands(self) -> str:
+        """Return what `note` has added; nothing of sweeps that were run before it was noted."""
+        path = self.directory / COMMANDS
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     def finished(self) -> np.ndarray:
         """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""

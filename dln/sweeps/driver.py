@@ -82,8 +82,7 @@ def run_sweep(
         _clear(results)
         done = results.finished()
         owed = _describe(plan, results, own_directories)
-        if command:
-            results.note(command)
+        results.note(command)
         directories = RunDirectories(results.directory, names) if own_directories or plan.saves_weights else None
         gone = _incomplete(plan, results, done, owed)
         report.incomplete = len(gone)
