@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dln.observers import Observer
     from dln.results.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.results.run import load_run
+    from dln.studies.aggregate import aggregate
     from dln.trackers.tracker import register_tracker
     from dln.train import Trainer
 
@@ -43,6 +44,7 @@ _HOME = {
     "Observer": "observers",
     "SingleConfig": "config",
     "Trainer": "train",
+    "aggregate": "studies.aggregate",
     "comparative_metric": "metrics",
     "linear_teacher": "data",
     "load_run": "results.run",
@@ -76,6 +78,7 @@ __all__ = [
     "Observer",
     "SingleConfig",
     "Trainer",
+    "aggregate",
     "comparative_metric",
     "event",
     "linear_teacher",

@@ -104,9 +104,10 @@ def ratio_of_means(group: Moments, baseline: Moments, confidence: float = 0.95) 
 def sides(group: Moments, baseline: Moments, p: np.ndarray, confidence: float = 0.95) -> np.ndarray:
     """Return on which side of the baseline's band the mean is at each record: 1 above, -1 below, 0 within.
 
-    It is outside where p, corrected for the number of records, is below 1 - confidence.
+    It is outside where p, corrected for the number of records, is below 1 - confidence; NaN where that is not known.
     """
-    return np.where(p < 1 - confidence, np.sign(group.mean - baseline.mean), 0).astype(np.int8)
+    side = np.where(p < 1 - confidence, np.sign(group.mean - baseline.mean), 0.0)
+    return np.where(np.isnan(p) & (group.mean != baseline.mean), np.nan, side)
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,14 @@ class Departure:
 
 
 def departure(side: ArrayLike) -> Departure:
-    """Return where a mean leaves the baseline's band, from its `sides` [T].
+    """Return where a mean leaves the baseline's band, from its `sides` [T]; where that is not known, it does not.
 
     >>> departure([0, 1, 0, -1, -1])
     Departure(first=1, lasting=3)
     >>> departure([0, 1, 0])
     Departure(first=1, lasting=None)
     """
-    side = np.asarray(side)
+    side = np.nan_to_num(np.asarray(side, np.float64))
     outside = np.flatnonzero(side)
     if not len(outside):
         return Departure(None, None)

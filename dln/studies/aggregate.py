@@ -1,0 +1,197 @@
+"""What runs have in common, cell by cell and step by step, and how they differ from a baseline: `dln.aggregate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dln.errors import ConfigError, StorageError
+from dln.results.tables import RUN
+from dln.studies import bootstrap, comparison
+from dln.studies.baselines import Baselines
+from dln.studies.cells import StoredRuns, open_runs
+from dln.studies.members import Members
+from dln.studies.statistics import Moments, in_order, moments, quantile, quantile_interval, t_interval, trajectory
+
+if TYPE_CHECKING:
+    import polars
+
+    from dln.studies.baselines import Baseline
+    from dln.studies.cells import Results
+
+HELD = 2**26
+"""Values of curves that are held at a time, as far as cells go into that."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be found of each curve."""
+
+    confidence: float = 0.95
+    quantiles: Sequence[float] = (0.5,)
+    resamples: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, values in {"confidence": [self.confidence], "quantiles": self.quantiles}.items():
+            for value in values:
+                if not (isinstance(value, int | float) and 0 < value < 1):
+                    raise ConfigError(f"{name} must lie between 0 and 1, both excluded, not be {value!r}")
+        if not (isinstance(self.resamples, int) and (self.resamples == 0 or self.resamples >= 100)):
+            raise ConfigError(f"resamples must be 0, for no bootstrap, or at least 100, not {self.resamples!r}")
+
+
+def aggregate(
+    results: Results,
+    over: str | Sequence[str],
+    by: Sequence[str] | None = None,
+    of: Sequence[str] | None = None,
+    baseline: Baseline | None = None,
+    confidence: float = 0.95,
+    quantiles: Sequence[float] = (0.5,),
+    resamples: int = 0,
+    seed: int = 0,
+) -> polars.DataFrame:
+    """Return statistics of stored runs: a row for each cell, a combination of the keys `by`, and each step.
+
+    Its columns: the keys; `step`; `runs`, how many the cell has; `diverged`, how many of them had by this step (in a
+    lane); `stopped`, how many had ended before without diverging; and of each curve
+
+    ================================  =====================================================================
+    `count`, `mean`, `std`, `error`   of the runs that have a value here; `error` is std / sqrt(count)
+    `low`, `high`                     Student's interval for the mean
+    `q0.5`, `q0.5 low`, `q0.5 high`   quantiles, with intervals that suppose no distribution
+    `bootstrap low`, `... high`       the BCa interval for the mean, if there are `resamples`
+    `baseline`                        the baseline's mean
+    `ratio`, `ratio low`, `... high`  mean / baseline, with the interval of the delta method on logarithms
+    `ratio bootstrap low`, `...`      the BCa interval for the ratio, if there are `resamples`
+    `p`, `p corrected`                Welch's test that the means are equal; after Holm, for how many steps are tested
+    `side`                            1 above the baseline, -1 below, 0 where `p corrected` is not below 1 - confidence
+    `g`                               Hedges' g, the difference in standard deviations of one run
+    ================================  =====================================================================
+
+    each as `CURVE mean`, ...; null where there is none. Means are of runs that are still there: where some have
+    diverged, of those that have not. A step is one that all runs of the cell have that had not ended before.
+
+    Args:
+        results: A sweep's directory, of which only what is needed is read, or a frame that was loaded from one.
+        over: The keys in which the runs of a cell differ, e.g. "training.batch_seed".
+        by: The keys that tell cells apart. None: all others that vary, but those that move with `over`.
+        of: Which curves, an entry of a vector as `singular_values[1]`. None: all of numbers.
+        baseline: What cells are compared with: values of some keys, e.g. {"training.batch_size": None}, for the cells
+            that have them and agree in the others; a history; or another sweep, whose cells agree in those keys of
+            `by` that it has more than one value of, or one that a cell has too. A baseline whose runs are all the same
+            is one trajectory without spread.
+        confidence: Of all intervals.
+        quantiles: Which ones.
+        resamples: How many times to draw runs anew for the bootstrap; 0: not at all.
+        seed: Of those draws.
+
+    Raises:
+        StorageError: There is no such sweep, key or curve; `over` does not vary, or runs of a cell differ in more than
+            that; a cell has no baseline.
+        DamagedError: A file is not what was written.
+        ConfigError: A quantile or the confidence is not in (0, 1), or `resamples` is too small.
+    """
+    import polars as pl
+
+    wanted = Wanted(confidence, tuple(quantiles), resamples, seed)
+    runs = open_runs(results)
+    over = [over] if isinstance(over, str) else [*over]
+    by = _grouped_by(runs, over, by)
+    columns = runs.curves() if of is None else [*dict.fromkeys([of] if isinstance(of, str) else of)]
+    for name in columns:
+        runs.curve(name)
+    cells = runs.cells(by, over)
+    baselines = None if baseline is None else Baselines(baseline, runs, cells, by, over, columns)
+    tables: dict[int, polars.DataFrame] = {}
+    for some in _batches(cells, runs.records() * max(len(columns), 1)):
+        references = baselines.read(some) if baselines else {}
+        for number, members in runs.read(some, by, over, columns):
+            found = _of_cell(members, columns, wanted, references.get(number), baselines is not None)
+            rows = pl.DataFrame(found, nan_to_null=True).cast({f"{n} side": pl.Int8 for n in columns if baselines})
+            tables[number] = cells[[number]].select(by).join(rows, how="cross") if by else rows
+    return pl.concat([tables[number] for number in sorted(tables)])
+
+
+def _grouped_by(runs: StoredRuns, over: Sequence[str], by: Sequence[str] | None) -> list[str]:
+    """Return the keys that tell cells apart; raise StorageError for what cannot be averaged over or grouped by."""
+    if not over:
+        raise StorageError("name the key to average over, such as training.batch_seed")
+    for key in [*over, *(by or ())]:
+        runs.check_key(key)
+    for key in over:
+        if runs.counts[key] == 1:
+            varying = ", ".join(runs.varying) or "nothing"
+            raise StorageError(
+                f"{key} does not vary in {runs.name}, so there is nothing to average over; what does: {varying}"
+            )
+        if by is not None and key in by:
+            raise StorageError(f"{key} cannot both be averaged over and tell cells apart")
+    if by is not None:
+        return [*dict.fromkeys(by)]
+    return [key for key in runs.varying if key not in over and not runs.follows(key, over)]
+
+
+def _batches(cells: polars.DataFrame, values: int) -> Iterator[polars.DataFrame]:
+    """Yield as many cells at a time as `HELD` allows, at least one; a run of them has so many values."""
+    start, held = 0, 0
+    for row, count in enumerate(cells[RUN].to_list()):
+        if row > start and held + count * values > HELD:
+            yield cells[start:row]
+            start, held = row, 0
+        held += count * values
+    yield cells[start:]
+
+
+def _of_cell(
+    members: Members, columns: Sequence[str], wanted: Wanted, reference: Members | None, compared: bool
+) -> dict[str, np.ndarray]:
+    """Return all columns of a cell's rows, [T] each."""
+    found: dict[str, np.ndarray] = {"step": members.steps, "runs": np.full(len(members.steps), len(members))}
+    found |= {"diverged": members.diverged, "stopped": members.stopped}
+    for name in columns:
+        values = members.matrix(name)
+        own = moments(values)
+        told = _summary(values, own, wanted)
+        if compared:
+            others = None if reference is None else reference.aligned(name, members.steps)
+            told |= _against(values, own, others, wanted)
+        found |= {f"{name} {what}": column for what, column in told.items()}
+    return found
+
+
+def _summary(values: np.ndarray, own: Moments, wanted: Wanted) -> dict[str, np.ndarray]:
+    found = {"count": own.count, "mean": own.mean, "std": own.std, "error": own.error}
+    found["low"], found["high"] = t_interval(own, wanted.confidence)
+    ordered, count = in_order(values) if wanted.quantiles else (values, own.count)
+    for level in wanted.quantiles:
+        found[f"q{level:g}"] = quantile(ordered, count, level)
+        ends = quantile_interval(ordered, count, level, wanted.confidence)
+        found[f"q{level:g} low"], found[f"q{level:g} high"] = ends
+    if wanted.resamples:
+        ends = bootstrap.mean_interval(values, wanted.confidence, wanted.resamples, wanted.seed)
+        found["bootstrap low"], found["bootstrap high"] = ends
+    return found
+
+
+def _against(values: np.ndarray, own: Moments, others: np.ndarray | None, wanted: Wanted) -> dict[str, np.ndarray]:
+    """Return what tells a cell from its baseline [B, T]; of a cell that is one itself (None) nothing."""
+    if others is None:
+        others = np.full((1, values.shape[1]), np.nan)
+    if np.array_equal(others, np.broadcast_to(others[:1], others.shape), equal_nan=True):
+        others = others[:1]
+    theirs = trajectory(others[0]) if len(others) == 1 else moments(others)
+    ratio = comparison.ratio_of_means(own, theirs, wanted.confidence)
+    found = {"baseline": theirs.mean, "ratio": ratio.ratio, "ratio low": ratio.low, "ratio high": ratio.high}
+    if wanted.resamples:
+        ends = bootstrap.ratio_interval(values, others, wanted.confidence, wanted.resamples, wanted.seed)
+        found["ratio bootstrap low"], found["ratio bootstrap high"] = ends
+    found["p"] = comparison.welch(own, theirs)
+    found["p corrected"] = comparison.holm(found["p"])
+    found["side"] = comparison.sides(own, theirs, found["p corrected"], wanted.confidence)
+    found["g"] = comparison.hedges_g(own, theirs)
+    return found

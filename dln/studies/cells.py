@@ -1,0 +1,199 @@
+"""Stored runs by cells: what they differ in, and their curves, of which only what is asked for is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dln.config import leaf_of
+from dln.errors import StorageError, suggestion
+from dln.history import History
+from dln.results.frames import scan_sweep, stored_columns
+from dln.results.tables import RUN, stored
+from dln.studies.members import DIVERGED, Members
+
+if TYPE_CHECKING:
+    import polars
+
+    Results = str | Path | polars.DataFrame | polars.LazyFrame
+
+CELL = "cell"
+"""The column of the numbers of cells."""
+
+
+class StoredRuns:
+    """Runs of a sweep, one row each, in files or in memory."""
+
+    def __init__(self, lazy: polars.LazyFrame, events: Iterable[str], name: str) -> None:
+        """Take the rows, which of their lists are no curves, and what an error is to call them."""
+        import polars as pl
+
+        self.lazy, self.name, self._events = lazy, name, {*events}
+        self.schema = lazy.collect_schema()
+        self.keys = [key for key in self.schema if leaf_of(key) is not None]
+        counts = lazy.select(pl.len().alias(RUN), *(pl.col(key).n_unique() for key in self.keys)).collect(
+            engine="streaming"
+        )
+        self.counts: dict[str, int] = counts.row(0, named=True)
+        if not self.counts[RUN]:
+            raise StorageError(f"there is no run in {name}")
+        if not isinstance(self.schema.get("step"), pl.List):
+            raise StorageError(f"there are no records in {name}: it has no column 'step' of lists")
+
+    @property
+    def varying(self) -> list[str]:
+        """The keys that are not the same in all runs."""
+        return [key for key in self.keys if self.counts[key] > 1]
+
+    def check_key(self, key: str) -> None:
+        """Raise StorageError, with the nearest name, if there is no such key."""
+        if key not in self.keys:
+            raise StorageError(f"{self.name} has no key {key!r}; {suggestion(key, self.varying)}")
+
+    def where(self, selection: Mapping[str, Any]) -> StoredRuns:
+        """Return the runs that have these values.
+
+        Raises:
+            StorageError: There are none, or there is no such key.
+        """
+        import polars as pl
+
+        for key, value in selection.items():
+            self.check_key(key)
+            known = self.lazy.select(pl.col(key).unique()).collect().to_series().sort().to_list()
+            if stored(value) not in known:
+                listed = ", ".join("null" if other is None else str(other) for other in known[:12])
+                told = "null" if value is None else value
+                raise StorageError(f"no run in {self.name} has {key}={told}; it has {key}={listed}")
+        matches = [pl.col(key).eq_missing(pl.lit(stored(value))) for key, value in selection.items()]
+        return StoredRuns(self.lazy.filter(*matches), self._events, self.name)
+
+    def cells(self, by: Sequence[str], over: Sequence[str]) -> polars.DataFrame:
+        """Return the combinations of some keys that there are, in order, numbered by `cell`, with how many `run`s each.
+
+        Raises:
+            StorageError: Runs of one cell differ in more than `over`.
+        """
+        import polars as pl
+
+        table = self.lazy.select(*dict.fromkeys([*by, *over, *self.varying])).collect(engine="streaming")
+        told = [*dict.fromkeys([*by, *over])]
+        apart = _groups(table, told)
+        if apart < self.counts[RUN]:
+            odd = [key for key in self.varying if key not in told and _groups(table, [*told, key]) > apart]
+            if odd:
+                raise StorageError(
+                    f"runs that agree in {', '.join(by) or 'everything'} differ in more than {' and '.join(over)}: "
+                    f"{', '.join(odd)}; name each among the keys to average over, or among those to group by"
+                )
+        cells = table.group_by(by).agg(pl.len().alias(RUN)).sort(by) if by else pl.DataFrame({RUN: [len(table)]})
+        return cells.with_row_index(CELL)
+
+    def follows(self, key: str, others: Sequence[str]) -> bool:
+        """Return whether a key is a function of others, as one that is zipped with them is."""
+        table = self.lazy.select(*others, key).collect(engine="streaming")
+        return _groups(table, [*others, key]) == _groups(table, others)
+
+    def curves(self) -> list[str]:
+        """Return the names of curves of numbers, vectors aside."""
+        import polars as pl
+
+        lists = {name: kind for name, kind in self.schema.items() if isinstance(kind, pl.List)}
+        return [n for n, kind in lists.items() if kind.inner.is_numeric() and n not in self._events and n != "step"]
+
+    def curve(self, name: str) -> polars.Expr:
+        """Return a curve of numbers, or that of one entry of a vector, `name[1]` the first.
+
+        Raises:
+            StorageError: There is none; the message has the nearest name.
+        """
+        import polars as pl
+
+        whole, entry = _entry(name)
+        kind = self.schema.get(whole)
+        if not isinstance(kind, pl.List) or whole in {*self._events, "step"}:
+            raise StorageError(f"{self.name} has no curve {name!r}; {suggestion(name, self._known())}")
+        inner: Any = kind.inner
+        if entry is None and inner.is_numeric():
+            return pl.col(whole)
+        many = getattr(inner, "size", None)
+        if entry is None and inner.is_nested():
+            told = f" of {many}" if many else ""
+            raise StorageError(f"{name!r} is a vector{told}: name one of its entries, such as '{name}[1]'")
+        if entry is None or not inner.is_nested() or not inner.inner.is_numeric():
+            raise StorageError(f"{name!r} is no curve of numbers")
+        if entry < 1 or (many and entry > many):
+            raise StorageError(f"there is no {name!r}: {whole!r} has the entries 1 to {many}")
+        element: Any = pl.element()
+        of = element.arr if isinstance(inner, pl.Array) else element.list
+        return pl.col(whole).list.eval(of.get(entry - 1, null_on_oob=True)).alias(name)
+
+    def _known(self) -> list[str]:
+        import polars as pl
+
+        vectors = [name for name, kind in self.schema.items() if isinstance(kind, pl.List) and kind.inner.is_nested()]
+        return [*self.curves(), *(f"{name}[1]" for name in vectors if name not in self._events)]
+
+    def records(self) -> int:
+        """Return the largest number of records that a run has."""
+        import polars as pl
+
+        return self.lazy.select(pl.col("step").list.len().max()).collect(engine="streaming").item() or 0
+
+    def read(
+        self, cells: polars.DataFrame, by: Sequence[str], over: Sequence[str], columns: Sequence[str]
+    ) -> Iterator[tuple[int, Members]]:
+        """Yield the number and the runs of each of some `cells`; runs are in the order of the keys `over`."""
+        import polars as pl
+
+        ended = [pl.col(name) for name in self.schema if name.startswith("diverged_at")]
+        first = pl.min_horizontal(ended).alias(DIVERGED) if ended else pl.lit(None, pl.Int64).alias(DIVERGED)
+        lazy = self.lazy.select(*dict.fromkeys([*by, *over]), first, "step", *map(self.curve, columns))
+        if by:
+            lazy = lazy.join(cells.lazy().select(*by, CELL), on=[*by], how="inner", nulls_equal=True)
+        else:
+            lazy = lazy.with_columns(pl.lit(cells[CELL][0]).alias(CELL))
+        for (number,), frame in lazy.collect(engine="streaming").partition_by(CELL, as_dict=True).items():
+            yield int(number), Members(frame.sort(over) if over else frame)
+
+
+def open_runs(results: Results | History) -> StoredRuns:
+    """Return the runs of a sweep's directory, of a frame that was loaded from one, or the one run of a history.
+
+    Raises:
+        StorageError: There are none, or they cannot be read.
+        DamagedError: A file is not what was written.
+    """
+    import polars as pl
+
+    if isinstance(results, History):
+        columns = results.columns
+        kinds = {
+            name: pl.List(pl.Array(pl.Float64, c.shape[1]) if c.ndim == 2 else pl.Float64)
+            for name, c in columns.items()
+        }
+        rows = {name: pl.Series([c.tolist()], dtype=kinds[name]) for name, c in columns.items() if c.ndim < 3}
+        return StoredRuns(pl.LazyFrame(rows), [], "the history")
+    if isinstance(results, pl.DataFrame | pl.LazyFrame):
+        lazy = results.lazy()
+        lists = [name for name, kind in lazy.collect_schema().items() if isinstance(kind, pl.List) and name != "step"]
+        odd = [(pl.col(n).list.len().fill_null(0) != pl.col("step").list.len()).any().alias(n) for n in lists]
+        events = lazy.select(odd).collect().row(0, named=True) if lists else {}
+        return StoredRuns(lazy, [name for name, no_curve in events.items() if no_curve], "the frame")
+    return StoredRuns(scan_sweep(results), stored_columns(results)["events"], f"the sweep in {results}")
+
+
+def _entry(name: str) -> tuple[str, int | None]:
+    """Take the number of an entry from the name of a vector.
+
+    >>> _entry("singular_values[2]"), _entry("test_loss")
+    (('singular_values', 2), ('test_loss', None))
+    """
+    found = re.fullmatch(r"(.+)\[(\d+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
+def _groups(table: polars.DataFrame, keys: Sequence[str]) -> int:
+    return table.select(keys).n_unique() if keys else 1

@@ -1,0 +1,99 @@
+"""Runs of one cell as arrays [R, T], at the steps that they have in common."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dln.errors import StorageError
+
+if TYPE_CHECKING:
+    import polars
+
+DIVERGED = "diverged"
+"""The column of the step at which a run, or a lane of it, diverged; null where it did not."""
+
+
+class Members:
+    """Runs whose records are lists: `step`, the curves, and when they diverged.
+
+    A step is one that all runs have which had not ended before it: others are left out. A run that ended early has no
+    values from then on.
+
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"step": [[0, 5, 10], [0, 10], [0]], "loss": [[3.0, 2.0, 1.0], [4.0, 2.0], [9.0]]})
+    >>> members = Members(frame.with_columns(pl.Series("diverged", [None, None, 4])))
+    >>> members.steps, members.matrix("loss"), members.diverged
+    (array([ 0, 10]), array([[ 3.,  1.],
+           [ 4.,  2.],
+           [ 9., nan]]), array([0, 1]))
+    """
+
+    def __init__(self, frame: polars.DataFrame) -> None:
+        """Take one row a run, with the columns `step`, `diverged`, and curves."""
+        self.frame = frame
+        lengths, flat = _flat(frame["step"])
+        self._lengths = lengths
+        position = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        longest = flat[position.size and _slice(lengths, int(lengths.argmax()))]
+        if (flat == longest[position]).all():  # the usual case: each is the longest, or its beginning
+            self.steps, self._place = longest.astype(np.int64), position
+        else:
+            self.steps, self._place = _in_common(flat, lengths)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def matrix(self, name: str) -> np.ndarray:
+        """Return a curve's values [R, T], NaN where a run has none.
+
+        Raises:
+            StorageError: It has another number of values than the run has records.
+        """
+        lengths, flat = _flat(self.frame[name])
+        if not np.array_equal(lengths, self._lengths):
+            raise StorageError(f"{name!r} is no curve: it has not one value for each record")
+        values = np.full((len(lengths), len(self.steps)), np.nan)
+        kept = self._place >= 0
+        values[np.repeat(np.arange(len(lengths)), lengths)[kept], self._place[kept]] = flat[kept]
+        return values
+
+    def aligned(self, name: str, steps: np.ndarray) -> np.ndarray:
+        """Return a curve's values at other steps, NaN at those that these runs were not recorded at."""
+        values, place = self.matrix(name), np.searchsorted(self.steps, steps).clip(max=len(self.steps) - 1)
+        return np.where(self.steps[place] == steps, values[:, place], np.nan)
+
+    @functools.cached_property
+    def diverged(self) -> np.ndarray:
+        """How many runs had diverged, in a lane, by each step [T]."""
+        return np.searchsorted(np.sort(self.frame[DIVERGED].drop_nulls().to_numpy()), self.steps, "right")
+
+    @functools.cached_property
+    def stopped(self) -> np.ndarray:
+        """How many runs had ended before each step [T] without having diverged."""
+        last = self.frame["step"].list.last().filter(self.frame[DIVERGED].is_null()).fill_null(-1).to_numpy()
+        return np.searchsorted(np.sort(last), self.steps, "left")
+
+
+def _flat(lists: polars.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lengths of lists of numbers, and all numbers one after the other, null as NaN."""
+    array: Any = lists.rechunk().to_arrow()
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return lengths.astype(np.int64), array.flatten().to_numpy(zero_copy_only=False)
+
+
+def _slice(lengths: np.ndarray, row: int) -> slice:
+    start = int(lengths[:row].sum())
+    return slice(start, start + int(lengths[row]))
+
+
+def _in_common(flat: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps that all runs have which had not ended before, and each record's place among them, or -1."""
+    steps, number = np.unique(flat, return_inverse=True)
+    last = np.sort(flat[np.cumsum(lengths)[lengths > 0] - 1])
+    ended = np.searchsorted(last, steps, "left") + np.sum(lengths == 0)
+    common = np.bincount(number) + ended == len(lengths)
+    place = np.where(common, np.cumsum(common) - 1, -1)
+    return steps[common].astype(np.int64), place[number]
