@@ -12,6 +12,9 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from dln.config import CONFIGS, Schema, fields, folder
 from dln.errors import ConfigError, suggestion
 
+EXTRAS = ("joblib", "optuna", "ray", "submitit")
+"""Extras of this project that bring plugins of Hydra, whose names begin so."""
+
 
 @contextlib.contextmanager
 def translated(schema: Schema) -> Iterator[None]:
@@ -125,6 +128,21 @@ def nearest_key(key: str, schema: Schema) -> str:
 def _missing_config(error: MissingConfigException, directory: Path) -> str:
     name = error.missing_cfg_file or ""
     if not name or "/" in name or not directory.is_dir():
-        # A config group, e.g. hydra/launcher: Hydra lists its options.
-        return " ".join(str(error).partition("Config search path")[0].split())
+        # A config group: Hydra lists its options.
+        text = " ".join(str(error).partition("Config search path")[0].split())
+        plugin = re.search(
+            r"Could not find '(hydra/(?:launcher|sweeper))/(\w+)' Available options in '[^']*': (.*)", text
+        )
+        return _no_plugin(*plugin.groups()) if plugin else text
     return f"no config named {name!r} in {directory}; {suggestion(name, [p.stem for p in directory.glob('*.yaml')])}"
+
+
+def _no_plugin(group: str, name: str, there: str) -> str:
+    """Say how to get a plugin of Hydra that is not installed.
+
+    >>> _no_plugin("hydra/launcher", "ray_aws", "basic joblib")
+    "hydra/launcher=ray_aws is not installed, only basic joblib: pip install 'dln[ray]', or -e '.[ray]'"
+    """
+    extra = next((extra for extra in EXTRAS if name.startswith(extra)), None)
+    remedy = f": pip install 'dln[{extra}]', or -e '.[{extra}]'" if extra else ""
+    return f"{group}={name} is not installed, only {there}{remedy}"
