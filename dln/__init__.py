@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dln.base.registry import Bounds
     from dln.callbacks import register_callback
+    from dln.cli.python_door import run_sweep
     from dln.comparative import ComparativeTrainer
     from dln.config import ComparativeConfig, MetricConfig, SingleConfig
     from dln.data import Dataset, linear_teacher
@@ -63,6 +64,7 @@ _HOME = {
     "register_tracker": "trackers.tracker",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
+    "run_sweep": "cli.python_door",
     "train_ensemble": "ensemble.engine",
 }
 
@@ -95,6 +97,7 @@ __all__ = [
     "register_tracker",
     "run_experiment",
     "run_experiments",
+    "run_sweep",
     "scan_sweep",
     "to_xarray",
     "train_ensemble",

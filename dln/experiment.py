@@ -265,7 +265,7 @@ def _resolved(
 ) -> ExperimentConfig:
     """Return a config, given in any form, resolved."""
     _check_form(config, dataset)
-    schema = _schema(config, comparative, config_name)
+    schema = schema_of(config, comparative, config_name)
     if isinstance(config, ExperimentConfig):
         return config
     if isinstance(config, Mapping):
@@ -289,7 +289,8 @@ def _check_form(config: Any, dataset: Any) -> None:
         raise ConfigError(f"dataset must be a dln.Dataset, as dln.Dataset.from_arrays makes it, not {type(dataset)!r}")
 
 
-def _schema(config: Any, comparative: bool | None, config_name: str) -> Schema:
+def schema_of(config: Any, comparative: bool | None, config_name: str) -> Schema:
+    """Return the schema of a config, given in any form: see `run_experiment`."""
     if isinstance(config, ExperimentConfig):
         return ComparativeConfig if isinstance(config, ComparativeConfig) else SingleConfig
     if comparative is None:

@@ -13,17 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
-from dln.cli.naming import asks_for_names, run_names
+from dln.cli.asked import asked_for, unnamed
+from dln.cli.naming import asks_for_names
 from dln.cli.typed import command, dated
-from dln.composing.compose import as_overrides, hydra_overrides
-from dln.composing.grid import values_by_key
 from dln.config import ExperimentConfig
 from dln.engines import MEMBERS
-from dln.errors import ConfigError, suggestion
+from dln.errors import ConfigError
 from dln.results.sweep import SweepStore
-from dln.sweeps.driver import OWN_DIRECTORY_UP_TO, run_sweep
+from dln.sweeps.driver import run_sweep
 from dln.sweeps.estimate import ENOUGH, estimate
-from dln.sweeps.jobs import PATIENCE, Recipe, made_with, spare_accounting, watched, write_jobs
+from dln.sweeps.jobs import PATIENCE, made_with, spare_accounting, watched, write_jobs
 from dln.sweeps.plan import Plan
 from dln.sweeps.report import Report, sweep_bar
 from dln.terminal import FAILURE, duration, status_of, tell
@@ -63,20 +62,10 @@ def sweep_from_hydra(
     """
     if not patience >= 1:
         raise ConfigError(f"hydra.sweeper.patience must be at least 1 second, got {patience}")
-    if members is not None and members < 1:
-        raise ConfigError(f"hydra.sweeper.members must be at least 1, or null for what suits, got {members}")
-    groups = [list(zip)] if zip and all(isinstance(key, str) for key in zip) else [list(group) for group in zip]
-    settings = hydra_overrides(config)
-    shared = [*as_overrides(params), *arguments]
-    recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
-    plan = recipe.plan(loader)
-    again = matching(plan, rerun)
-    if len(plan) <= OWN_DIRECTORY_UP_TO or plan.saves_weights:
-        names = run_names(config, recipe, plan, loader)
-    else:
-        names = None
-        if asks_for_names(config):
-            print(f"hydra.sweep.subdir is not used: more than {OWN_DIRECTORY_UP_TO} runs are rows of one table only")
+    asked = asked_for(config, loader, arguments, params=params, zip=zip, grids=grids, rerun=rerun, members=members)
+    recipe, plan, names = asked.recipe, asked.plan, asked.names
+    if names is None and asks_for_names(config):
+        print(unnamed())
     if dry_run:
         print(preview(plan))
         return
@@ -108,7 +97,7 @@ def sweep_from_hydra(
                 command=dated(),
                 on_run=tell,
                 on_progress=on_progress,
-                rerun=again,
+                rerun=asked.again,
                 launch=None if launch is None else launched,
                 members=at_most,
                 processes=thread_count(),
@@ -154,29 +143,6 @@ def sweep_directory(config: DictConfig) -> Path:
     if not os.path.exists(wanted / SWEEP):
         refuse_occupied(wanted)
     return wanted
-
-
-def matching(plan: Plan, conditions: Sequence[str]) -> list[int]:
-    """Return the cells whose config fits all conditions, `key=value` or `key=0..9` each; none if there are none.
-
-    Raises:
-        ConfigError: There is no such key, one is named twice, or no run has the values.
-    """
-    if not conditions:
-        return []
-    try:
-        wanted = values_by_key(conditions)
-    except ConfigError as error:
-        raise ConfigError(f"hydra.sweeper.rerun: {error}") from error
-    known = plan.values(0)
-    for key in wanted:
-        if key not in known:
-            raise ConfigError(f"hydra.sweeper.rerun: unknown key {key!r}; {suggestion(key, known)}")
-    rows = ((cell, plan.values(cell)) for cell in range(len(plan)))
-    cells = [cell for cell, values in rows if all(values.get(key) in some for key, some in wanted.items())]
-    if not cells:
-        raise ConfigError(f"hydra.sweeper.rerun: no run of this sweep has {', '.join(conditions)}")
-    return cells
 
 
 def preview(plan: Plan) -> str:

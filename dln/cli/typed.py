@@ -29,9 +29,14 @@ def command(*more: str) -> str:
     return shlex.join([*(door.split() if door.startswith("dln ") else ["python", door]), *given, *more])
 
 
-def dated() -> str:
-    """Return the command below a comment that says when it was given, and where."""
-    return f"# {datetime.now():%Y-%m-%d %H:%M:%S} in {os.getcwd()}\n{command()}\n"
+def dated(given: str | None = None) -> str:
+    """Return the command below a comment that says when it was given, and where.
+
+    Args:
+        given: The command, if it was not typed: what stands for a call from Python.
+    """
+    told = command() if given is None else given
+    return f"# {datetime.now():%Y-%m-%d %H:%M:%S} in {os.getcwd()}\n{told}\n"
 
 
 def keep(folder: Path) -> None:

@@ -75,7 +75,7 @@ def run_sweep(
     results = SweepStore(directory)
     with results.locked():
         started = time.perf_counter()
-        report = Report(len(plan))
+        report = Report(len(plan), directory=str(directory))
         identities = plan.identities
         if own_directories is None:
             own_directories = len(plan) <= OWN_DIRECTORY_UP_TO

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dln.results.frames import load_sweep
 from dln.results.sweep import SweepStore, Tally
 from dln.terminal import live_view, pace, time_left
 
 if TYPE_CHECKING:
+    import polars
+
     from dln.sweeps.storing import Outcome
 
 
@@ -35,6 +38,12 @@ class Report:
     incomplete: int = 0
     """Runs whose directories were gone or damaged, so that they were computed again."""
     seconds: float = 0.0
+    directory: str = ""
+    """Where the results are; empty where nothing was run."""
+
+    def frame(self, columns: Sequence[str] | None = None, constants: bool = False) -> polars.DataFrame:
+        """Return the results that are in the directory, as `dln.load_sweep` does."""
+        return load_sweep(self.directory, columns, constants)
 
     def add(self, outcome: Outcome) -> None:
         """Count runs that were trained and stored."""

@@ -1,0 +1,171 @@
+"""The door to stored sweeps from Python: what `-m` does with the same words, and a report instead of a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import setup_globals
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from dln.base.files import from_home
+from dln.cli.asked import asked_for, unnamed
+from dln.cli.door import expand_home
+from dln.cli.foreign import OURS
+from dln.cli.multirun import preview, sweep_directory
+from dln.cli.naming import asks_for_names
+from dln.cli.typed import dated
+from dln.composing.compose import task_overrides
+from dln.composing.grid import quoted, spelled_out
+from dln.composing.hydra_errors import translated
+from dln.composing.hydra_internals import create_config_search_path
+from dln.composing.loader import loader_class
+from dln.composing.spelling import swept_overrides
+from dln.config import CONFIGS, ComparativeConfig, Schema, folder
+from dln.engines import MEMBERS
+from dln.errors import ConfigError
+from dln.experiment import schema_of
+from dln.sweeps.driver import run_sweep as run_plan
+from dln.sweeps.report import Report, sweep_bar
+
+log = logging.getLogger("dln")
+
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+"""Hydra's launcher that runs all in this process."""
+
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Overrides as on the command line, or keys and their values."""
+
+
+def run_sweep(
+    overrides: Overrides = (),
+    *,
+    directory: str | Path | None = None,
+    config_name: str = "default",
+    comparative: bool | None = None,
+    zip: Sequence[str] | Sequence[Sequence[str]] = (),
+    grids: Sequence[Overrides] = (),
+    rerun: Overrides = (),
+    dry_run: bool = False,
+    members: int | None = None,
+    processes: int = 1,
+    progress: bool = False,
+) -> Report:
+    """Run a sweep and store it, as `python run.py -m` does: only what `directory` has no results of is computed.
+
+    Args:
+        overrides: As behind `-m` (`["training.lr=0.1,0.2", "training.batch_seed=0..9"]`), settings of the sweep and
+            of Hydra's own included; or keys and their values, dotted or nested, where a list, an array or a range
+            holds the values of an axis: `{"training.lr": [0.1, 0.2], "training.batch_seed": range(10)}`. Of a key
+            whose value is a list itself, such as `metrics`, a list of lists does.
+        directory: Where results go, and may be already; None: a new one, `multirun/DATE/TIME`.
+        config_name: The YAML file that overrides apply to; what it says of a sweep holds.
+        comparative: Whether runs are comparisons of two models; None tells by the keys, or by the name of the config.
+        zip: Keys that move together, or several lists of them.
+        grids: Several grids, one after the other, each as overrides are; what stands in those holds for all.
+        rerun: Compute runs anew that have these values.
+        dry_run: Only print what would run, and about what it takes.
+        members: Runs trained together at most; None: what suits.
+        processes: How many may train runs of the autograd engine. Others than this one know only what `extensions`
+            register, and begin by importing the script, whose own work must stand below `if __name__ == "__main__"`.
+        progress: Show how many runs are done.
+
+    Returns:
+        What was run, found and failed, and where; `frame()` of it are the results, as of `load_sweep`.
+
+    Raises:
+        ConfigError: A run of it cannot be run, or the directory holds runs whose fixed values differ.
+        StorageError: The directory holds something else, another process is at work there, or the disk fails.
+
+    >>> import tempfile
+    >>> short = {"training.lr": [0.001, 0.002], "max_steps": 20, "evaluate_every": 10}
+    >>> report = run_sweep(short, directory=tempfile.mkdtemp())
+    >>> report.finished, report.frame()["training.lr"].to_list()
+    (2, [0.001, 0.002])
+    """
+    given = _lines(overrides, "overrides")
+    several = [_lines(grid, f"grids[{i}]") for i, grid in enumerate(grids)]
+    schema = schema_of([*given, *(line for grid in several for line in grid)], comparative, config_name)
+    settings = {
+        "hydra.sweep.dir": None if directory is None else _word(os.fspath(from_home(directory))),
+        "hydra.sweeper.zip": _word(zip),
+        "hydra.sweeper.grids": _word(several),
+        "hydra.sweeper.rerun": _word(_lines(rerun, "rerun")),
+        "hydra.sweeper.members": None if members is None else str(members),
+    }
+    lines = [*given, *(f"{key}={word}" for key, word in settings.items() if word)]
+    loader, config = _composed(lines, schema, config_name)
+    how: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+    keys = ("params", "zip", "grids", "rerun", "members")
+    asked = asked_for(config, loader, task_overrides(config), **{key: how[key] for key in keys})
+    if dry_run or how["dry_run"]:
+        print(preview(asked.plan))
+        return Report(len(asked.plan))
+    if asked.names is None and asks_for_names(config):
+        log.warning(unnamed())
+    command = ["dln", "compare" if schema is ComparativeConfig else "run", "-m"]
+    command += [f"-cn={config_name}"] * (config_name != "default")
+    with sweep_bar(len(asked.plan)) if progress else contextlib.nullcontext() as on_progress:
+        report = run_plan(
+            asked.plan,
+            sweep_directory(config),
+            names=asked.names,
+            command=dated(shlex.join([*command, *lines])),
+            on_progress=on_progress,
+            rerun=asked.again,
+            members=how["members"] or MEMBERS,
+            processes=processes,
+        )
+    if report.failed:
+        (run, error), count = report.failed[0], len(report.failed)
+        log.warning("%d of %d runs failed, the first with: %s (%s)", count, report.runs, error, " ".join(run))
+    return report
+
+
+def _lines(overrides: Any, name: str) -> list[str]:
+    """Return overrides, given in any form, as on the command line."""
+    if isinstance(overrides, Mapping):
+        return [*swept_overrides(overrides)]
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence):
+        raise ConfigError(f"{name} are a list such as ['training.lr=0.1,0.2'], or a mapping, not {overrides!r}")
+    for line in overrides:
+        if not isinstance(line, str):
+            raise ConfigError(f"{name} are a list of words such as 'training.lr=0.1,0.2'; {line!r} is none")
+    return [*overrides]
+
+
+def _word(value: str | Sequence[Any]) -> str:
+    """Return a word, or lists of words, as the value of one override that means just them; nothing of an empty list.
+
+    >>> _word("my/study"), _word("a b"), _word([["training.lr", "model.gamma"]]), _word([])
+    ('my/study', "'a b'", '[[training.lr,model.gamma]]', '')
+    """
+    if not isinstance(value, str):
+        return f"[{','.join(_word(one) or '[]' for one in value)}]" if value else ""
+    return value if re.fullmatch(r"[\w./-]*[a-z][./_][\w./-]*", value) else quoted(value)
+
+
+def _composed(lines: Sequence[str], schema: Schema, config_name: str) -> tuple[Any, DictConfig]:
+    """Return the config that Hydra composes for a sweep, and the loader that has composed it.
+
+    Raises:
+        ConfigError: It cannot be composed, or asks for a sweeper or a launcher that only a command starts.
+    """
+    with translated(schema):
+        setup_globals()  # what ${now:...} and ${hydra:...} stand for
+        loader = loader_class(schema)(create_config_search_path(str(CONFIGS / folder(schema))))
+        spelled = ["hydra/sweeper=dln", *map(spelled_out, lines)]
+        config = loader.load_configuration(config_name, spelled, RunMode.MULTIRUN, from_shell=False)
+    targets = config.hydra.sweeper._target_, config.hydra.launcher._target_
+    for kind, target, own in zip(("sweeper", "launcher"), targets, (OURS, BASIC), strict=True):
+        if target != own:
+            raise ConfigError(f"hydra/{kind}: run_sweep has its own; {target} is started by a command, dln run -m ...")
+    expand_home(config, "sweep")
+    return loader, config
