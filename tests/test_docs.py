@@ -43,15 +43,25 @@ def followed(door, tmp_path_factory):
 
 
 @pytest.mark.long
-def test_all_commands_and_then_the_python_example(followed, monkeypatch):
+def test_all_commands_and_then_the_python_examples(followed, monkeypatch):
     monkeypatch.chdir(followed)
-    for block in blocks("python"):
-        names = {}
-        exec(block, names)
-        assert len(names["frame"]) == 3 * 120
-        assert names["final"].is_finite().all()
-        assert set(names["data"].sizes.values()) == {3, 120, STEPS + 1}
+    results, sweeps = blocks("python")
+    names = {}
+    exec(results, names)
+    assert len(names["frame"]) == 3 * 120
+    assert names["final"].is_finite().all()
+    assert set(names["data"].sizes.values()) == {3, 120, STEPS + 1}
     assert len(dln.load_sweep("both")) == 3 * 120  # those of `first` are among those of `study`
+    run_sweep = dln.run_sweep
+
+    def shortened(overrides, **options):
+        short = {**overrides, "max_steps": STEPS} if isinstance(overrides, dict) else [*overrides, f"max_steps={STEPS}"]
+        return run_sweep(short, **options)
+
+    monkeypatch.setattr(dln, "run_sweep", shortened)
+    exec(sweeps, names)
+    assert (names["report"].found, names["report"].done) == (200, 0)
+    assert len(dln.load_sweep("zipped")) == 2 * 2
 
 
 @pytest.mark.long

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,13 +26,16 @@ from dln.results.directories import OF_THE_SWEEP
 from dln.sweeps.jobs import Recipe
 from dln.sweeps.plan import Plan
 
+NUMBERED = "${hydra.job.num}"
+"""What Hydra calls the directories of runs where nobody says otherwise."""
+
 LONGEST = 255
 """Bytes of a directory's name on the file systems in use."""
 
 
 def asks_for_names(config: DictConfig) -> bool:
     """Whether the runs' directories are to be called otherwise than by their numbers, as Hydra does by itself."""
-    return config.hydra.sweep._get_node("subdir")._value() != HydraConf().sweep.subdir
+    return config.hydra.sweep._get_node("subdir")._value() != NUMBERED
 
 
 def run_names(config: DictConfig, recipe: Recipe, plan: Plan, loader: Any) -> list[str] | None:

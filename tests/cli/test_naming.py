@@ -8,7 +8,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from dln.cli import multirun
+from dln.cli import asked, multirun
 from dln.cli.naming import _refuse_clashes, checked_name
 from dln.composing import hydra_internals
 from dln.composing.hydra_internals import hydra_main, use_loader
@@ -163,8 +163,11 @@ def test_runs_that_are_equal_share_a_directory(swept):
 
 
 def test_where_runs_are_rows_only_that_is_said(swept, monkeypatch, capsys):
-    for module in (driver, multirun):
+    for module in (driver, asked):
         monkeypatch.setattr(module, "OWN_DIRECTORY_UP_TO", 1)
+    assert swept("dln", RATES) == {}
+    assert "not used" not in capsys.readouterr().out  # nobody has asked
+    shutil.rmtree("dln")
     assert swept("dln", RATES, "hydra.sweep.subdir=same") == {}
     assert "hydra.sweep.subdir is not used: more than 1 runs are rows of one table only" in capsys.readouterr().out
     shutil.rmtree("dln")

@@ -24,13 +24,17 @@ def assert_same_files(one, other, *more):
 
 def test_both_doors_store_the_same_bytes(tmp_path, door):
     typed = ["training.lr=0.001,0.002", "model.gamma=1,1.5", "training.batch_seed=0..2", "training.batch_size=2"]
-    named = ["zip=[training.lr,model.gamma]", "hydra.sweep.subdir=${training.lr}_${training.batch_seed}"]
-    small = ["max_steps=4", "evaluate_every=2", "engine=auto", "model.hidden_dim=3"]
+    subdir = "${training.lr}_${training.batch_seed}"
+    named = ["zip=[training.lr,model.gamma]", f"hydra.sweep.subdir={subdir}"]
+    small = ["max_steps=4", "evaluate_every=2", "model.hidden_dim=3"]
     done = door.run(tmp_path, "-m", *typed, *small, *named, "hydra.sweep.dir=typed")
     assert (done.status, done.err) == (0, "")
-    axes = {"training": {"lr": np.array([0.001, 0.002]), "batch_seed": range(3), "batch_size": 2}}
+    axes = {
+        "training": {"lr": np.array([0.001, 0.002]), "batch_seed": range(3), "batch_size": 2},
+        "model": {"gamma": (1, 1.5), "hidden_dim": 3},
+    }
     called = dln.run_sweep(
-        {**axes, **TINY, "engine": "auto", "model": {"gamma": (1, 1.5), "hidden_dim": 3}, "hydra.sweep.subdir": named[1].split("=")[1]},
+        {**axes, "max_steps": 4, "evaluate_every": 2, "hydra.sweep.subdir": subdir},
         directory=tmp_path / "called",
         zip=["training.lr", "model.gamma"],
     )
@@ -103,9 +107,6 @@ def test_what_failed_is_reported_and_logged(tmp_path, caplog):
 
 def test_values_are_written_so_that_they_come_back():
     words = ["", 'a"b', "back\\slash\\", "it's", "1e5", "null", "a,b", "x=y", "[", " "]
-    from dln.composing.grid import value_of
-    from dln.composing.spelling import spelled
-
     for word in words:
         assert value_of(f"key={spelled(word)}") == word
         assert value_of(f"key={spelled([word])}") == [word]
@@ -117,7 +118,10 @@ def test_values_are_written_so_that_they_come_back():
         ({"training.batch_seed": np.arange(0, 10, 3)}, ["training.batch_seed=range(0,10,3)"]),
         ({"training.batch_seed": [3, 1, 2]}, ["training.batch_seed=3,1,2"]),
         ({"training.batch_size": [5, None]}, ["training.batch_size=5,null"]),
-        ({"model": {"hidden_dim": [[4, 3, 4], 10], "bias": True}}, ["model.hidden_dim=[4, 3, 4],10", "model.bias=true"]),
+        (
+            {"model": {"hidden_dim": [[4, 3, 4], 10], "bias": True}},
+            ["model.hidden_dim=[4, 3, 4],10", "model.bias=true"],
+        ),
         ({"metrics": [["weight_norm"], []]}, ['metrics=["weight_norm"],[]']),
         ({"evaluate_at": [1, 10]}, ["evaluate_at=[1, 10]"]),
         ({"data.params": [{"scale": 2.0}]}, ["data.params=choice({scale: 2.0})"]),
