@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from dln.base.files import in_short
 from dln.base.notebook import kernel_shell, live_text
 from dln.timeline import acting_at, chosen_steps
 
@@ -87,7 +87,7 @@ def interrupted_line(last: int | None, max_steps: int, where: str) -> str:
 
 def tell(config: ExperimentConfig, history: History, seconds: float, place: Path) -> None:
     """Print how a run of a small sweep ended."""
-    print(closing_line(history, config.max_steps, seconds, os.path.relpath(place)), flush=True)
+    print(closing_line(history, config.max_steps, seconds, in_short(place)), flush=True)
 
 
 def duration(seconds: float) -> str:

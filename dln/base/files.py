@@ -47,6 +47,15 @@ def from_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def in_short(path: str | Path, start: str | Path = os.curdir) -> str:
+    """Return a path as it is told to a person who works in `start`: from there, or from the root if that is shorter.
+
+    >>> in_short("a/b"), in_short("/home/me/a", "/home/me"), in_short("/x", "/home/me")
+    ('a/b', 'a', '/x')
+    """
+    return min(os.path.relpath(path, start), os.path.abspath(path), key=len)
+
+
 def beside_of(path: Path) -> Path:
     """Return where a file is written before it is put into place."""
     return path.with_name(BESIDE.format(path.name))

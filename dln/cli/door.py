@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dln import __version__
-from dln.base.files import from_home
+from dln.base.files import from_home, in_short
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.cli import foreign
 from dln.cli.arguments import options_first
@@ -91,7 +91,7 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> float | tuple[float, .
 
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    shown = os.path.relpath(directory, hydra.runtime.cwd)
+    shown = in_short(directory, hydra.runtime.cwd)
     blueprint = _checked.pop() if _checked else checked(config, schema, _left(hydra))
     resolved = blueprint.config
     if (directory / ".hydra").exists():  # Hydra saved the config with its ${...} in place

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from dln.base.files import in_short
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
 from dln.cli.asked import asked_for, unnamed
@@ -70,7 +71,7 @@ def sweep_from_hydra(
         print(preview(plan))
         return
     directory = sweep_directory(config)
-    shown = os.path.relpath(directory)
+    shown = in_short(directory)
     workers, threads = workers_of(config.hydra.launcher)
 
     def launched(ensembles: list[np.ndarray], named: bool) -> None:

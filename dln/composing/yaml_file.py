@@ -6,7 +6,6 @@ the file is text, and of how many values.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dln.base.files import in_short
 from dln.composing.hydra_internals import get_yaml_loader
 from dln.errors import ConfigError
 
@@ -29,7 +29,7 @@ DEEPEST = 50
 
 def check_yaml(path: Path) -> None:
     """Raise ConfigError, with the line and column, unless a file holds a mapping in YAML, or nothing."""
-    shown = _shown(path)
+    shown = in_short(path)
     text = _text(path, shown)
     try:
         _bound(yaml.parse(text, Loader=yaml.SafeLoader), shown)
@@ -50,11 +50,6 @@ def check_yaml(path: Path) -> None:
             raise ConfigError(f"{shown}: {key!r} is no key; a key is a word")
         if key == "hydra" and not isinstance(value, dict):
             raise ConfigError(f"{shown}: hydra must be a mapping, not {value!r}")
-
-
-def _shown(path: Path) -> str:
-    """Return a path as the shortest that leads there from here."""
-    return min(str(path), os.path.relpath(path), key=len)
 
 
 def _text(path: Path, shown: str) -> str:
