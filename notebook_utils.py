@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from dln import Dataset, History, run_experiment, run_experiments
 from dln.base.notebook import show_at_end
-from dln.base.values import check_plain, plain
+from dln.base.values import plain
+from dln.composing.spelling import set_to, spelled
 from dln.errors import ConfigError
 from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
 
@@ -112,9 +113,7 @@ def _all(given: Iterable[Config], settings: Mapping[str, Any]) -> list[str]:
     overrides: list[str] = []
     for one in (*given, settings):
         if isinstance(one, Mapping):
-            for key, value in one.items():
-                check_plain(str(key), plain(value))
-                overrides.append(f"{key}={_spell(value)}")
+            overrides += [set_to(str(key), value) for key, value in one.items()]
         else:
             overrides += [one] if isinstance(one, str) else one
     return overrides
@@ -124,20 +123,4 @@ def _hashable(value: Any) -> Hashable:
     """Return what stands for a value among the keys of a dictionary."""
     if isinstance(value, list):
         return tuple(map(_hashable, value))
-    return _spell(value) if isinstance(value, Mapping) else value
-
-
-def _spell(value: Any) -> str:
-    """Write a Python value as an override does.
-
-    >>> _spell([{"name": "switch_batch_size", "params": {"step": 100, "batch_size": None}}])
-    '[{name: "switch_batch_size", params: {step: 100, batch_size: null}}]'
-    """
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_spell(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_spell, value)) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace('"', r"\"") + '"'
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return spelled(value) if isinstance(value, Mapping) else value

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import dln
+from dln.composing.spelling import spelled
 from dln.errors import ConfigError
-from notebook_utils import Sweep, _spell, compare, plot, run, sweep
+from notebook_utils import Sweep, compare, plot, run, sweep
 
 SHORT = {"max_steps": 6, "evaluate_every": 3}
 
@@ -90,7 +91,7 @@ def test_faults_are_the_config_errors_of_the_core():
 def test_strings_reach_the_config_as_they_are(text: str):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    (override,) = OverridesParser.create().parse_overrides([f"key={_spell(text)}"])
+    (override,) = OverridesParser.create().parse_overrides([f"key={spelled(text)}"])
     value = override.value()
     assert (value.text if hasattr(value, "text") else value) == text  # type: ignore[union-attr]
 
