@@ -1,4 +1,4 @@
-"""The command `dln`, or `python -m dln`: run, compare, show, merge, describe."""
+"""The command `dln`, or `python -m dln`: run, compare, show, aggregate, merge, describe."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def main(argv: list[str] | None = None) -> None:
             print(describe(options.names))
         elif options.command == "show":
             show(options.directory, options.columns, options.by)
+        elif options.command == "aggregate":
+            from dln.cli.aggregate import print_aggregate
+
+            files = [name for name in (options.csv, options.parquet) if name]
+            told = {"confidence": options.confidence, "resamples": options.resamples, "quantiles": options.quantiles}
+            print_aggregate(options.directory, options.over, options.by, options.of, options.baseline, files, **told)
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -55,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("columns", nargs="*", help="which final values to show")
     by = "a row for each combination of these keys; by default, of those swept over but seeds"
-    show.add_argument("--by", type=lambda keys: keys.split(","), metavar="KEY[,KEY]", help=by)
+    show.add_argument("--by", type=_names, metavar="KEY[,KEY]", help=by)
+    _add_aggregate(commands.add_parser("aggregate", help="means, intervals and tests of a sweep, step by step"))
     merge = commands.add_parser("merge", help="put several sweeps into one new directory")
     merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
     merge.add_argument("-o", "--out", required=True, help="the new directory")
@@ -63,6 +70,28 @@ def _parser() -> argparse.ArgumentParser:
     told = commands.add_parser("describe", help="what metrics, events, callbacks, teachers, ... mean and take")
     told.add_argument("names", nargs="*", help="which; all if none are named")
     return parser
+
+
+def _add_aggregate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", help="of the sweep")
+    add("--over", type=_names, required=True, metavar="KEY[,KEY]", help="in what the runs of a cell differ")
+    add("--by", type=_names, metavar="KEY[,KEY]", help="what tells cells apart; by default all else that varies")
+    add("--of", type=_names, metavar="CURVE[,CURVE]", help="which curves, such as singular_values[1]; by default all")
+    add("--baseline", metavar="KEY=VALUE", help="the cells to compare with; or the directory of another sweep")
+    add("--confidence", type=float, default=0.95, help="of all intervals and bands")
+    add("--quantiles", type=_numbers, default=[0.5], metavar="Q[,Q]", help="which ones the files have")
+    add("--resamples", type=int, default=0, help="for bootstrap intervals in the files")
+    add("--csv", metavar="FILE", help="write all steps there")
+    add("--parquet", metavar="FILE", help="write all steps there")
+
+
+def _names(words: str) -> list[str]:
+    return words.split(",")
+
+
+def _numbers(words: str) -> list[float]:
+    return [float(word) for word in _names(words)]
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def aggregate(
     `ratio`, `ratio low`, `... high`  mean / baseline, with the interval of the delta method on logarithms
     `ratio bootstrap low`, `...`      the BCa interval for the ratio, if there are `resamples`
     `p`, `p corrected`                Welch's test that the means are equal; after Holm, for how many steps are tested
-    `side`                            1 above the baseline, -1 below, 0 where `p corrected` is not below 1 - confidence
+    `side`                            1 above the baseline, -1 below; 0 where `p corrected` is not below 1 - confidence,
+                                      or the difference is what rounding of the stored numbers may be (8 units)
     `g`                               Hedges' g, the difference in standard deviations of one run
     ================================  =====================================================================
 
@@ -159,7 +160,7 @@ def _of_cell(
         told = _summary(values, own, wanted)
         if compared:
             others = None if reference is None else reference.aligned(name, members.steps)
-            told |= _against(values, own, others, wanted)
+            told |= _against(values, own, others, wanted, members.resolution(name))
         found |= {f"{name} {what}": column for what, column in told.items()}
     return found
 
@@ -178,7 +179,9 @@ def _summary(values: np.ndarray, own: Moments, wanted: Wanted) -> dict[str, np.n
     return found
 
 
-def _against(values: np.ndarray, own: Moments, others: np.ndarray | None, wanted: Wanted) -> dict[str, np.ndarray]:
+def _against(
+    values: np.ndarray, own: Moments, others: np.ndarray | None, wanted: Wanted, resolution: float
+) -> dict[str, np.ndarray]:
     """Return what tells a cell from its baseline [B, T]; of a cell that is one itself (None) nothing."""
     if others is None:
         others = np.full((1, values.shape[1]), np.nan)
@@ -192,6 +195,6 @@ def _against(values: np.ndarray, own: Moments, others: np.ndarray | None, wanted
         found["ratio bootstrap low"], found["ratio bootstrap high"] = ends
     found["p"] = comparison.welch(own, theirs)
     found["p corrected"] = comparison.holm(found["p"])
-    found["side"] = comparison.sides(own, theirs, found["p corrected"], wanted.confidence)
+    found["side"] = comparison.sides(own, theirs, found["p corrected"], wanted.confidence, resolution)
     found["g"] = comparison.hedges_g(own, theirs)
     return found

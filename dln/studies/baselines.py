@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from dln.errors import StorageError
 from dln.history import History
-from dln.results.tables import stored
 from dln.studies.cells import CELL, StoredRuns, open_runs
 from dln.studies.members import Members
 
@@ -45,11 +44,11 @@ class Baselines:
             StorageError: A cell has none, the message says which; or there is no such key or curve.
         """
         self.columns = columns
-        own: Mapping[str, Any] = baseline if isinstance(baseline, Mapping) else {}
+        own: dict[str, Any] = {}
         if isinstance(baseline, Mapping) and not baseline:
             raise StorageError("the baseline names no key; give one with its value, such as training.batch_size=null")
-        for key in own:
-            runs.check_key(key)
+        for key, value in baseline.items() if isinstance(baseline, Mapping) else ():
+            own[key] = runs.stored_value(key, value)
             if key not in by:
                 raise StorageError(
                     f"the baseline's {key} must be one of the keys that tell cells apart: {', '.join(by)}"
@@ -63,7 +62,7 @@ class Baselines:
         known = {tuple(row): number for number, *row in self.cells.select(CELL, *self.by).iter_rows()}
         self.of: dict[int, int] = {}
         for row in cells.iter_rows(named=True):
-            if own and all(row[key] == stored(value) for key, value in own.items()):
+            if own and all(row[key] == value for key, value in own.items()):
                 continue  # it is a baseline itself
             place = tuple(row[key] for key in self.by)
             if place not in known:

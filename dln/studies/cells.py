@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,22 +53,28 @@ class StoredRuns:
         if key not in self.keys:
             raise StorageError(f"{self.name} has no key {key!r}; {suggestion(key, self.varying)}")
 
-    def where(self, selection: Mapping[str, Any]) -> StoredRuns:
-        """Return the runs that have these values.
+    def stored_value(self, key: str, value: Any) -> Any:
+        """Return what a value of a key is called in the rows.
 
         Raises:
-            StorageError: There are none, or there is no such key.
+            StorageError: No run has it, or there is no such key.
         """
         import polars as pl
 
-        for key, value in selection.items():
-            self.check_key(key)
-            known = self.lazy.select(pl.col(key).unique()).collect().to_series().sort().to_list()
-            if stored(value) not in known:
-                listed = ", ".join("null" if other is None else str(other) for other in known[:12])
-                told = "null" if value is None else value
-                raise StorageError(f"no run in {self.name} has {key}={told}; it has {key}={listed}")
-        matches = [pl.col(key).eq_missing(pl.lit(stored(value))) for key, value in selection.items()]
+        self.check_key(key)
+        known = self.lazy.select(pl.col(key).unique()).collect().to_series().sort().to_list()
+        for name in (stored(value), json.dumps(value)):  # beside words, numbers are words too
+            if name in known:
+                return name
+        listed = ", ".join("null" if other is None else str(other) for other in known[:12])
+        told = "null" if value is None else value
+        raise StorageError(f"no run in {self.name} has {key}={told}; it has {key}={listed}")
+
+    def where(self, selection: Mapping[str, Any]) -> StoredRuns:
+        """Return the runs whose rows have these values."""
+        import polars as pl
+
+        matches = [pl.col(key).eq_missing(pl.lit(value)) for key, value in selection.items()]
         return StoredRuns(self.lazy.filter(*matches), self._events, self.name)
 
     def cells(self, by: Sequence[str], over: Sequence[str]) -> polars.DataFrame:

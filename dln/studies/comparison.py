@@ -101,13 +101,19 @@ def ratio_of_means(group: Moments, baseline: Moments, confidence: float = 0.95) 
         return Ratio(ratio, ratio / reach, ratio * reach)
 
 
-def sides(group: Moments, baseline: Moments, p: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+def sides(
+    group: Moments, baseline: Moments, p: np.ndarray, confidence: float = 0.95, resolution: float = 0.0
+) -> np.ndarray:
     """Return on which side of the baseline's band the mean is at each record: 1 above, -1 below, 0 within.
 
-    It is outside where p, corrected for the number of records, is below 1 - confidence; NaN where that is not known.
+    It is outside where p, corrected for the number of records, is below 1 - confidence, and the difference is more than
+    `resolution` times the baseline: so many runs may have rounded alike that less is significant and means nothing.
+    NaN where it is not known.
     """
-    side = np.where(p < 1 - confidence, np.sign(group.mean - baseline.mean), 0.0)
-    return np.where(np.isnan(p) & (group.mean != baseline.mean), np.nan, side)
+    difference = group.mean - baseline.mean
+    seen = np.abs(difference) > resolution * np.abs(baseline.mean)
+    side = np.where((p < 1 - confidence) & seen, np.sign(difference), 0.0)
+    return np.where(np.isnan(p) & (difference != 0), np.nan, side)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,19 @@ class Members:
         values, place = self.matrix(name), np.searchsorted(self.steps, steps).clip(max=len(self.steps) - 1)
         return np.where(self.steps[place] == steps, values[:, place], np.nan)
 
+    def resolution(self, name: str) -> float:
+        """Return what part of a value may be rounding that all runs have alike: 8 units in the last place.
+
+        >>> import polars as pl
+        >>> frame = pl.DataFrame({"step": [[0]], "loss": [[1.0]], "diverged": [None]})
+        >>> Members(frame).resolution("loss") == 8 * 2**-52
+        True
+        """
+        import polars as pl
+
+        kind = getattr(self.frame.schema[name], "inner", None)
+        return 8 * float(np.finfo(np.float32 if kind == pl.Float32 else np.float64).eps)
+
     @functools.cached_property
     def diverged(self) -> np.ndarray:
         """How many runs had diverged, in a lane, by each step [T]."""

@@ -160,3 +160,11 @@ def test_sides_and_departure_of_a_mean_that_leaves():
     assert comparison.departure([0, 0]) == comparison.Departure(None, None)
     assert comparison.departure([1, 1]) == comparison.Departure(0, 0)
     assert comparison.departure([1, 0]) == comparison.Departure(0, None)
+
+
+def test_a_difference_that_is_only_rounding_is_within_the_band():
+    line = trajectory(np.ones(2))
+    found = moments(1 + np.array([1e-7, 1e-3]) * (1 + 1e-3 * np.random.default_rng(5).normal(size=(20, 2))))
+    p = comparison.holm(comparison.welch(found, line))
+    assert (p < 1e-10).all()
+    np.testing.assert_array_equal(comparison.sides(found, line, p, resolution=8 * np.finfo(np.float32).eps), [0, 1])
