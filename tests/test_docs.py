@@ -1,4 +1,4 @@
-"""The page on sweeps: its commands and examples, one after the other in one directory, as a reader would."""
+"""The pages on sweeps and studies: their commands and examples, one after the other, as a reader would give them."""
 
 import re
 import shlex
@@ -6,20 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import dln
+from dln.__main__ import main
 from dln.composing.compose import resolve
 from dln.config import SingleConfig
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = (DOCS / "sweeps.md").read_text(encoding="utf-8")
+STUDIES = (DOCS / "studies.md").read_text(encoding="utf-8")
 STEPS = 12
 """Steps of every run here, for speed."""
 
 
-def blocks(language):
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(language, page=PAGE):
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [text for name, text in fences if name == language]
 
 
@@ -80,3 +84,26 @@ def test_yaml_examples_are_configs():
         example.pop("defaults", None)
         resolve(example, SingleConfig)
         assert set(sweeper) <= {"params", "members"}
+
+
+@pytest.mark.long
+def test_the_page_on_studies(door, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (first, second, *lines) = [line for block in blocks("bash", STUDIES) for line in block.splitlines()]
+    _, script, *argv = shlex.split(first)
+    assert door.run(tmp_path, *argv, f"max_steps={STEPS}", "evaluate_every=4", door=script).status == 0
+    for line in (second, *lines):
+        main(shlex.split(line)[3:])
+    out = capsys.readouterr().out
+    (promised,) = [block for block in blocks("", STUDIES) if "leaves the baseline" in block]
+    for line in promised.splitlines():  # of another length: the beginning is the same
+        assert line.partition(" leaves")[0] in out
+    assert {path.name for path in tmp_path.glob("path.*")} == {"path.csv", "path.parquet"}
+    (block,) = blocks("python", STUDIES)
+    names = {}
+    exec(block, names)
+    assert len(names["table"]) == 3 * (STEPS // 4 + 1)
+    assert names["table"].filter(step=0)["test_loss ratio"].to_list() == [None, 1, 1]
+    against = names["against"].filter(step=0)  # what sweeps store is rounded
+    np.testing.assert_allclose(against["test_loss ratio bootstrap low"], np.ones(3), rtol=1e-7)
+    assert against["test_loss side"].to_list() == [0, 0, 0]

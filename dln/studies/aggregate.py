@@ -160,7 +160,8 @@ def _of_cell(
         told = _summary(values, own, wanted)
         if compared:
             others = None if reference is None else reference.aligned(name, members.steps)
-            told |= _against(values, own, others, wanted, members.resolution(name))
+            resolution = max(each.resolution(name) for each in (members, reference or members))
+            told |= _against(values, own, others, wanted, resolution)
         found |= {f"{name} {what}": column for what, column in told.items()}
     return found
 
