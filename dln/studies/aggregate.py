@@ -12,7 +12,7 @@ from dln.errors import ConfigError, StorageError
 from dln.results.tables import RUN
 from dln.studies import bootstrap, comparison
 from dln.studies.baselines import Baselines
-from dln.studies.cells import StoredRuns, open_runs
+from dln.studies.cells import BEGIN, StoredRuns, open_runs
 from dln.studies.members import Members
 from dln.studies.statistics import Moments, in_order, moments, quantile, quantile_interval, t_interval, trajectory
 
@@ -138,7 +138,8 @@ def _grouped_by(runs: StoredRuns, over: Sequence[str], by: Sequence[str] | None)
 
 
 def _batches(cells: polars.DataFrame, values: int) -> Iterator[polars.DataFrame]:
-    """Yield as many cells at a time as `HELD` allows, at least one; a run of them has so many values."""
+    """Yield as many cells at a time as `HELD` allows, at least one, as they lie in files; a run has so many values."""
+    cells = cells.sort(BEGIN)
     start, held = 0, 0
     for row, count in enumerate(cells[RUN].to_list()):
         if row > start and held + count * values > HELD:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Results = str | Path | polars.DataFrame | polars.LazyFrame
 
-CELL = "cell"
-"""The column of the numbers of cells."""
+CELL, BEGIN, END = "cell", "begin", "end"
+"""Columns of cells: their numbers, and between which rows their runs lie."""
 
 
 class StoredRuns:
@@ -78,7 +78,10 @@ class StoredRuns:
         return StoredRuns(self.lazy.filter(*matches), self._events, self.name)
 
     def cells(self, by: Sequence[str], over: Sequence[str]) -> polars.DataFrame:
-        """Return the combinations of some keys that there are, in order, numbered by `cell`, with how many `run`s each.
+        """Return the combinations of some keys that there are, in order.
+
+        Beside the keys: `cell`, its number; `run`, how many runs it has; and of their rows `begin`, the first, and
+        `end`, the one after the last.
 
         Raises:
             StorageError: Runs of one cell differ in more than `over`.
@@ -95,8 +98,10 @@ class StoredRuns:
                     f"runs that agree in {', '.join(by) or 'everything'} differ in more than {' and '.join(over)}: "
                     f"{', '.join(odd)}; name each among the keys to average over, or among those to group by"
                 )
-        cells = table.group_by(by).agg(pl.len().alias(RUN)).sort(by) if by else pl.DataFrame({RUN: [len(table)]})
-        return cells.with_row_index(CELL)
+        row = pl.int_range(pl.len())
+        rows = table.select(*by, row.alias(BEGIN), (row + 1).alias(END))
+        about = pl.len().alias(RUN), pl.col(BEGIN).min(), pl.col(END).max()
+        return (rows.group_by(by).agg(*about).sort(by) if by else rows.select(*about)).with_row_index(CELL)
 
     def follows(self, key: str, others: Sequence[str]) -> bool:
         """Return whether a key is a function of others, as one that is zipped with them is."""
@@ -157,7 +162,9 @@ class StoredRuns:
 
         ended = [pl.col(name) for name in self.schema if name.startswith("diverged_at")]
         first = pl.min_horizontal(ended).alias(DIVERGED) if ended else pl.lit(None, pl.Int64).alias(DIVERGED)
-        lazy = self.lazy.select(*dict.fromkeys([*by, *over]), first, "step", *map(self.curve, columns))
+        begin = int(cells[BEGIN].min())  # type: ignore[arg-type]
+        near = self.lazy.slice(begin, int(cells[END].max()) - begin)  # type: ignore[arg-type]
+        lazy = near.select(*dict.fromkeys([*by, *over]), first, "step", *map(self.curve, columns))
         if by:
             lazy = lazy.join(cells.lazy().select(*by, CELL), on=[*by], how="inner", nulls_equal=True)
         else:

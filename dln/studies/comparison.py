@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from dln.base.arithmetic import uniform
 from dln.studies.statistics import Moments, student
 
 
+@uniform()
 def degrees_of_freedom(group: Moments, baseline: Moments) -> np.ndarray:
     """Return Welch's degrees of freedom of the difference of two means whose variances need not be equal.
 
@@ -23,20 +25,19 @@ def degrees_of_freedom(group: Moments, baseline: Moments) -> np.ndarray:
 
 
 def _satterthwaite(v: np.ndarray, n: np.ndarray, w: np.ndarray, m: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        share = v / (v + w)
-        rest = np.where(share < 1, (1 - share) ** 2 / (m - 1), 0.0)  # m may be 1 where w is 0
-        return 1 / (share**2 / (n - 1) + rest)
+    share = v / (v + w)
+    rest = np.where(share < 1, (1 - share) ** 2 / (m - 1), 0.0)  # m may be 1 where w is 0
+    return 1 / (share**2 / (n - 1) + rest)
 
 
+@uniform()
 def welch(group: Moments, baseline: Moments) -> np.ndarray:
     """Return the two-sided p value of Welch's t test that the means are equal; against a trajectory, of the t test.
 
     Where nothing spreads there is nothing to test: 0 where the means differ, NaN where they are the same.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference, error = group.mean - baseline.mean, np.sqrt(group.variance + baseline.variance)
-        p = 2 * special.stdtr(degrees_of_freedom(group, baseline), -np.abs(difference / error))
+    difference, error = group.mean - baseline.mean, np.sqrt(group.variance + baseline.variance)
+    p = 2 * special.stdtr(degrees_of_freedom(group, baseline), -np.abs(difference / error))
     return np.where((error == 0) & (difference != 0), 0.0, np.where(error == 0, np.nan, p))
 
 
@@ -58,6 +59,7 @@ def holm(p: ArrayLike) -> np.ndarray:
     return corrected
 
 
+@uniform()
 def hedges_g(group: Moments, baseline: Moments) -> np.ndarray:
     """Return Hedges' g, the difference of the means in standard deviations of one run, without Cohen's d's bias.
 
@@ -65,14 +67,13 @@ def hedges_g(group: Moments, baseline: Moments) -> np.ndarray:
     standard deviation, f = n + m - 2, or against a trajectory the runs' own, f = n - 1.
     """
     n, m = group.count, baseline.count
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if baseline.exact:
-            free, scale = n - 1.0, group.std
-        else:
-            free = n + m - 2.0
-            scale = np.sqrt(((n - 1) * group.std**2 + (m - 1) * baseline.std**2) / free)
-        unbiased = np.exp(special.gammaln(free / 2) - special.gammaln((free - 1) / 2)) / np.sqrt(free / 2)
-        return np.where(free > 1, unbiased, np.nan) * (group.mean - baseline.mean) / scale
+    if baseline.exact:
+        free, scale = n - 1.0, group.std
+    else:
+        free = n + m - 2.0
+        scale = np.sqrt(((n - 1) * group.std**2 + (m - 1) * baseline.std**2) / free)
+    unbiased = np.exp(special.gammaln(free / 2) - special.gammaln((free - 1) / 2)) / np.sqrt(free / 2)
+    return np.where(free > 1, unbiased, np.nan) * (group.mean - baseline.mean) / scale
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Ratio:
     high: np.ndarray
 
 
+@uniform()
 def ratio_of_means(group: Moments, baseline: Moments, confidence: float = 0.95) -> Ratio:
     """Return mean / baseline with the interval that the delta method gives its logarithm.
 
@@ -91,16 +93,16 @@ def ratio_of_means(group: Moments, baseline: Moments, confidence: float = 0.95) 
     with v and w those of both means and t Student's, with Welch's degrees of freedom of v and w. It is symmetric in
     the two, and positive.
     """
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        positive = (group.mean > 0) & (baseline.mean > 0)
-        ratio = np.where(positive, group.mean / baseline.mean, np.nan)
-        v, w = group.variance / group.mean**2, baseline.variance / baseline.mean**2
-        # Where nothing spreads the interval is the ratio itself, and has no degrees of freedom.
-        free = np.where(v + w == 0, np.inf, _satterthwaite(v, group.count, w, baseline.count))
-        reach = np.exp(student(free, confidence) * np.sqrt(v + w))
-        return Ratio(ratio, ratio / reach, ratio * reach)
+    positive = (group.mean > 0) & (baseline.mean > 0)
+    ratio = np.where(positive, group.mean / baseline.mean, np.nan)
+    v, w = group.variance / group.mean**2, baseline.variance / baseline.mean**2
+    # Where nothing spreads the interval is the ratio itself, and has no degrees of freedom.
+    free = np.where(v + w == 0, np.inf, _satterthwaite(v, group.count, w, baseline.count))
+    reach = np.exp(student(free, confidence) * np.sqrt(v + w))
+    return Ratio(ratio, ratio / reach, ratio * reach)
 
 
+@uniform()
 def sides(
     group: Moments, baseline: Moments, p: np.ndarray, confidence: float = 0.95, resolution: float = 0.0
 ) -> np.ndarray:

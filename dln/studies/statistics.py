@@ -1,7 +1,8 @@
 """What runs have in common at each record: moments, quantiles, and intervals for what they estimate.
 
 Values are arrays [R, T], a row a run and a column a record. A run that has no value at a record (it diverged, it was
-stopped, or there is none) is NaN there, and every statistic is of the others, `count` of them.
+stopped, or there is none) is NaN there, and every statistic is of the others, `count` of them. What overflows or has
+no definition is not finite, without a warning.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
+
+from dln.base.arithmetic import uniform
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,10 @@ class Moments:
     """They are of one trajectory that has no spread."""
 
     @property
+    @uniform()
     def error(self) -> np.ndarray:
         """The standard error of the mean, std / sqrt(count)."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.std / np.sqrt(self.count)
+        return self.std / np.sqrt(self.count)
 
     @property
     def variance(self) -> np.ndarray:
@@ -35,6 +38,7 @@ class Moments:
         return self.error**2
 
 
+@uniform()
 def moments(values: ArrayLike) -> Moments:
     """Return count, mean and standard deviation, sqrt(sum of squared deviations / (n - 1)), at each record.
 
@@ -48,11 +52,10 @@ def moments(values: ArrayLike) -> Moments:
     values = np.asarray(values, np.float64)
     first, deviations = centred(values)
     count = np.sum(~np.isnan(values), 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shift = deviations.sum(0) / count
-        deviations -= shift
-        deviations[np.isnan(values)] = 0
-        std = np.sqrt(np.einsum("rt,rt->t", deviations, deviations) / (np.where(count > 1, count, np.nan) - 1))
+    shift = deviations.sum(0) / count
+    deviations -= shift
+    deviations[np.isnan(values)] = 0
+    std = np.sqrt(np.einsum("rt,rt->t", deviations, deviations) / (np.where(count > 1, count, np.nan) - 1))
     return Moments(count, first + shift, std)
 
 
@@ -67,14 +70,14 @@ def trajectory(values: ArrayLike) -> Moments:
     return Moments(there.astype(int), values, np.where(there, 0.0, np.nan), exact=True)
 
 
+@uniform()
 def centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first value at each record [T], and all deviations from it [R, T], zero where there is no value."""
-    there = ~np.isnan(values)
-    first = values[there.argmax(0), np.arange(values.shape[1])]
-    with np.errstate(invalid="ignore"):
-        return first, np.where(there, values - first, 0.0)
+    """Return the first finite value at each record [T], and the deviations from it [R, T], zero where there is none."""
+    first = values[np.isfinite(values).argmax(0), np.arange(values.shape[1])]
+    return first, np.where(np.isnan(values), 0.0, values - first)
 
 
+@uniform()
 def t_interval(found: Moments, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Return Student's interval for the mean, mean -+ t(count - 1) std / sqrt(count); NaN of a single run."""
     reach = student(np.where(found.count > 1, found.count - 1.0, np.nan), confidence) * found.error
@@ -96,6 +99,7 @@ def in_order(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return ordered, np.sum(~np.isnan(ordered), 0)
 
 
+@uniform()
 def quantile(ordered: np.ndarray, count: np.ndarray, level: ArrayLike) -> np.ndarray:
     """Return a quantile at each record, interpolated linearly between the ordered values next to (count - 1) level.
 
@@ -114,6 +118,7 @@ def quantile(ordered: np.ndarray, count: np.ndarray, level: ArrayLike) -> np.nda
     return np.where(place == below, low, low + (place - below) * (high - low))
 
 
+@uniform()
 def quantile_interval(
     ordered: np.ndarray, count: np.ndarray, level: float, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -168,3 +168,17 @@ def test_a_difference_that_is_only_rounding_is_within_the_band():
     p = comparison.holm(comparison.welch(found, line))
     assert (p < 1e-10).all()
     np.testing.assert_array_equal(comparison.sides(found, line, p, resolution=8 * np.finfo(np.float32).eps), [0, 1])
+
+
+def test_what_is_not_finite_warns_of_nothing_and_stays_where_it_is(studies):
+    values = studies[0][:, :5].copy()
+    values[1], values[:, 2], values[3, 3], values[:, 4] = np.nan, np.nan, np.inf, values[:, 4] * 1e200
+    found, exact = moments(values), moments(studies[1][:, :5])
+    np.testing.assert_array_equal(found.count, [69, 69, 0, 69, 69])
+    assert (found.mean[3], found.std[4]) == (np.inf, np.inf)
+    low, high = bootstrap.ratio_interval(values, studies[1][:, :5], resamples=100)
+    told = [t_interval(found)[0], quantile(*in_order(values), 0.9), comparison.welch(found, exact), low, high]
+    told += [comparison.hedges_g(found, exact), comparison.ratio_of_means(found, exact).low]
+    for column in told:
+        assert np.isfinite(column[:2]).all()
+        assert np.isnan(column[2])
