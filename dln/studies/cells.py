@@ -98,7 +98,7 @@ class StoredRuns:
                     f"runs that agree in {', '.join(by) or 'everything'} differ in more than {' and '.join(over)}: "
                     f"{', '.join(odd)}; name each among the keys to average over, or among those to group by"
                 )
-        row = pl.int_range(pl.len())
+        row = pl.int_range(self.counts[RUN])
         rows = table.select(*by, row.alias(BEGIN), (row + 1).alias(END))
         about = pl.len().alias(RUN), pl.col(BEGIN).min(), pl.col(END).max()
         return (rows.group_by(by).agg(*about).sort(by) if by else rows.select(*about)).with_row_index(CELL)

@@ -172,7 +172,8 @@ def test_a_difference_that_is_only_rounding_is_within_the_band():
 
 def test_what_is_not_finite_warns_of_nothing_and_stays_where_it_is(studies):
     values = studies[0][:, :5].copy()
-    values[1], values[:, 2], values[3, 3], values[:, 4] = np.nan, np.nan, np.inf, values[:, 4] * 1e200
+    values[:, 4] *= 1e200
+    values[1], values[:, 2], values[3, 3] = np.nan, np.nan, np.inf
     found, exact = moments(values), moments(studies[1][:, :5])
     np.testing.assert_array_equal(found.count, [69, 69, 0, 69, 69])
     assert (found.mean[3], found.std[4]) == (np.inf, np.inf)
