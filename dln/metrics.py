@@ -28,6 +28,7 @@ from dln.measure.metric import (
     model_metric,
     two_layers,
 )
+from dln.measure.scope import SETS_OR_BATCH
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -61,17 +62,15 @@ def weight_norm(
     return total(weight_squares + bias_squares).sqrt()
 
 
-@model_metric("full_train_loss", cost="moderate", batched=True, loss="mse")
-def full_train_loss(
-    train_predictions: Float64[Tensor, "*R N out"], train_targets: Float64[Tensor, "*R N out"]
-) -> Float64[Tensor, "*R"]:
+@model_metric("full_train_loss", cost="moderate", batched=True, loss="mse", sets=("train",))
+def full_train_loss(mean_square: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
     """Mean squared error on the whole training set; `train_loss` is that of the step's batch."""
-    return (train_predictions - train_targets).square().mean((-2, -1))
+    return mean_square
 
 
-@model_metric("gradient_norm", cost="cheap", batched=True)
+@model_metric("gradient_norm", cost="cheap", batched=True, sets=SETS_OR_BATCH)
 def gradient_norm(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R"]:
-    """Euclidean norm of the gradient of the batch loss over all parameters.
+    """Euclidean norm of the gradient over all parameters, of the loss on the step's batch, or on a whole set.
 
     >>> gradient_norm(torch.tensor([9.0, 16.0])).item()
     5.0

@@ -64,13 +64,13 @@ def others_of(model):
     return {name: network(seed, bool(getattr(model, "biases", ()))) for name, seed in OTHERS.items()}
 
 
-def supply(model, others=None, lead=(), replacement=False, noise=0.0):
+def supply(model, others=None, lead=(), replacement=False, noise=0.0, sets=DATA):
     """What a record supplies for a model, or for a stand-in with leading dimensions."""
     data = MetricData.of(DATA.train_inputs[:BATCH], DATA.train_targets[:BATCH], torch.nn.MSELoss(), DATA)
     size = torch.full(lead, float(BATCH), dtype=torch.float64)
     given = {
         name: Later(lambda c=c: c.find()[0].expand((*lead, *c.find()[0].shape)))
-        for name, c in constants([DATA]).items()
+        for name, c in constants([sets]).items()
     }
     given |= {
         "model": model,
@@ -289,13 +289,13 @@ def at_a_minimum(bias):
 def test_parameters_out_of_bounds_are_refused_before_anything_runs(name):
     """Every number that a built-in metric takes has bounds."""
     registry = COMPARATIVE_METRICS if name in COMPARATIVE_METRICS else MODEL_METRICS
-    for parameter, default in registry.get(name).parameters.items():
+    for parameter in registry.get(name).parameters:
         for bad in [
             -1,
             -0.5,
             "x",
             [1],
-            True if default.default is not False else 1,
+            1 if parameter in ("relative", "replacement") else True,
             *([0] if parameter == "top" else []),
         ]:
             with pytest.raises(ConfigError, match=rf"metrics\.params\.{parameter}"):

@@ -170,7 +170,13 @@ class Registry:
         """Names of arguments that the caller supplies, as of now."""
         return tuple(self._supplied()) if callable(self._supplied) else self._supplied
 
-    def register(self, name: str, defaults: Mapping[str, Any] | None = None, **marks: Any) -> Callable:
+    def register(
+        self,
+        name: str,
+        defaults: Mapping[str, Any] | None = None,
+        also: Mapping[str, inspect.Parameter] | None = None,
+        **marks: Any,
+    ) -> Callable:
         """Return a decorator that registers a function under `name` and leaves it unchanged.
 
         Args:
@@ -178,6 +184,7 @@ class Registry:
                 (a notebook cell run twice).
             defaults: For functions that receive one `params` dict: the parameters it knows, with their defaults.
                 Without it any parameter is accepted.
+            also: Parameters that a config may set beside those of the function: the caller reads them.
             marks: Anything a caller wants to know about the function later; `of` lists further arguments it supplies.
 
         Raises:
@@ -191,11 +198,12 @@ class Registry:
                     f"{self.kind} {name!r} is registered already, by {_identity(old.function)}; "
                     f"choose another name ({suggestion(None, self._entries)})"
                 )
+            settable = self._settable(function, defaults, marks.get("of", ()))
             self._entries[name] = Entry(
                 self.kind,
                 name,
                 function,
-                self._settable(function, defaults, marks.get("of", ())),
+                settable if settable is None else settable | dict(also or {}),
                 defaults or {},
                 marks,
             )

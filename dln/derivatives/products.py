@@ -100,6 +100,16 @@ class Chain:
         """
         return 2 / self.outputs * (self.end @ as_float64(sigma) - as_float64(sigma_yx))
 
+    def gradients(self, sigma: Array, sigma_yx: Array) -> list[Float64[np.ndarray, "*R p q"]]:
+        """Return the gradient A_l' G B_l' of the loss with respect to each layer.
+
+        >>> one = np.ones((1, 1))
+        >>> Chain([2 * one, 3 * one]).gradients(one, 5 * one)  # of (w_2 w_1 - 5)^2
+        [array([[6.]]), array([[4.]])]
+        """
+        error = self.error(sigma, sigma_yx)
+        return [a.mT @ error @ b.mT for a, b in zip(self.above, self.below, strict=True)]
+
 
 def with_biases(weights: Sequence[Array], biases: Sequence[Array]) -> list[Float64[np.ndarray, "*R out in+1"]]:
     """Return the layers [W_l b_l]; without biases, those of the weights alone.

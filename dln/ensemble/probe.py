@@ -21,7 +21,7 @@ from dln.kernels.summary import pair_quantities
 from dln.lockstep import naming
 from dln.measure.data_quantities import Later, constants
 from dln.measure.quantities import IN_KERNELS, PAIR_IN_KERNELS
-from dln.measure.supply import PairSupply, Supply, needs
+from dln.measure.supply import PairSupply, Supply
 from dln.metrics import Metric, Value, looks_back
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Probe:
         self.one_by_one = not all(metric.batched for metric in everyone)
         """Whether a user's code is to be called for each member at each record."""
         batched = [metric for metric in everyone if metric.batched]
-        self.wanted = {name for metric in batched for name in needs(metric.wants, (*IN_KERNELS, *PAIR_IN_KERNELS))}
+        known = (*IN_KERNELS, *PAIR_IN_KERNELS)
+        self.wanted = {name for metric in batched for name in metric.needs_beyond(known)}
         """What batched metrics need, as far as kernels do not find it from something else."""
         self.looks_back = looks_back(everyone)
         """Whether any needs weights of steps before the record's."""
@@ -175,7 +176,7 @@ class Probe:
         size = len(runs)
 
         def needed(some: Sequence[Metric]) -> set[str]:
-            return needs([name for metric in some for name in metric.wants], IN_KERNELS)
+            return {name for metric in some for name in metric.needs_beyond(IN_KERNELS)}
 
         def block(some: Sequence[Metric], first: int, last: int) -> list[dict[str, np.ndarray]]:
             gradients = "gradients" in needed(some)

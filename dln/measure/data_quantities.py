@@ -68,12 +68,7 @@ def input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
     >>> input_moments(Dataset.from_arrays([1.0, 3.0], [0.0, 0.0])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
-    if not dataset.online:
-        x = with_constant(train_inputs(dataset))
-        return x.T @ x / len(x)
-    moments = np.eye(dataset.dims[0] + 1)
-    moments[:-1, :-1] = covariance(dataset)
-    return moments
+    return population_input_moments(dataset) if dataset.online else _moments(train_inputs(dataset))
 
 
 @constant
@@ -84,9 +79,34 @@ def target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
     >>> target_moments(Dataset.from_arrays([1.0, 3.0], [2.0, 4.0])).tolist()
     [[7.0, 3.0]]
     """
-    if not dataset.online:
-        x, y = with_constant(train_inputs(dataset)), train_targets(dataset)
-        return y.T @ x / len(x)
+    if dataset.online:
+        return population_target_moments(dataset)
+    return _moments(train_inputs(dataset), train_targets(dataset))
+
+
+@constant
+def test_input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
+    """Means of x x' over the test set, as `input_moments`."""
+    return _moments(test_inputs(dataset))
+
+
+@constant
+def test_target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
+    """Means of y x' over the test set, as `input_moments`."""
+    return _moments(test_inputs(dataset), test_targets(dataset))
+
+
+@constant
+def population_input_moments(dataset: Dataset) -> Float64[np.ndarray, "n n"]:
+    """Means of x x' over the distribution that inputs come from, as `input_moments`."""
+    moments = np.eye(dataset.dims[0] + 1)
+    moments[:-1, :-1] = covariance(dataset)
+    return moments
+
+
+@constant
+def population_target_moments(dataset: Dataset) -> Float64[np.ndarray, "out n"]:
+    """Means of y x' over the distribution that inputs come from, as `input_moments`."""
     return np.pad(teacher(dataset) @ covariance(dataset), ((0, 0), (0, 1)))
 
 
@@ -97,7 +117,9 @@ def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     Raises:
         ConfigError: It is not known.
     """
-    known = None if dataset.inputs is None else dataset.inputs.covariance
+    if dataset.inputs is None:
+        raise ConfigError("it speaks of the population, and these data come without one: samples are all there is")
+    known = dataset.inputs.covariance
     if known is None:
         raise ConfigError("it needs inputs of known covariance (a mark of register_inputs), and these have none")
     return known
@@ -170,6 +192,12 @@ def rank_of(values: Float64[np.ndarray, " k"]) -> int:
 
 ROUNDING = 1e-13
 """Error of a singular value by rounding, at most, as a share of the largest."""
+
+
+def _moments(inputs: Float64[np.ndarray, "N in"], targets: np.ndarray | None = None) -> np.ndarray:
+    """Return means of y x', where x ends with a constant one, and y is x if there are no targets."""
+    x = with_constant(inputs)
+    return (x if targets is None else targets).T @ x / len(x)
 
 
 def _samples(samples: Tensor | None, kind: str) -> np.ndarray:

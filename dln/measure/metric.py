@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ from dln.errors import ConfigError, ExtensionError
 from dln.measure.columns import check_apart, check_label, check_pair_label
 from dln.measure.data_quantities import CONSTANTS
 from dln.measure.quantities import IN_KERNELS, LANES, MODELS, PAIR_IN_KERNELS, PAST, of_model, of_pair
+from dln.measure.scope import only_mse, parameters_of, prefix_of, scope_of
 from dln.measure.supply import PairSupply, Supply, needs
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ def model_metric(name: str, **marks: Any):
     with leading dimensions and returns a value for each member: it then asks for no `data`, and reads no `p.grad` (the
     quantity `gradients` holds them); `cost` is "cheap", "moderate" or "heavy", so that `metrics=cheap` finds it;
     `loss="mse"` says that its formula holds for the mean squared error only, and `instead` what to take for others;
-    `of_optimizer=f(optimizer)` may refuse optimizers; `source` says where it is from.
+    `of_optimizer=f(optimizer)` may refuse optimizers; `source` says where it is from. `sets` lists what it may be of,
+    as in `dln.measure.scope`, by default the first: it then has a parameter `of`, and is given quantities of that.
+    `batches=True` gives it parameters `batch_size` and `replacement`, of batches that are not the step's.
     """
-    return MODEL_METRICS.register(name, **marks)
+    return MODEL_METRICS.register(name, also=parameters_of(marks), **marks)
 
 
 def comparative_metric(name: str, **marks: Any):
@@ -69,7 +72,7 @@ def comparative_metric(name: str, **marks: Any):
     It may also name `dln.measure.quantities.PAIR_QUANTITIES`, and either lane's quantities: `end_to_end_a`,
     `end_to_end_b`, ...
     """
-    return COMPARATIVE_METRICS.register(name, **marks)
+    return COMPARATIVE_METRICS.register(name, also=parameters_of(marks), **marks)
 
 
 @dataclass(frozen=True)
@@ -121,26 +124,37 @@ class Metric:
         """Bind what `config` says; `where` is the config key to name in an error."""
         self._entry = registry.get(config.name, where)
         self._entry.check(config.params, f"{where}.params")
-        self._params = dict(config.params)
+        self._scope = scope_of(self._entry.marks, config.params)
+        own = inspect.signature(self._entry.function).parameters
+        beside = parameters_of(self._entry.marks).keys()
+        self._params = {name: v for name, v in config.params.items() if name not in beside}
         self.kind = registry.kind
-        self.label = config.label or config.name
+        self.label = config.label or prefix_of(self._entry.marks, self._scope) + config.name
         self.called = f"{self.kind} {self.label!r}"
         """What an error calls it."""
-        arguments = inspect.signature(self._entry.function).parameters
-        self.wants = [name for name in registry.supplied if name in arguments]
+        self.wants = [name for name in registry.supplied if name in own]
         """What it is a function of: what is given, quantities; of a pair, with the lane's suffix."""
-        self.needs = needs(self.wants)
+        self.needs = self.needs_beyond(())
         """All that must be given or found for it, without lanes' suffixes."""
         self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.needs
         self._users = not (self.batched and self._entry.function.__module__.startswith("dln."))
         """Whether it calls a user's code, which may change what it is given."""
         self.heavy = self._entry.marks.get("cost") == "heavy"
         """Whether it costs as much as many steps of training."""
-        found = needs(self.wants, (*IN_KERNELS, *PAIR_IN_KERNELS))
+        found = self.needs_beyond((*IN_KERNELS, *PAIR_IN_KERNELS))
         self._filled: dict[str, dict[str, tuple[int, ...]]] = {}
         """Shapes of the columns that its first value has filled, by their suffix."""
         self.of_quantities: bool = self.batched and not found.intersection(MODELS)
         """Whether it can do without weights: what the kernels find of all records and members is enough."""
+
+    def needs_beyond(self, known: Iterable[str]) -> set[str]:
+        """Return all that must be given or found for it where some quantities are found by other means.
+
+        Raises:
+            ConfigError: What it is asked to be of has nothing of the kind.
+        """
+        with self._naming():
+            return needs(self.wants, known, self._scope)
 
     def check_fit(self, *shapes: Shapes) -> None:
         """Raise ConfigError if the metric has no value for models with parameters of these shapes."""
@@ -158,7 +172,7 @@ class Metric:
                     if name in self.needs:
                         found_in(dataset)
             mse = isinstance(criterion, nn.MSELoss) and criterion.reduction == "mean"
-            if criterion is not None and not mse and self._entry.marks.get("loss") == "mse":
+            if criterion is not None and not mse and only_mse(self._entry.marks, self._scope):
                 instead = self._entry.marks.get("instead")
                 told = f"its formula holds for MSELoss only, not for {type(criterion).__name__}"
                 raise ConfigError(f"{told}; {instead}" if instead else told)
@@ -175,6 +189,7 @@ class Metric:
     def __call__(self, supply: Supply | PairSupply) -> Any:
         """Return the value for what a record supplies; one that differentiates asks for `torch.enable_grad()`."""
         with torch.no_grad():
+            supply = supply.within(self._scope)
             models = supply.models
             thorough = self._users and bool(models)
             before = _marks(models, thorough)  # a quantity may be somebody's own code too
@@ -264,7 +279,7 @@ def build_metrics(
     configs = [MetricConfig(name=m) if isinstance(m, str) else m for m in given if not isinstance(m, Metric)]
     for i, config in enumerate(configs):
         if config.name in COSTS and config.name not in registry:
-            named = {c.label or c.name for c in configs}
+            named = {Metric(registry, c).label for c in configs if c.name in registry}
             group = [MetricConfig(entry.name) for entry in registry if _within(entry, config.name)]
             metrics_of = [Metric(registry, member) for member in group if member.name not in named]
             built += [metric for metric in metrics_of if _fits(metric, shapes, dataset, criterion, optimizer)]

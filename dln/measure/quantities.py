@@ -10,17 +10,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dln.base.registry import Registry
-from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, values_of
+from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, total, values_of
 from dln.derivatives import hessian
-from dln.derivatives.gradient_noise import Noise, label_noise_traces, sample_noise
-from dln.derivatives.products import with_biases
+from dln.derivatives.gradient_noise import Noise, label_noise_traces, population_noise, sample_noise
+from dln.derivatives.products import Chain, with_biases
 from dln.derivatives.tangent_kernel import gauss_newton_spectrum
 from dln.errors import ConfigError, suggestion
 from dln.measure.data_quantities import CONSTANTS
@@ -186,9 +186,33 @@ def train_predictions(
 
 
 @quantity
+def mean_square(
+    train_predictions: Float64[Tensor, "*R N out"], train_targets: Float64[Tensor, "*R N out"]
+) -> Float64[Tensor, "*R"]:
+    """Mean squared error over the training set."""
+    return (train_predictions - train_targets).square().mean((-2, -1))
+
+
+@quantity
 def layers(model: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n"]]:
     """[W_l b_l] of every layer, or W_l where there are no biases, as `dln.derivatives.products` takes them."""
     return with_biases(*([p.detach() for p in ps] for ps in (model.weights, model.biases)))
+
+
+@quantity
+def population_mean_square(
+    layers: list[np.ndarray], teacher: Float64[Tensor, "*R out in"], covariance: Float64[Tensor, "*R in in"]
+) -> Float64[Tensor, "*R"]:
+    """Mean squared error over the population, tr(E Sigma E') / d_out with E = W - T; noise on targets aside.
+
+    >>> covariance = torch.diag(torch.tensor([2.0, 1.0]))
+    >>> population_mean_square([np.array([[3.0, 2.0]])], torch.tensor([[1.0, 2.0]]), covariance).item()
+    8.0
+    """
+    end, size = torch.from_numpy(Chain(layers).end), teacher.shape[-1]
+    error, shift = end[..., :size] - teacher, end[..., size:]
+    squares = inner(matmul(error, covariance.to(error)), error, 2) + inner(shift, shift, 2)
+    return squares / teacher.shape[-2]
 
 
 @quantity
@@ -223,6 +247,12 @@ def sigma_yx(layers: list[np.ndarray], target_moments: Float64[Tensor, "*R out n
 
 
 @quantity
+def whole_gradients(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor) -> list[Float64[Tensor, "*R out n"]]:
+    """`gradients` of the mean squared error over a whole set, A_l' G B_l' with G of `Chain.error`."""
+    return [as_tensor(g) for g in Chain(layers).gradients(sigma, sigma_yx)]
+
+
+@quantity
 def hessian_eigenvalues(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor) -> Float64[Tensor, "*R P"]:
     """All eigenvalues of the Hessian of the mean squared error over the training set, largest first."""
     return as_tensor(hessian.hessian_spectrum(layers, sigma, sigma_yx))
@@ -247,16 +277,27 @@ def sample_gradients(layers: list[np.ndarray], train_inputs: Tensor, train_targe
 
 
 @quantity
+def population_gradients(
+    layers: list[np.ndarray], teacher: Tensor, label_noise: Tensor, normal_covariance: Tensor
+) -> Noise:
+    """Mean and spread of the gradients of fresh samples, layer by layer."""
+    return population_noise(layers, teacher, label_noise.numpy(), normal_covariance)
+
+
+@quantity
 def batch_share(
     train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"], replacement: bool
 ) -> Float64[Tensor, "*R"]:
     """Covariance of a batch's mean gradient in units of that of samples: `dln.derivatives.gradient_noise.batch_factor`.
 
+    Of the full batch it is 0, and of more than there are samples too.
+
     >>> [batch_share(torch.zeros(3, 1), torch.tensor(2.0), again).item() for again in (False, True)]
     [0.25, 0.5]
     """
     n = train_inputs.shape[-2]
-    return 1 / batch_size if replacement else (n - batch_size) / (batch_size * max(n - 1, 1))
+    size = batch_size if replacement else batch_size.clamp(max=n)
+    return 1 / size if replacement else (n - size) / (size * max(n - 1, 1))
 
 
 @quantity
@@ -267,6 +308,31 @@ def target_noise(
     if not fresh_noise.any():
         return torch.zeros(len(layers), dtype=torch.float64)
     return (fresh_noise.square() / batch_size)[..., None] * as_tensor(label_noise_traces(layers, sigma))
+
+
+class BatchNoise(NamedTuple):
+    """Traces of the covariance of the batch gradient."""
+
+    trace: Float64[Tensor, "*R"]
+    layers: Float64[Tensor, "*R L"]
+
+
+@quantity
+def batch_noise(
+    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
+) -> BatchNoise:
+    """Spread of the gradient of batches from the training set."""
+    noise = as_tensor(sample_gradients.noise)
+    return BatchNoise(batch_share * total(noise) + total(target_noise), batch_share[..., None] * noise + target_noise)
+
+
+@quantity
+def fresh_batch_noise(
+    population_gradients: Noise, batch_size: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
+) -> BatchNoise:
+    """Spread of the gradient of batches of fresh samples."""
+    noise = as_tensor(population_gradients.noise)
+    return BatchNoise(total(noise) / batch_size + total(target_noise), noise / batch_size[..., None] + target_noise)
 
 
 # --- of two models ----------------------------------------------------------------------------------------------------

@@ -10,27 +10,50 @@ from torch import nn
 from dln.base.registry import Registry
 from dln.measure.data_quantities import Later
 from dln.measure.quantities import LANES, MODEL_QUANTITIES, PAIR_QUANTITIES
+from dln.measure.scope import Scope
+
+WHOLE = Scope()
+"""Everything as its definition says."""
 
 
-def needs(names: Iterable[str], known: Iterable[str] = ()) -> set[str]:
+def needs(names: Iterable[str], known: Iterable[str] = (), scope: Scope = WHOLE) -> set[str]:
     """Return all that must be found or given for some quantities of a model or a pair, without lanes' suffixes.
 
     Args:
         names: The quantities.
         known: Those that are found by other means: what they are made from is left out.
+        scope: What they are of: quantities that are others there do not count as known, and are called by both.
+
+    Raises:
+        ConfigError: There is nothing of the kind there.
 
     >>> sorted(needs(["end_to_end_values"])), sorted(needs(["end_to_end_values"], ["end_to_end"]))
     (['end_to_end', 'end_to_end_values', 'model'], ['end_to_end', 'end_to_end_values'])
+    >>> sorted(needs(["sigma"], scope=Scope("test")))
+    ['layers', 'model', 'sigma of test', 'test_input_moments']
     """
     found: set[str] = set()
     waiting = list(names)
     while waiting:
-        name, _ = split_lane(waiting.pop())
-        registry = PAIR_QUANTITIES if name in PAIR_QUANTITIES else MODEL_QUANTITIES
-        if name in registry and name not in found and name not in known:
+        name = scope.instead(split_lane(waiting.pop())[0])
+        registry, elsewhere = _registry(name), moves(scope, name)
+        called = f"{name} of {scope.of}" if elsewhere else name
+        if name in registry and called not in found and (elsewhere or name not in known):
             waiting += registry.get(name).asks_for
-        found.add(name)
+        found.add(called)
     return found
+
+
+def moves(scope: Scope, name: str) -> bool:
+    """Tell whether a quantity, or anything that it is made from, is another one in a scope."""
+    name, registry = split_lane(name)[0], _registry(name)
+    if scope.moves(name):
+        return True
+    return name in registry and any(moves(scope, argument) for argument in registry.get(name).asks_for)
+
+
+def _registry(name: str) -> Registry:
+    return PAIR_QUANTITIES if name in PAIR_QUANTITIES else MODEL_QUANTITIES
 
 
 class Supply:
@@ -40,6 +63,13 @@ class Supply:
         """Take what is known from the start, or `Later`."""
         self._given = given
         self._found: dict[str, Any] = {}
+        self._scopes: dict[Scope, Supply] = {}
+
+    def within(self, scope: Scope) -> Supply:
+        """Return what the same metrics may name in a scope; what is the same there is found once for both."""
+        if scope not in self._scopes:
+            self._scopes[scope] = _Scoped(self, scope)
+        return self._scopes[scope]
 
     @property
     def models(self) -> list[nn.Module]:
@@ -58,13 +88,39 @@ class Supply:
         return _made(MODEL_QUANTITIES, name, self)
 
 
+class _Scoped(Supply):
+    """What metrics of one model may name in a scope."""
+
+    def __init__(self, whole: Supply, scope: Scope) -> None:
+        super().__init__(scope.given)
+        self._whole, self._scope = whole, scope
+
+    @property
+    def models(self) -> list[nn.Module]:
+        return self._whole.models
+
+    def _find(self, name: str) -> Any:
+        name = self._scope.instead(name)
+        if name in self._given:
+            return self._given[name]
+        return _made(MODEL_QUANTITIES, name, self) if moves(self._scope, name) else self._whole[name]
+
+
 class PairSupply:
     """What metrics of a pair may name: either lane's quantities with its suffix, and those of the pair."""
 
     def __init__(self, a: Supply, b: Supply, given: Mapping[str, Any] | None = None) -> None:
         """Take the lanes' supplies, and quantities of the pair that are known already."""
         self._lanes: dict[str, Supply] = {"_a": a, "_b": b}
-        self._found = dict(given or {})
+        self._given = dict(given or {})
+        self._found = dict(self._given)
+        self._scopes: dict[Scope, PairSupply] = {}
+
+    def within(self, scope: Scope) -> PairSupply:
+        """Return what the same metrics may name in a scope."""
+        if scope not in self._scopes:
+            self._scopes[scope] = PairSupply(*(lane.within(scope) for lane in self._lanes.values()), self._given)
+        return self._scopes[scope]
 
     @property
     def models(self) -> list[nn.Module]:

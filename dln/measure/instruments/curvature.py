@@ -20,6 +20,7 @@ from dln.derivatives.products import as_float64, eigenvalues
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer, edge_of
 from dln.measure.metric import Count, MetricData, Shapes, Tolerance, Top, model_metric
+from dln.measure.scope import FINITE_SETS, SETS
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -32,7 +33,7 @@ Layers = list[np.ndarray]
 def of_hessian(name: str, **marks: Any) -> Callable:
     """Register a metric of the Hessian in closed form: that of the mean squared error, of many networks at once."""
     instead = "hessian_spectrum_autograd finds the curvature of other losses"
-    return model_metric(name, loss="mse", instead=instead, batched=True, **marks)
+    return model_metric(name, loss="mse", instead=instead, batched=True, sets=SETS, **marks)
 
 
 def few_dimensions(shapes: Shapes) -> None:
@@ -60,7 +61,13 @@ def sharpness(largest_eigenvalue: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"
 
 
 @model_metric(
-    "stability", cost="heavy", loss="mse", batched=True, of_optimizer=edge_of, source="arXiv 2103.00065, 2207.14484"
+    "stability",
+    cost="heavy",
+    loss="mse",
+    batched=True,
+    sets=SETS,
+    of_optimizer=edge_of,
+    source="arXiv 2103.00065, 2207.14484",
 )
 def stability(
     largest_eigenvalue: Float64[Tensor, "*R"], lr: Float64[Tensor, "*R"], optimizer: Optimizer
@@ -106,7 +113,7 @@ def saddle_index(hessian_eigenvalues: Float64[Tensor, "*R P"], tolerance: Tolera
     return as_tensor(np.asarray(hessian.saddle_index(hessian_eigenvalues.numpy(), tolerance), np.float64))
 
 
-@model_metric("gauss_newton_spectrum", cost="moderate", loss="mse", batched=True, source="arXiv 2106.16225")
+@model_metric("gauss_newton_spectrum", cost="moderate", loss="mse", batched=True, sets=SETS, source="arXiv 2106.16225")
 def gauss_newton_spectrum(
     gauss_newton_eigenvalues: Float64[Tensor, "*R k"], top: Top = None
 ) -> Float64[Tensor, "*R k"]:
@@ -114,7 +121,7 @@ def gauss_newton_spectrum(
     return gauss_newton_eigenvalues[..., :top]
 
 
-@model_metric("ntk_spectrum", cost="moderate", batched=True, source="arXiv 1806.07572")
+@model_metric("ntk_spectrum", cost="moderate", batched=True, sets=FINITE_SETS, source="arXiv 1806.07572")
 def ntk_spectrum(
     gauss_newton_eigenvalues: Float64[Tensor, "*R k"],
     train_targets: Float64[Tensor, "*R N out"],
@@ -125,7 +132,7 @@ def ntk_spectrum(
     return (size / 2 * gauss_newton_eigenvalues[..., :size])[..., :top]
 
 
-@model_metric("ntk_distance", cost="moderate", batched=True, source="arXiv 1806.07572")
+@model_metric("ntk_distance", cost="moderate", batched=True, sets=FINITE_SETS, source="arXiv 1806.07572")
 def ntk_distance(
     layers: Layers,
     start_layers: Layers,
@@ -139,7 +146,7 @@ def ntk_distance(
     return gone / finite(as_tensor(tangent_kernel.ntk_norm(start_layers, sigma, samples))) if relative else gone
 
 
-@model_metric("ntk_alignment", cost="moderate", batched=True, source="arXiv 1806.07572")
+@model_metric("ntk_alignment", cost="moderate", batched=True, sets=SETS, source="arXiv 1806.07572")
 def ntk_alignment(layers: Layers, start_layers: Layers, sigma: Tensor) -> Float64[Tensor, "*R"]:
     """Cosine of the neural tangent kernel and that at the start."""
     return as_tensor(tangent_kernel.ntk_alignment(layers, start_layers, sigma))

@@ -1,4 +1,4 @@
-"""The gradient of the batch loss: its size layer by layer, and where it points."""
+"""The gradient: its size, all in all and layer by layer, and where it points."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ from torch import Tensor
 
 from dln.base.stacked import cosine, inner, summed
 from dln.measure.metric import model_metric
+from dln.measure.scope import SETS, SETS_OR_BATCH
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
 
-@model_metric("gradient_layer_norms", cost="cheap", batched=True)
+@model_metric("gradient_layer_norms", cost="cheap", batched=True, sets=SETS_OR_BATCH)
 def gradient_layer_norms(gradient_squares: Float64[Tensor, "*R L"]) -> Float64[Tensor, "*R L"]:
-    """Euclidean norms of the gradient of the batch loss, layer by layer."""
+    """`gradient_norm` layer by layer."""
     return gradient_squares.sqrt()
 
 
-@model_metric("gradient_alignment", cost="moderate", batched=True)
+@model_metric("drift", cost="moderate", loss="mse", batched=True, sets=SETS)
+def drift(whole_gradients: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """||g||^2, g the gradient of the loss over the training set: what gradient flow takes from the loss in unit time.
+
+    >>> import torch
+    >>> drift([torch.tensor([[3.0, 4.0]])]).item()
+    25.0
+    """
+    return summed(inner(g, g, 2) for g in whole_gradients)
+
+
+@model_metric("gradient_alignment", cost="moderate", batched=True, sets=SETS_OR_BATCH)
 def gradient_alignment(weights: list[Tensor], gradients: list[Tensor]) -> Float64[Tensor, "*R"]:
     """Cosine between the weights and minus their gradient: positive where the step makes the weights grow.
 

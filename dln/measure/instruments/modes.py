@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dln.base.stacked import frobenius, inner, matmul, total
-from dln.derivatives.products import Chain
+from dln.base.stacked import frobenius, matmul, total
 from dln.measure.metric import Tolerance, Top, model_metric
 
 if TYPE_CHECKING:
@@ -64,20 +62,10 @@ def teacher_distance(
     return frobenius(end_to_end - teacher)
 
 
-@model_metric("population_loss", cost="moderate", loss="mse", batched=True)
-def population_loss(
-    layers: list[np.ndarray], teacher: Float64[Tensor, "*R out in"], covariance: Float64[Tensor, "*R in in"]
-) -> Float64[Tensor, "*R"]:
-    """Mean squared error over all inputs of the distribution, tr(E Sigma E') / d_out with E = W - T; noise aside.
-
-    >>> covariance = torch.diag(torch.tensor([2.0, 1.0]))
-    >>> population_loss([np.array([[3.0, 2.0]])], torch.tensor([[1.0, 2.0]]), covariance).item()
-    8.0
-    """
-    end, size = torch.from_numpy(Chain(layers).end), teacher.shape[-1]
-    error, shift = end[..., :size] - teacher, end[..., size:]
-    squares = inner(matmul(error, covariance.to(error)), error, 2) + inner(shift, shift, 2)
-    return squares / teacher.shape[-2]
+@model_metric("population_loss", cost="moderate", loss="mse", batched=True, sets=("population",))
+def population_loss(mean_square: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
+    """Mean squared error over all inputs of the distribution, tr(E Sigma E') / d_out with E = W - T; noise aside."""
+    return mean_square
 
 
 @model_metric("mode_strengths", cost="cheap", batched=True, source="arXiv 1312.6120")

@@ -11,8 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from dln.base.stacked import as_tensor, finite, total
-from dln.derivatives.gradient_noise import Noise, hessian_label_noise, hessian_noise_trace, population_noise
+from dln.derivatives.gradient_noise import Noise, hessian_label_noise, hessian_noise_trace
 from dln.measure.metric import model_metric
+from dln.measure.quantities import BatchNoise
+from dln.measure.scope import FINITE_SETS, SETS
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -20,32 +22,25 @@ if TYPE_CHECKING:
 Layers = list[np.ndarray]
 
 
-@model_metric("noise_trace", cost="moderate", loss="mse", batched=True)
-def noise_trace(
-    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
-) -> Float64[Tensor, "*R"]:
+@model_metric("noise_trace", cost="moderate", loss="mse", batched=True, sets=SETS, batches=True)
+def noise_trace(batch_noise: BatchNoise) -> Float64[Tensor, "*R"]:
     """Trace of the covariance of the batch gradient, of batches of the step's size as the run draws them."""
-    return batch_share * total(as_tensor(sample_gradients.noise)) + total(target_noise)
+    return batch_noise.trace
 
 
-@model_metric("layer_noise_traces", cost="moderate", loss="mse", batched=True)
-def layer_noise_traces(
-    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
-) -> Float64[Tensor, "*R L"]:
+@model_metric("layer_noise_traces", cost="moderate", loss="mse", batched=True, sets=SETS, batches=True)
+def layer_noise_traces(batch_noise: BatchNoise) -> Float64[Tensor, "*R L"]:
     """`noise_trace` layer by layer."""
-    return batch_share[..., None] * as_tensor(sample_gradients.noise) + target_noise
+    return batch_noise.layers
 
 
-@model_metric("gradient_snr", cost="moderate", loss="mse", batched=True)
-def gradient_snr(
-    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
-) -> Float64[Tensor, "*R"]:
+@model_metric("gradient_snr", cost="moderate", loss="mse", batched=True, sets=SETS, batches=True)
+def gradient_snr(sample_gradients: Noise, batch_noise: BatchNoise) -> Float64[Tensor, "*R"]:
     """||g||^2 / `noise_trace`, g the gradient over the training set; NaN where there is no noise (the full batch)."""
-    noise = finite(noise_trace(sample_gradients, batch_share, target_noise))
-    return total(as_tensor(sample_gradients.signal)) / noise
+    return total(as_tensor(sample_gradients.signal)) / finite(batch_noise.trace)
 
 
-@model_metric("hessian_noise_trace", cost="moderate", loss="mse", batched=True)
+@model_metric("hessian_noise_trace", cost="moderate", loss="mse", batched=True, sets=FINITE_SETS, batches=True)
 def noise_in_curvature(
     layers: Layers,
     train_inputs: Tensor,
@@ -62,10 +57,7 @@ def noise_in_curvature(
     return found + 0.0  # of the full batch 0, not -0
 
 
-@model_metric("population_noise_trace", cost="moderate", loss="mse", batched=True)
-def population_noise_trace(
-    layers: Layers, teacher: Tensor, label_noise: Tensor, normal_covariance: Tensor, batch_size: Float64[Tensor, "*R"]
-) -> Float64[Tensor, "*R"]:
+@model_metric("population_noise_trace", cost="moderate", loss="mse", batched=True, sets=("population",))
+def population_noise_trace(batch_noise: BatchNoise) -> Float64[Tensor, "*R"]:
     """Trace of the covariance of the gradient on fresh batches of the step's size, as in online training."""
-    noise = population_noise(layers, teacher, label_noise.numpy(), normal_covariance)
-    return total(as_tensor(noise.noise)) / batch_size
+    return batch_noise.trace

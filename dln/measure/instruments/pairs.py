@@ -10,6 +10,7 @@ from torch import Tensor
 from dln.base.stacked import cosine, frobenius, inner, matmul, singular_values_of, summed
 from dln.measure.instruments.modes import apart
 from dln.measure.metric import Count, Tolerance, comparative_metric, equal_shapes
+from dln.measure.scope import SETS_OR_BATCH
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float64
@@ -47,9 +48,9 @@ def layer_cosines(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[T
     return torch.stack([_cosine([a], [b]) for a, b in zip(weights_a, weights_b, strict=True)], -1)
 
 
-@comparative_metric("gradient_cosine", cost="moderate", batched=True, needs=equal_shapes)
+@comparative_metric("gradient_cosine", cost="moderate", batched=True, needs=equal_shapes, sets=SETS_OR_BATCH)
 def gradient_cosine(gradients_a: list[Tensor], gradients_b: list[Tensor]) -> Float64[Tensor, "*R"]:
-    """Cosine of the two models' gradients, each of the loss on its own batch."""
+    """Cosine of the two models' gradients, each of the loss on its own batch, or on a whole set."""
     return _cosine(gradients_a, gradients_b)
 
 
