@@ -478,7 +478,7 @@ def test_of_several_faults_the_same_is_told_whatever_the_hashes():
     """It needs a teacher too; the first in the order of the constants counts."""
     arrays = np.eye(3), np.eye(3)
     (metric,) = build_metrics(["population_noise_trace"])
-    with pytest.raises(ConfigError, match="'population_noise_trace': it needs inputs drawn from a Gaussian"):
+    with pytest.raises(ConfigError, match="'population_noise_trace': it speaks of the population"):
         metric.check_setting(dln.Dataset.from_arrays(*arrays))
 
 

@@ -118,7 +118,7 @@ def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
         ConfigError: It is not known.
     """
     if dataset.inputs is None:
-        raise ConfigError("it speaks of the population, and these data come without one: samples are all there is")
+        raise ConfigError("it speaks of the population, and these data come without one")
     known = dataset.inputs.covariance
     if known is None:
         raise ConfigError("it needs inputs of known covariance (a mark of register_inputs), and these have none")
@@ -130,9 +130,9 @@ def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     """Covariance of the Gaussian that inputs come from.
 
     Raises:
-        ConfigError: Inputs are not Gaussian.
+        ConfigError: Inputs are not Gaussian, or there is no distribution.
     """
-    if dataset.inputs is None or not dataset.inputs.normal:
+    if dataset.inputs is not None and not dataset.inputs.normal:
         raise ConfigError("it needs inputs drawn from a Gaussian, and these are not")
     return covariance(dataset)
 
