@@ -38,7 +38,7 @@ def print_aggregate(
         over: As `dln.aggregate` takes it, and so the next two.
         by: The keys that tell cells apart.
         of: Which curves.
-        baseline: KEY=VALUE[,KEY=VALUE], or the directory of another sweep.
+        baseline: KEY=VALUE[,KEY=VALUE], or the directory of another sweep, or of one run.
         files: Where to write all steps, .csv or .parquet.
         **options: `confidence`, `resamples` of `dln.aggregate`.
 
@@ -68,7 +68,9 @@ def parsed(baseline: str) -> Baseline:
     pairs = [part.partition("=") for part in baseline.split(",")]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise ConfigError(f"--baseline takes KEY=VALUE[,KEY=VALUE] or the directory of a sweep, not {baseline!r}")
+            raise ConfigError(
+                f"--baseline takes KEY=VALUE[,KEY=VALUE] or the directory of a sweep or run, not {baseline!r}"
+            )
     return {key: _value(text) for key, _, text in pairs}
 
 

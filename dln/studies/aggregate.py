@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dln.base.values import whole_number
 from dln.errors import ConfigError, StorageError
 from dln.results.tables import RUN
 from dln.studies import bootstrap, comparison
@@ -40,15 +41,16 @@ class Wanted:
             for value in values:
                 if not (isinstance(value, int | float) and 0 < value < 1):
                     raise ConfigError(f"{name} must lie between 0 and 1, both excluded, not be {value!r}")
-        if not (isinstance(self.resamples, int) and (self.resamples == 0 or self.resamples >= 100)):
-            raise ConfigError(f"resamples must be 0, for no bootstrap, or at least 100, not {self.resamples!r}")
+        whole_number(self.seed, "seed", least=0)
+        if 0 < whole_number(self.resamples, "resamples", least=0) < 100:
+            raise ConfigError(f"resamples must be 0, for no bootstrap, or at least 100, not {self.resamples}")
 
 
 def aggregate(
     results: Results,
     over: str | Sequence[str],
-    by: Sequence[str] | None = None,
-    of: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
+    of: str | Sequence[str] | None = None,
     baseline: Baseline | None = None,
     confidence: float = 0.95,
     quantiles: Sequence[float] = (0.5,),
@@ -83,9 +85,9 @@ def aggregate(
         by: The keys that tell cells apart. None: all others that vary, but those that move with `over`.
         of: Which curves, an entry of a vector as `singular_values[1]`. None: all of numbers.
         baseline: What cells are compared with: values of some keys, e.g. {"training.batch_size": None}, for the cells
-            that have them and agree in the others; a history; or another sweep, whose cells agree in those keys of
-            `by` that it has more than one value of, or one that a cell has too. A baseline whose runs are all the same
-            is one trajectory without spread.
+            that have them and agree in the others; one run, its history or directory; or another sweep, whose cells
+            agree in those keys of `by` that it has more than one value of, or one that a cell has too. A baseline
+            whose runs are all the same is one trajectory without spread.
         confidence: Of all intervals.
         quantiles: Which ones.
         resamples: How many times to draw runs anew for the bootstrap; 0: not at all.
@@ -101,9 +103,9 @@ def aggregate(
 
     wanted = Wanted(confidence, tuple(quantiles), resamples, seed)
     runs = open_runs(results)
-    over = [over] if isinstance(over, str) else [*over]
-    by = _grouped_by(runs, over, by)
-    columns = runs.curves() if of is None else [*dict.fromkeys([of] if isinstance(of, str) else of)]
+    over = _names(over)
+    by = _grouped_by(runs, over, None if by is None else _names(by))
+    columns = runs.curves() if of is None else _names(of)
     for name in columns:
         runs.curve(name)
     cells = runs.cells(by, over)
@@ -116,6 +118,10 @@ def aggregate(
             rows = pl.DataFrame(found, nan_to_null=True).cast({f"{n} side": pl.Int8 for n in columns if baselines})
             tables[number] = cells[[number]].select(by).join(rows, how="cross") if by else rows
     return pl.concat([tables[number] for number in sorted(tables)])
+
+
+def _names(words: str | Sequence[str]) -> list[str]:
+    return [words] if isinstance(words, str) else [*dict.fromkeys(words)]
 
 
 def _grouped_by(runs: StoredRuns, over: Sequence[str], by: Sequence[str] | None) -> list[str]:
@@ -133,7 +139,7 @@ def _grouped_by(runs: StoredRuns, over: Sequence[str], by: Sequence[str] | None)
         if by is not None and key in by:
             raise StorageError(f"{key} cannot both be averaged over and tell cells apart")
     if by is not None:
-        return [*dict.fromkeys(by)]
+        return [*by]
     return [key for key in runs.varying if key not in over and not runs.follows(key, over)]
 
 

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dln.base.files import from_home
 from dln.config import leaf_of
 from dln.errors import StorageError, suggestion
 from dln.history import History
 from dln.results.frames import scan_sweep, stored_columns
+from dln.results.listing import StoredRun, look
+from dln.results.run import load_run
 from dln.results.tables import RUN, stored
 from dln.studies.members import DIVERGED, Members
 
@@ -27,21 +30,28 @@ CELL, BEGIN, END = "cell", "begin", "end"
 class StoredRuns:
     """Runs of a sweep, one row each, in files or in memory."""
 
-    def __init__(self, lazy: polars.LazyFrame, events: Iterable[str], name: str) -> None:
-        """Take the rows, which of their lists are no curves, and what an error is to call them."""
+    def __init__(self, lazy: polars.LazyFrame, events: Iterable[str] | None, name: str) -> None:
+        """Take the rows, which of their lists are no curves (None: it is seen), and what an error is to call them."""
         import polars as pl
 
-        self.lazy, self.name, self._events = lazy, name, {*events}
+        self.lazy, self.name = lazy, name
         self.schema = lazy.collect_schema()
         self.keys = [key for key in self.schema if leaf_of(key) is not None]
-        counts = lazy.select(pl.len().alias(RUN), *(pl.col(key).n_unique() for key in self.keys)).collect(
-            engine="streaming"
-        )
-        self.counts: dict[str, int] = counts.row(0, named=True)
+        if not isinstance(self.schema.get("step"), pl.List):
+            raise StorageError(f"{name} has no column 'step': load it beside the curves, and 'diverged_at'")
+        counts = lazy.select(pl.len().alias(RUN), *(pl.col(key).n_unique() for key in self.keys))
+        self.counts: dict[str, int] = _collected(counts).row(0, named=True)
         if not self.counts[RUN]:
             raise StorageError(f"there is no run in {name}")
-        if not isinstance(self.schema.get("step"), pl.List):
-            raise StorageError(f"there are no records in {name}: it has no column 'step' of lists")
+        self._events = {*events} if events is not None else self._no_curves()
+
+    def _no_curves(self) -> set[str]:
+        """Return which lists have not one value for each record."""
+        import polars as pl
+
+        lists = [name for name, kind in self.schema.items() if isinstance(kind, pl.List)]
+        odd = [(pl.col(name).list.len().fill_null(0) != pl.col("step").list.len()).any().alias(name) for name in lists]
+        return {name for name, no_curve in _collected(self.lazy.select(odd)).row(0, named=True).items() if no_curve}
 
     @property
     def varying(self) -> list[str]:
@@ -62,7 +72,7 @@ class StoredRuns:
         import polars as pl
 
         self.check_key(key)
-        known = self.lazy.select(pl.col(key).unique()).collect().to_series().sort().to_list()
+        known = _collected(self.lazy.select(pl.col(key).unique())).to_series().sort().to_list()
         for name in (stored(value), json.dumps(value)):  # beside words, numbers are words too
             if name in known:
                 return name
@@ -88,7 +98,7 @@ class StoredRuns:
         """
         import polars as pl
 
-        table = self.lazy.select(*dict.fromkeys([*by, *over, *self.varying])).collect(engine="streaming")
+        table = _collected(self.lazy.select(*dict.fromkeys([*by, *over, *self.varying])))
         told = [*dict.fromkeys([*by, *over])]
         apart = _groups(table, told)
         if apart < self.counts[RUN]:
@@ -105,7 +115,7 @@ class StoredRuns:
 
     def follows(self, key: str, others: Sequence[str]) -> bool:
         """Return whether a key is a function of others, as one that is zipped with them is."""
-        table = self.lazy.select(*others, key).collect(engine="streaming")
+        table = _collected(self.lazy.select(*others, key))
         return _groups(table, [*others, key]) == _groups(table, others)
 
     def curves(self) -> list[str]:
@@ -152,7 +162,7 @@ class StoredRuns:
         """Return the largest number of records that a run has."""
         import polars as pl
 
-        return self.lazy.select(pl.col("step").list.len().max()).collect(engine="streaming").item() or 0
+        return _collected(self.lazy.select(pl.col("step").list.len().max())).item() or 0
 
     def read(
         self, cells: polars.DataFrame, by: Sequence[str], over: Sequence[str], columns: Sequence[str]
@@ -169,12 +179,12 @@ class StoredRuns:
             lazy = lazy.join(cells.lazy().select(*by, CELL), on=[*by], how="inner", nulls_equal=True)
         else:
             lazy = lazy.with_columns(pl.lit(cells[CELL][0]).alias(CELL))
-        for (number,), frame in lazy.collect(engine="streaming").partition_by(CELL, as_dict=True).items():
+        for (number,), frame in _collected(lazy).partition_by(CELL, as_dict=True).items():
             yield int(number), Members(frame.sort(over) if over else frame)
 
 
 def open_runs(results: Results | History) -> StoredRuns:
-    """Return the runs of a sweep's directory, of a frame that was loaded from one, or the one run of a history.
+    """Return the runs of a sweep's directory, of a frame loaded from one, or one run: its history or directory.
 
     Raises:
         StorageError: There are none, or they cannot be read.
@@ -182,21 +192,34 @@ def open_runs(results: Results | History) -> StoredRuns:
     """
     import polars as pl
 
-    if isinstance(results, History):
-        columns = results.columns
-        kinds = {
-            name: pl.List(pl.Array(pl.Float64, c.shape[1]) if c.ndim == 2 else pl.Float64)
-            for name, c in columns.items()
-        }
-        rows = {name: pl.Series([c.tolist()], dtype=kinds[name]) for name, c in columns.items() if c.ndim < 3}
-        return StoredRuns(pl.LazyFrame(rows), [], "the history")
     if isinstance(results, pl.DataFrame | pl.LazyFrame):
-        lazy = results.lazy()
-        lists = [name for name, kind in lazy.collect_schema().items() if isinstance(kind, pl.List) and name != "step"]
-        odd = [(pl.col(n).list.len().fill_null(0) != pl.col("step").list.len()).any().alias(n) for n in lists]
-        events = lazy.select(odd).collect().row(0, named=True) if lists else {}
-        return StoredRuns(lazy, [name for name, no_curve in events.items() if no_curve], "the frame")
+        return StoredRuns(results.lazy(), None, "the frame")
+    if isinstance(results, History):
+        return StoredRuns(_as_row(results), None, "the history")
+    if isinstance(look(from_home(results)), StoredRun):
+        return StoredRuns(_as_row(load_run(results)), None, f"the run in {results}")
     return StoredRuns(scan_sweep(results), stored_columns(results)["events"], f"the sweep in {results}")
+
+
+def _as_row(history: History) -> polars.LazyFrame:
+    """Return a history as a sweep of one run; matrices are left out."""
+    import polars as pl
+
+    row = {}
+    for name, column in history.columns.items():
+        if column.ndim < 3:
+            kind = pl.Array(pl.Float64, column.shape[1]) if column.ndim == 2 else pl.Float64
+            row[name] = pl.Series([column.tolist()], dtype=pl.List(pl.Int64 if name == "step" else kind))
+    return pl.LazyFrame(row)
+
+
+def _collected(lazy: polars.LazyFrame) -> polars.DataFrame:
+    """Compute a frame without holding more of its files than it must."""
+    try:
+        return lazy.collect(engine="streaming")
+    except FileNotFoundError as error:
+        gone = "a file has gone while it was read; try again once the sweep's driver has ended"
+        raise StorageError(f"{gone}: {error}") from None
 
 
 def _entry(name: str) -> tuple[str, int | None]:

@@ -194,7 +194,9 @@ def test_what_cannot_be_aggregated_is_told(sweep, tmp_path):
         (StorageError, "the baseline names no key", sweep, {"baseline": {}}),
         (StorageError, "no baseline for training.batch_size=1, model.hidden_dim=8: no run", half, {"baseline": GD}),
         (StorageError, "nothing to compare", sweep, {"by": [SIZE, WIDTH, "max_steps"], "baseline": {"max_steps": 15}}),
+        (ConfigError, "seed must be", sweep, {"seed": -1}),
         (StorageError, "no results of a sweep", tmp_path, {}),
+        (StorageError, "the frame has no column 'step': load it", dln.load_sweep(sweep, ["loss"]), {}),
         (StorageError, "there is no run", half.head(0), {}),
     ]:
         with pytest.raises(error, match=fault):
