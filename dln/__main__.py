@@ -75,13 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_aggregate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("directory", help="of the sweep")
-    add("--over", type=_names, required=True, metavar="KEY[,KEY]", help="in what the runs of a cell differ")
-    add("--by", type=_names, metavar="KEY[,KEY]", help="what tells cells apart; by default all else that varies")
+    add("--over", type=_names, required=True, metavar="KEY[,KEY]", help="in what the runs of a condition differ")
+    add("--by", type=_names, metavar="KEY[,KEY]", help="what tells conditions apart; by default all else that varies")
     add("--of", type=_names, metavar="CURVE[,CURVE]", help="which curves, such as singular_values[1]; by default all")
     add(
         "--baseline",
         metavar="KEY=VALUE",
-        help="the cells to compare with; or the directory of another sweep, or of one run",
+        help="the conditions to compare with; or the directory of another sweep, or of one run",
     )
     add("--confidence", type=float, default=0.95, help="of all intervals and bands")
     add("--quantiles", type=_numbers, default=[0.5], metavar="Q[,Q]", help="which ones the files have")

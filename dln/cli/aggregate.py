@@ -1,4 +1,4 @@
-"""`dln aggregate`: what the runs of a sweep have in common, cell by cell, and where they leave a baseline."""
+"""`dln aggregate`: what the runs of a sweep have in common, condition by condition, and where they leave a baseline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dln.base.files import from_home, placing
 from dln.errors import ConfigError, StorageError, printable
 from dln.studies.aggregate import aggregate
-from dln.studies.outcomes import cell_keys, outcomes
+from dln.studies.outcomes import condition_keys, outcomes
 
 if TYPE_CHECKING:
     import polars
@@ -31,12 +31,12 @@ def print_aggregate(
     files: Iterable[str] = (),
     **options: Any,
 ) -> None:
-    """Print what the cells of a sweep are at their last record, and where each leaves its baseline.
+    """Print how the conditions of a sweep end, and where each leaves its baseline.
 
     Args:
         directory: Where the sweep is.
         over: As `dln.aggregate` takes it, and so the next two.
-        by: The keys that tell cells apart.
+        by: The keys that tell conditions apart.
         of: Which curves.
         baseline: KEY=VALUE[,KEY=VALUE], or the directory of another sweep, or of one run.
         files: Where to write all steps, .csv or .parquet.
@@ -51,7 +51,7 @@ def print_aggregate(
         _write(table, from_home(name))
     _print(
         outcomes(table),
-        cell_keys(table),
+        condition_keys(table),
         f"last records, means over {' and '.join(over)}: {directory}",
         options.get("confidence", 0.95),
     )
@@ -119,13 +119,13 @@ def _print(told: polars.DataFrame, keys: Sequence[str], title: str, confidence: 
     console.print(shown)
     for row in told.iter_rows(named=True) if compared else ():
         if row["baseline"] is not None:
-            cell = ", ".join(f"{key}={_plain(row[key])}" for key in keys)
+            place = ", ".join(f"{key}={_plain(row[key])}" for key in keys)
             said = sentence(row, confidence)
-            console.print(printable(f"{cell}: {said}" if cell else said), soft_wrap=True)
+            console.print(printable(f"{place}: {said}" if place else said), soft_wrap=True)
 
 
 def sentence(row: Mapping[str, Any], confidence: float = 0.95) -> str:
-    r"""Say where a cell leaves its baseline, and how it ends, from a row of `outcomes`.
+    r"""Say where a condition leaves its baseline, and how it ends, from a row of `outcomes`.
 
     >>> row = {"curve": "loss", "first": 20, "first side": 1, "first p": 1e-9, "lasting": 60, "lasting side": -1}
     >>> row |= {"step": 100, "runs": 50, "diverged": 2, "count": 48}

@@ -1,4 +1,4 @@
-"""What runs have in common, cell by cell and step by step, and how they differ from a baseline: `dln.aggregate`."""
+"""`dln.aggregate`: what runs of one condition have in common at each step, and how they differ from a baseline."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dln.errors import ConfigError, StorageError
 from dln.results.tables import RUN
 from dln.studies import bootstrap, comparison
 from dln.studies.baselines import Baselines
-from dln.studies.cells import BEGIN, StoredRuns, open_runs
-from dln.studies.members import Members
+from dln.studies.curves import Curves
 from dln.studies.statistics import Moments, in_order, moments, quantile, quantile_interval, t_interval, trajectory
+from dln.studies.stored_runs import BEGIN, StoredRuns, open_runs
 
 if TYPE_CHECKING:
     import polars
 
     from dln.studies.baselines import Baseline
-    from dln.studies.cells import Results
+    from dln.studies.stored_runs import Results
 
 HELD = 2**26
-"""Values of curves that are held at a time, as far as cells go into that."""
+"""Values of curves that are held at a time, as far as conditions go into that."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def aggregate(
     resamples: int = 0,
     seed: int = 0,
 ) -> polars.DataFrame:
-    """Return statistics of stored runs: a row for each cell, a combination of the keys `by`, and each step.
+    """Return statistics of stored runs: a row for each condition, a combination of the keys `by`, and each step.
 
-    Its columns: the keys; `step`; `runs`, how many the cell has; `diverged`, how many of them had by this step (in a
-    lane); `stopped`, how many had ended before without diverging; and of each curve
+    Its columns: the keys; `step`; `runs`, how many the condition has; `diverged`, how many of them had by this step (in
+    a lane); `stopped`, how many had ended before without diverging; and of each curve
 
     ================================  =====================================================================
     `count`, `mean`, `std`, `error`   of the runs that have a value here; `error` is std / sqrt(count)
@@ -77,25 +77,25 @@ def aggregate(
     ================================  =====================================================================
 
     each as `CURVE mean`, ...; null where there is none. Means are of runs that are still there: where some have
-    diverged, of those that have not. A step is one that all runs of the cell have that had not ended before.
+    diverged, of those that have not. A step is one that all runs of the condition have that had not ended before.
 
     Args:
         results: A sweep's directory, of which only what is needed is read, or a frame that was loaded from one.
-        over: The keys in which the runs of a cell differ, e.g. "training.batch_seed".
-        by: The keys that tell cells apart. None: all others that vary, but those that move with `over`.
+        over: The keys in which the runs of a condition differ, e.g. "training.batch_seed".
+        by: The keys that tell conditions apart. None: all others that vary, but those that move with `over`.
         of: Which curves, an entry of a vector as `singular_values[1]`. None: all of numbers.
-        baseline: What cells are compared with: values of some keys, e.g. {"training.batch_size": None}, for the cells
-            that have them and agree in the others; one run, its history or directory; or another sweep, whose cells
-            agree in those keys of `by` that it has more than one value of, or one that a cell has too. A baseline
-            whose runs are all the same is one trajectory without spread.
+        baseline: What they are compared with: values of some keys, e.g. {"training.batch_size": None}, for the
+            conditions that have them and agree in the others; one run, its history or directory; or another sweep,
+            whose conditions agree in those keys of `by` that it has more than one value of, or one that occurs here
+            too. A baseline that is one run, or whose runs are all the same, is exact: a trajectory without spread.
         confidence: Of all intervals.
         quantiles: Which ones.
         resamples: How many times to draw runs anew for the bootstrap; 0: not at all.
         seed: Of those draws.
 
     Raises:
-        StorageError: There is no such sweep, key or curve; `over` does not vary, or runs of a cell differ in more than
-            that; a cell has no baseline.
+        StorageError: There is no such sweep, key or curve; `over` does not vary, or runs of a condition differ in more
+            than that; a condition has no baseline.
         DamagedError: A file is not what was written.
         ConfigError: A quantile or the confidence is not in (0, 1), or `resamples` is too small.
     """
@@ -105,18 +105,18 @@ def aggregate(
     runs = open_runs(results)
     over = _names(over)
     by = _grouped_by(runs, over, None if by is None else _names(by))
-    columns = runs.curves() if of is None else _names(of)
+    columns = runs.curve_names() if of is None else _names(of)
     for name in columns:
         runs.curve(name)
-    cells = runs.cells(by, over)
-    baselines = None if baseline is None else Baselines(baseline, runs, cells, by, over, columns)
+    conditions = runs.conditions(by, over)
+    baselines = None if baseline is None else Baselines(baseline, runs, conditions, by, over, columns)
     tables: dict[int, polars.DataFrame] = {}
-    for some in _batches(cells, runs.records() * max(len(columns), 1)):
+    for some in _batches(conditions, runs.records() * max(len(columns), 1)):
         references = baselines.read(some) if baselines else {}
-        for number, members in runs.read(some, by, over, columns):
-            found = _of_cell(members, columns, wanted, references.get(number), baselines is not None)
+        for number, curves in runs.read(some, by, over, columns):
+            found = _of_condition(curves, columns, wanted, references.get(number), baselines is not None)
             rows = pl.DataFrame(found, nan_to_null=True).cast({f"{n} side": pl.Int8 for n in columns if baselines})
-            tables[number] = cells[[number]].select(by).join(rows, how="cross") if by else rows
+            tables[number] = conditions[[number]].select(by).join(rows, how="cross") if by else rows
     return pl.concat([tables[number] for number in sorted(tables)])
 
 
@@ -125,7 +125,7 @@ def _names(words: str | Sequence[str]) -> list[str]:
 
 
 def _grouped_by(runs: StoredRuns, over: Sequence[str], by: Sequence[str] | None) -> list[str]:
-    """Return the keys that tell cells apart; raise StorageError for what cannot be averaged over or grouped by."""
+    """Return the keys that tell conditions apart; raise StorageError for what cannot be averaged over or grouped by."""
     if not over:
         raise StorageError("name the key to average over, such as training.batch_seed")
     for key in [*over, *(by or ())]:
@@ -137,37 +137,42 @@ def _grouped_by(runs: StoredRuns, over: Sequence[str], by: Sequence[str] | None)
                 f"{key} does not vary in {runs.name}, so there is nothing to average over; what does: {varying}"
             )
         if by is not None and key in by:
-            raise StorageError(f"{key} cannot both be averaged over and tell cells apart")
+            raise StorageError(f"{key} cannot both be averaged over and tell conditions apart")
     if by is not None:
         return [*by]
     return [key for key in runs.varying if key not in over and not runs.follows(key, over)]
 
 
-def _batches(cells: polars.DataFrame, values: int) -> Iterator[polars.DataFrame]:
-    """Yield as many cells at a time as `HELD` allows, at least one, as they lie in files; a run has so many values."""
-    cells = cells.sort(BEGIN)
+def _batches(conditions: polars.DataFrame, values: int) -> Iterator[polars.DataFrame]:
+    """Yield as many conditions at a time as `HELD` allows, at least one, as they lie in files.
+
+    Args:
+        conditions: All of them.
+        values: How many a run has.
+    """
+    conditions = conditions.sort(BEGIN)
     start, held = 0, 0
-    for row, count in enumerate(cells[RUN].to_list()):
+    for row, count in enumerate(conditions[RUN].to_list()):
         if row > start and held + count * values > HELD:
-            yield cells[start:row]
+            yield conditions[start:row]
             start, held = row, 0
         held += count * values
-    yield cells[start:]
+    yield conditions[start:]
 
 
-def _of_cell(
-    members: Members, columns: Sequence[str], wanted: Wanted, reference: Members | None, compared: bool
+def _of_condition(
+    curves: Curves, columns: Sequence[str], wanted: Wanted, reference: Curves | None, compared: bool
 ) -> dict[str, np.ndarray]:
-    """Return all columns of a cell's rows, [T] each."""
-    found: dict[str, np.ndarray] = {"step": members.steps, "runs": np.full(len(members.steps), len(members))}
-    found |= {"diverged": members.diverged, "stopped": members.stopped}
+    """Return all columns of a condition's rows, [T] each."""
+    found: dict[str, np.ndarray] = {"step": curves.steps, "runs": np.full(len(curves.steps), len(curves))}
+    found |= {"diverged": curves.diverged, "stopped": curves.stopped}
     for name in columns:
-        values = members.matrix(name)
+        values = curves.matrix(name)
         own = moments(values)
         told = _summary(values, own, wanted)
         if compared:
-            others = None if reference is None else reference.aligned(name, members.steps)
-            resolution = max(each.resolution(name) for each in (members, reference or members))
+            others = None if reference is None else reference.aligned(name, curves.steps)
+            resolution = max(each.resolution(name) for each in (curves, reference or curves))
             told |= _against(values, own, others, wanted, resolution)
         found |= {f"{name} {what}": column for what, column in told.items()}
     return found
@@ -190,7 +195,7 @@ def _summary(values: np.ndarray, own: Moments, wanted: Wanted) -> dict[str, np.n
 def _against(
     values: np.ndarray, own: Moments, others: np.ndarray | None, wanted: Wanted, resolution: float
 ) -> dict[str, np.ndarray]:
-    """Return what tells a cell from its baseline [B, T]; of a cell that is one itself (None) nothing."""
+    """Return what tells a condition from its baseline [B, T]; of a condition that is one itself (None) nothing."""
     if others is None:
         others = np.full((1, values.shape[1]), np.nan)
     if np.array_equal(others, np.broadcast_to(others[:1], others.shape), equal_nan=True):

@@ -1,4 +1,4 @@
-"""What cells are compared with: other cells of the same sweep, those of another one, or one history."""
+"""What conditions are compared with: other conditions of the same sweep, those of another one, or one history."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from dln.errors import StorageError
 from dln.history import History
-from dln.studies.cells import CELL, StoredRuns, open_runs
-from dln.studies.members import Members
+from dln.studies.curves import Curves
+from dln.studies.stored_runs import CONDITION, StoredRuns, open_runs
 
 if TYPE_CHECKING:
     import polars
 
-    from dln.studies.cells import Results
+    from dln.studies.stored_runs import Results
 
     Baseline = Mapping[str, Any] | History | Results
 
 
 class Baselines:
-    """The baselines of the cells of a sweep: found, before anything is read, for each cell that is none itself."""
+    """The baselines of a sweep's conditions: found, before anything is read, for each that is none itself."""
 
     def __init__(
         self,
         baseline: Baseline,
         runs: StoredRuns,
-        cells: polars.DataFrame,
+        conditions: polars.DataFrame,
         by: Sequence[str],
         over: Sequence[str],
         columns: Sequence[str],
@@ -34,58 +34,67 @@ class Baselines:
 
         Args:
             baseline: As `dln.aggregate` takes it.
-            runs: Those of the cells.
-            cells: Of `StoredRuns.cells`.
-            by: The keys that tell cells apart.
-            over: The keys in which the runs of a cell differ.
+            runs: Those of the conditions.
+            conditions: Of `StoredRuns.conditions`.
+            by: The keys that tell conditions apart.
+            over: The keys in which the runs of a condition differ.
             columns: The curves that will be read.
 
         Raises:
-            StorageError: A cell has none, the message says which; or there is no such key or curve.
+            StorageError: A condition has none, the message says which; or there is no such key or curve.
         """
         self.columns = columns
-        own: dict[str, Any] = {}
-        if isinstance(baseline, Mapping) and not baseline:
-            raise StorageError("the baseline names no key; give one with its value, such as training.batch_size=null")
-        for key, value in baseline.items() if isinstance(baseline, Mapping) else ():
-            own[key] = runs.stored_value(key, value)
-            if key not in by:
-                raise StorageError(
-                    f"the baseline's {key} must be one of the keys that tell cells apart: {', '.join(by)}"
-                )
+        own = _selected(baseline, runs, by) if isinstance(baseline, Mapping) else {}
         self.runs = runs.where(own) if isinstance(baseline, Mapping) else open_runs(baseline)
-        self.by = [key for key in by if key not in own and (own or self._tells(key, cells))]
+        self.by = [key for key in by if key not in own and (own or self._tells(key, conditions))]
         self.over = [key for key in over if key in self.runs.keys]
         for name in columns:
             self.runs.curve(name)
-        self.cells = self.runs.cells(self.by, self.over)
-        known = {tuple(row): number for number, *row in self.cells.select(CELL, *self.by).iter_rows()}
-        self.of: dict[int, int] = {}
-        for row in cells.iter_rows(named=True):
+        self.conditions = self.runs.conditions(self.by, self.over)
+        self.of = self._found(conditions, by, own)
+        """By the number of a condition, that of its baseline."""
+        if not self.of:
+            raise StorageError(f"all runs of {runs.name} are the baseline: there is nothing to compare with it")
+
+    def _found(self, conditions: polars.DataFrame, by: Sequence[str], own: Mapping[str, Any]) -> dict[int, int]:
+        known = {tuple(row): number for number, *row in self.conditions.select(CONDITION, *self.by).iter_rows()}
+        found: dict[int, int] = {}
+        for row in conditions.iter_rows(named=True):
             if own and all(row[key] == value for key, value in own.items()):
                 continue  # it is a baseline itself
             place = tuple(row[key] for key in self.by)
             if place not in known:
-                raise StorageError(f"there is no baseline for {_told(row, by)}: no run in {self._where(own, row)}")
-            self.of[row[CELL]] = known[place]
-        if not self.of:
-            raise StorageError(f"all runs of {runs.name} are the baseline: there is nothing to compare with it")
+                lacking = _told({**row, **own}, [*own, *self.by])
+                raise StorageError(
+                    f"there is no baseline for {_told(row, by)}: no run in {self.runs.name} has {lacking}"
+                )
+            found[row[CONDITION]] = known[place]
+        return found
 
-    def _tells(self, key: str, cells: polars.DataFrame) -> bool:
-        """Return whether a key of another sweep is matched: it varies there, or its one value is that of a cell."""
+    def _tells(self, key: str, conditions: polars.DataFrame) -> bool:
+        """Return whether a key of another sweep is matched: it varies there, or its one value occurs here too."""
         if key not in self.runs.keys:
             return False
-        return self.runs.counts[key] > 1 or self.runs.lazy.select(key).first().collect().item() in cells[key].to_list()
+        return self.runs.counts[key] > 1 or self.runs.first(key) in conditions[key].to_list()
 
-    def _where(self, own: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-        return f"{self.runs.name} has {_told({**row, **own}, [*own, *self.by])}"
-
-    def read(self, cells: polars.DataFrame) -> dict[int, Members]:
-        """Return the baselines of some cells, by the cells' numbers."""
-        numbers = {number: self.of[number] for number in cells[CELL].to_list() if number in self.of}
-        needed = self.cells[sorted({*numbers.values()})]
+    def read(self, conditions: polars.DataFrame) -> dict[int, Curves]:
+        """Return the baselines of some conditions, by the conditions' numbers."""
+        numbers = {number: self.of[number] for number in conditions[CONDITION].to_list() if number in self.of}
+        needed = self.conditions[sorted({*numbers.values()})]
         read = dict(self.runs.read(needed, self.by, self.over, self.columns)) if len(needed) else {}
         return {number: read[other] for number, other in numbers.items()}
+
+
+def _selected(baseline: Mapping[str, Any], runs: StoredRuns, by: Sequence[str]) -> dict[str, Any]:
+    """Return the values that tell a baseline within the same sweep, as its rows have them."""
+    if not baseline:
+        raise StorageError("the baseline names no key; give one with its value, such as training.batch_size=null")
+    own = {key: runs.stored_value(key, value) for key, value in baseline.items()}
+    for key in own:
+        if key not in by:
+            told = f"the keys that tell conditions apart: {', '.join(by)}"
+            raise StorageError(f"the baseline's {key} must be one of {told}")
+    return own
 
 
 def _told(row: Mapping[str, Any], keys: Sequence[str]) -> str:

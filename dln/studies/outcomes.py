@@ -1,4 +1,4 @@
-"""What comes of a table of `dln.aggregate`: how each cell ends, and where it leaves its baseline."""
+"""What comes of a table of `dln.aggregate`: how each condition ends, and where it leaves its baseline."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LEFT = ("first", "first side", "first p", "lasting", "lasting side")
 
 
 def outcomes(table: polars.DataFrame) -> polars.DataFrame:
-    """Return how cells end and where they leave their baseline: a row for each cell and curve.
+    """Return how conditions end and where they leave their baseline: a row for each condition and curve.
 
-    Its columns: the keys; `curve`; those of the cell's last step, `step`, `runs`, `diverged`, `stopped`, `count`,
+    Its columns: the keys; `curve`; those of the condition's last step, `step`, `runs`, `diverged`, `stopped`, `count`,
     `mean`, `low`, `high`; and, if there is a baseline, `baseline`, `ratio`, `ratio low`, `ratio high`, `g`; `first`,
     the first step at which the mean is outside the baseline's band, on which side (`first side`: 1 above, -1 below),
     and the corrected p value there (`first p`); `lasting`, the first step from which on it stays outside, on one side,
@@ -29,32 +29,32 @@ def outcomes(table: polars.DataFrame) -> polars.DataFrame:
     """
     import polars as pl
 
-    keys = cell_keys(table)
+    keys = condition_keys(table)
     curves = [name.removesuffix(" mean") for name in table.columns if name.endswith(" mean")]
     compared = any(name.endswith(" side") for name in table.columns)
     rows = []
-    for cell in table.partition_by(keys, maintain_order=True) if keys else [table]:
-        last = cell.row(-1, named=True)
+    for condition in table.partition_by(keys, maintain_order=True) if keys else [table]:
+        last = condition.row(-1, named=True)
         for curve in curves:
             row = {key: last[key] for key in keys} | {"curve": curve} | {name: last[name] for name in COUNTS}
             row |= {name: last[f"{curve} {name}"] for name in (*LAST, *(COMPARED if compared else ()))}
-            rows.append(row | (_left(cell, curve) if compared else {}))
+            rows.append(row | (_left(condition, curve) if compared else {}))
     kinds = {key: table.schema[key] for key in keys} | dict.fromkeys(("first side", "lasting side"), pl.Int8())
     kinds |= {"first": pl.Int64(), "first p": pl.Float64(), "lasting": pl.Int64()}
     return pl.DataFrame(rows, schema_overrides=kinds, infer_schema_length=None)
 
 
-def cell_keys(table: polars.DataFrame) -> list[str]:
-    """Return the keys that tell the cells of a table apart."""
+def condition_keys(table: polars.DataFrame) -> list[str]:
+    """Return the keys that tell the conditions of a table apart."""
     return table.columns[: table.columns.index("step")]
 
 
-def _left(cell: polars.DataFrame, curve: str) -> dict[str, Any]:
-    side, p = cell[f"{curve} side"], cell[f"{curve} p corrected"]
+def _left(condition: polars.DataFrame, curve: str) -> dict[str, Any]:
+    side, p = condition[f"{curve} side"], condition[f"{curve} p corrected"]
     found = departure([float("nan") if s is None else s for s in side.to_list()])
     first, lasting = found.first, found.lasting
     values = (
-        *((None,) * 3 if first is None else (cell["step"][first], side[first], p[first])),
-        *((None,) * 2 if lasting is None else (cell["step"][lasting], side[lasting])),
+        *((None,) * 3 if first is None else (condition["step"][first], side[first], p[first])),
+        *((None,) * 2 if lasting is None else (condition["step"][lasting], side[lasting])),
     )
     return dict(zip(LEFT, values, strict=True))

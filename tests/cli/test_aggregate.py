@@ -24,7 +24,7 @@ def test_all_steps_go_to_a_file(sweep, tmp_path, kind, capsys):
     assert f"{len(table)} rows in {path}" in capsys.readouterr().out
 
 
-def test_a_row_for_each_cell_and_a_sentence_for_each_that_has_a_baseline(sweep, capsys):
+def test_a_row_for_each_condition_and_a_sentence_for_each_that_has_a_baseline(sweep, capsys):
     main(["aggregate", str(sweep), "--over", SEED, "--of", "loss,norms[1]", "--baseline", f"{SIZE}=null"])
     title, *lines = capsys.readouterr().out.splitlines()
     told = outcomes(dln.aggregate(sweep, SEED, of=["loss", "norms[1]"], baseline=GD))
@@ -33,7 +33,7 @@ def test_a_row_for_each_cell_and_a_sentence_for_each_that_has_a_baseline(sweep, 
     assert len(rows) == len(told) == 12
     for line, row in zip(rows, told.iter_rows(named=True), strict=True):
         size, width, runs, diverged, step, curve, mean, baseline, *_ = (
-            cell.strip() for cell in line.strip("│").split("│")
+            entry.strip() for entry in line.strip("│").split("│")
         )
         assert (size, int(width)) == ("null" if row[SIZE] is None else str(row[SIZE]), row[WIDTH])
         assert (int(runs), int(diverged), int(step), curve) == (6, row["diverged"], 15, row["curve"])
@@ -44,7 +44,7 @@ def test_a_row_for_each_cell_and_a_sentence_for_each_that_has_a_baseline(sweep, 
     assert all(line.startswith(f"{SIZE}=10, {WIDTH}=") and "5 of 6 runs, 0 diverged" in line for line in sentences[4:])
 
 
-def test_outcomes_tell_where_cells_leave_their_baseline():
+def test_outcomes_tell_where_conditions_leave_their_baseline():
     side, p = [0, 1, -1, -1, None, 0, -1, None], [1.0, 0.01, 0.02, 0.03, None, 1.0, 0.04, None]
     table = pl.DataFrame({SIZE: [1] * 4 + [2] * 4, "step": [0, 5, 10, 15] * 2, "runs": [9] * 8, "diverged": [0] * 8})
     rest = [f"loss {name}" for name in ("count", "mean", "low", "high", "baseline", "ratio", "ratio low", "ratio high")]

@@ -67,11 +67,11 @@ def test_each_row_is_what_a_loop_over_its_runs_finds(rows, table):
         itertools.product((None, 1, 10), (4, 8), STEPS), key=lambda row: (row[0] or 0, *row[1:])
     )
     for row in table.iter_rows(named=True):
-        cell = [run for run in rows if (run[SIZE], run[WIDTH]) == (row[SIZE], row[WIDTH])]
+        group = [run for run in rows if (run[SIZE], run[WIDTH]) == (row[SIZE], row[WIDTH])]
         place = list(STEPS).index(row["step"])
-        there = [run for run in cell if run["records"] > place]
+        there = [run for run in group if run["records"] > place]
         assert row["runs"] == 6
-        assert row["diverged"] == sum(run["lost"] is not None and run["lost"] <= row["step"] for run in cell)
+        assert row["diverged"] == sum(run["lost"] is not None and run["lost"] <= row["step"] for run in group)
         assert row["runs"] == row["diverged"] + row["stopped"] + row["loss count"]
         for name, values in {
             "loss": [run["loss"][place] for run in there],
@@ -82,20 +82,20 @@ def test_each_row_is_what_a_loop_over_its_runs_finds(rows, table):
             np.testing.assert_allclose(row[f"{name} q0.25"], np.quantile(values, 0.25), rtol=1e-12)
 
 
-def test_the_baseline_is_the_cell_that_agrees_in_the_other_keys(rows, table):
+def test_the_baseline_is_the_condition_that_agrees_in_the_other_keys(rows, table):
     for row in table.iter_rows(named=True):
         if row[SIZE] is None:
             assert row["loss baseline"] is row["loss ratio"] is row["loss p"] is row["loss side"] is None
             continue
         place = list(STEPS).index(row["step"])
         exact = next(run["loss"][place] for run in rows if run[SIZE] is None and run[WIDTH] == row[WIDTH])
-        cell = [
+        group = [
             r["loss"][place] for r in rows if (r[SIZE], r[WIDTH]) == (row[SIZE], row[WIDTH]) and r["records"] > place
         ]
         assert row["loss baseline"] == exact
-        np.testing.assert_allclose(row["loss ratio"], np.mean(cell) / exact, rtol=1e-12)
+        np.testing.assert_allclose(row["loss ratio"], np.mean(group) / exact, rtol=1e-12)
         if row["step"]:
-            np.testing.assert_allclose(row["loss p"], stats.ttest_1samp(cell, exact).pvalue, rtol=1e-8)
+            np.testing.assert_allclose(row["loss p"], stats.ttest_1samp(group, exact).pvalue, rtol=1e-8)
             assert row["loss p corrected"] >= row["loss p"]
         else:  # all begin at the same weights: there is nothing to test
             assert (row["loss p"], row["loss side"], row["loss ratio"]) == (None, 0, 1.0)
@@ -115,7 +115,7 @@ def test_other_sweeps_and_histories_as_baselines(tmp_path, sweep, table):
     noisy = dln.load_sweep(sweep, constants=True).filter(pl.col(SIZE).is_not_null())
     other = stored(
         tmp_path / "other", made(sizes=(None,), seeds=(9,))
-    )  # its size is no key of a cell, its seed is not needed
+    )  # its size is no key of a condition, its seed is not needed
     found = dln.aggregate(noisy, SEED, of=["loss"], baseline=other, resamples=200)
     assert_frame_equal(found.filter(pl.col(SIZE) == 1).select(names), ours)
     run = dln.load_sweep(other).filter(pl.col(WIDTH) == 8).row(0, named=True)
@@ -137,7 +137,7 @@ def test_files_frames_parts_and_the_order_of_runs_make_no_difference(sweep, tabl
     options = {"of": ["loss", "norms[2]"], "baseline": GD, "quantiles": (0.25, 0.5), "resamples": 200}
     for results in (frame, shuffled, shuffled.lazy(), dln.scan_sweep(sweep)):
         assert_frame_equal(dln.aggregate(results, SEED, **options), table, check_exact=True)
-    monkeypatch.setattr(aggregating, "HELD", 1)  # a cell at a time
+    monkeypatch.setattr(aggregating, "HELD", 1)  # a condition at a time
     assert_frame_equal(dln.aggregate(sweep, SEED, **options), table, check_exact=True)
 
 
@@ -158,7 +158,7 @@ def test_steps_that_some_runs_were_not_recorded_at_are_left_out():
     ]
 
 
-def test_cells_of_all_runs_and_over_several_keys(sweep, rows):
+def test_conditions_of_all_runs_and_over_several_keys(sweep, rows):
     found = dln.aggregate(sweep, [SEED, SIZE, WIDTH], of=["loss"])
     assert found["step"].to_list() == list(STEPS)
     np.testing.assert_allclose(found["loss mean"][0], np.mean([row["loss"][0] for row in rows]))

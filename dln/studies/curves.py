@@ -1,4 +1,4 @@
-"""Runs of one cell as arrays [R, T], at the steps that they have in common."""
+"""Runs of one condition as arrays [R, T], at the steps that they have in common."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIVERGED = "diverged"
 """The column of the step at which a run, or a lane of it, diverged; null where it did not."""
 
 
-class Members:
+class Curves:
     """Runs whose records are lists: `step`, the curves, and when they diverged.
 
     A step is one that all runs have which had not ended before it: others are left out. A run that ended early has no
@@ -24,8 +24,8 @@ class Members:
 
     >>> import polars as pl
     >>> frame = pl.DataFrame({"step": [[0, 5, 10], [0, 10], [0]], "loss": [[3.0, 2.0, 1.0], [4.0, 2.0], [9.0]]})
-    >>> members = Members(frame.with_columns(pl.Series("diverged", [None, None, 4])))
-    >>> members.steps, members.matrix("loss"), members.diverged
+    >>> curves = Curves(frame.with_columns(pl.Series("diverged", [None, None, 4])))
+    >>> curves.steps, curves.matrix("loss"), curves.diverged
     (array([ 0, 10]), array([[ 3.,  1.],
            [ 4.,  2.],
            [ 9., nan]]), array([0, 1]))
@@ -70,7 +70,7 @@ class Members:
 
         >>> import polars as pl
         >>> frame = pl.DataFrame({"step": [[0]], "loss": [[1.0]], "diverged": [None]})
-        >>> Members(frame).resolution("loss") == 8 * 2**-52
+        >>> Curves(frame).resolution("loss") == 8 * 2**-52
         True
         """
         import polars as pl

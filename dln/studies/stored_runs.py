@@ -1,4 +1,4 @@
-"""Stored runs by cells: what they differ in, and their curves, of which only what is asked for is read."""
+"""Stored runs by conditions: what they differ in, and their curves, of which only what is asked for is read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dln.results.frames import scan_sweep, stored_columns
 from dln.results.listing import StoredRun, look
 from dln.results.run import load_run
 from dln.results.tables import RUN, stored
-from dln.studies.members import DIVERGED, Members
+from dln.studies.curves import DIVERGED, Curves
 
 if TYPE_CHECKING:
     import polars
 
     Results = str | Path | polars.DataFrame | polars.LazyFrame
 
-CELL, BEGIN, END = "cell", "begin", "end"
-"""Columns of cells: their numbers, and between which rows their runs lie."""
+CONDITION, BEGIN, END = "condition", "begin", "end"
+"""Columns of conditions: their numbers, and between which rows their runs lie."""
 
 
 class StoredRuns:
@@ -80,6 +80,10 @@ class StoredRuns:
         told = "null" if value is None else value
         raise StorageError(f"no run in {self.name} has {key}={told}; it has {key}={listed}")
 
+    def first(self, key: str) -> Any:
+        """Return the value of a key in the first row."""
+        return _collected(self.lazy.select(key).head(1)).item()
+
     def where(self, selection: Mapping[str, Any]) -> StoredRuns:
         """Return the runs whose rows have these values."""
         import polars as pl
@@ -87,14 +91,14 @@ class StoredRuns:
         matches = [pl.col(key).eq_missing(pl.lit(value)) for key, value in selection.items()]
         return StoredRuns(self.lazy.filter(*matches), self._events, self.name)
 
-    def cells(self, by: Sequence[str], over: Sequence[str]) -> polars.DataFrame:
+    def conditions(self, by: Sequence[str], over: Sequence[str]) -> polars.DataFrame:
         """Return the combinations of some keys that there are, in order.
 
-        Beside the keys: `cell`, its number; `run`, how many runs it has; and of their rows `begin`, the first, and
+        Beside the keys: `condition`, its number; `run`, how many runs it has; and of their rows `begin`, the first, and
         `end`, the one after the last.
 
         Raises:
-            StorageError: Runs of one cell differ in more than `over`.
+            StorageError: Runs of one condition differ in more than `over`.
         """
         import polars as pl
 
@@ -111,14 +115,14 @@ class StoredRuns:
         row = pl.int_range(self.counts[RUN])
         rows = table.select(*by, row.alias(BEGIN), (row + 1).alias(END))
         about = pl.len().alias(RUN), pl.col(BEGIN).min(), pl.col(END).max()
-        return (rows.group_by(by).agg(*about).sort(by) if by else rows.select(*about)).with_row_index(CELL)
+        return (rows.group_by(by).agg(*about).sort(by) if by else rows.select(*about)).with_row_index(CONDITION)
 
     def follows(self, key: str, others: Sequence[str]) -> bool:
         """Return whether a key is a function of others, as one that is zipped with them is."""
         table = _collected(self.lazy.select(*others, key))
         return _groups(table, [*others, key]) == _groups(table, others)
 
-    def curves(self) -> list[str]:
+    def curve_names(self) -> list[str]:
         """Return the names of curves of numbers, vectors aside."""
         import polars as pl
 
@@ -156,7 +160,7 @@ class StoredRuns:
         import polars as pl
 
         vectors = [name for name, kind in self.schema.items() if isinstance(kind, pl.List) and kind.inner.is_nested()]
-        return [*self.curves(), *(f"{name}[1]" for name in vectors if name not in self._events)]
+        return [*self.curve_names(), *(f"{name}[1]" for name in vectors if name not in self._events)]
 
     def records(self) -> int:
         """Return the largest number of records that a run has."""
@@ -165,22 +169,22 @@ class StoredRuns:
         return _collected(self.lazy.select(pl.col("step").list.len().max())).item() or 0
 
     def read(
-        self, cells: polars.DataFrame, by: Sequence[str], over: Sequence[str], columns: Sequence[str]
-    ) -> Iterator[tuple[int, Members]]:
-        """Yield the number and the runs of each of some `cells`; runs are in the order of the keys `over`."""
+        self, conditions: polars.DataFrame, by: Sequence[str], over: Sequence[str], columns: Sequence[str]
+    ) -> Iterator[tuple[int, Curves]]:
+        """Yield the number and the runs of each of some `conditions`; runs are in the order of the keys `over`."""
         import polars as pl
 
         ended = [pl.col(name) for name in self.schema if name.startswith("diverged_at")]
         first = pl.min_horizontal(ended).alias(DIVERGED) if ended else pl.lit(None, pl.Int64).alias(DIVERGED)
-        begin = int(cells[BEGIN].min())  # type: ignore[arg-type]
-        near = self.lazy.slice(begin, int(cells[END].max()) - begin)  # type: ignore[arg-type]
+        begin = int(conditions[BEGIN].min())  # type: ignore[arg-type]
+        near = self.lazy.slice(begin, int(conditions[END].max()) - begin)  # type: ignore[arg-type]
         lazy = near.select(*dict.fromkeys([*by, *over]), first, "step", *map(self.curve, columns))
         if by:
-            lazy = lazy.join(cells.lazy().select(*by, CELL), on=[*by], how="inner", nulls_equal=True)
+            lazy = lazy.join(conditions.lazy().select(*by, CONDITION), on=[*by], how="inner", nulls_equal=True)
         else:
-            lazy = lazy.with_columns(pl.lit(cells[CELL][0]).alias(CELL))
-        for (number,), frame in _collected(lazy).partition_by(CELL, as_dict=True).items():
-            yield int(number), Members(frame.sort(over) if over else frame)
+            lazy = lazy.with_columns(pl.lit(conditions[CONDITION][0]).alias(CONDITION))
+        for (number,), frame in _collected(lazy).partition_by(CONDITION, as_dict=True).items():
+            yield int(number), Curves(frame.sort(over) if over else frame)
 
 
 def open_runs(results: Results | History) -> StoredRuns:
