@@ -2,9 +2,9 @@
 
     python benchmarks/aggregate.py [--rows 10 100] [--seeds 1000] [--resamples 0]
 
-A row is one record of one run. Each run has 250 records of three numbers, each condition `--seeds` runs, and every tenth
-condition is the baseline of nine others. The sweep is aggregated from its file, in a process of its own whose memory is
-measured: one column, its mean, median, intervals, ratio to the baseline and tests.
+A row is one record of one run. Each run has 250 records of three numbers, each condition `--seeds` runs, and every
+tenth condition is the baseline of nine others. The sweep is aggregated from its file, in a process of its own whose
+memory is measured: one column, its mean, median, intervals, ratio to the baseline and tests.
 """
 
 from __future__ import annotations
@@ -75,9 +75,8 @@ def main() -> None:
             seconds, peak, rows = json.loads(done.stdout)
             size = path.stat().st_size / 1e6
         assert rows == conditions * RECORDS
-        print(
-            f"| {millions} | {conditions * options.seeds:,} | {conditions} | {size:.0f} | {seconds:.1f} | {peak / 1e9:.2f} |"
-        )
+        told = f"{conditions * options.seeds:,} | {conditions} | {size:.0f} | {seconds:.1f} | {peak / 1e9:.2f}"
+        print(f"| {millions} | {told} |")
 
 
 if __name__ == "__main__":
