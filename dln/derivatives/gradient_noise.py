@@ -118,14 +118,8 @@ def population_noise(
     >>> population_noise([np.ones((1, 1))], np.zeros((1, 1)), np.zeros(()))  # the gradient of (x - 0)^2 is 2 x^2
     Noise(signal=array([4.]), noise=array([8.]))
     """
-    chain, teacher, variance = Chain(layers), as_float64(teacher), np.asarray(label_noise, dtype=np.float64) ** 2
-    n = teacher.shape[-1]
-    root = np.eye(n) if sigma is None else half(as_float64(sigma))
-    biased = chain.end.shape[-1] == n + 1
-    if biased:
-        wide = np.zeros((*root.shape[:-2], n + 1, n + 1))
-        wide[..., :n, :n], wide[..., n, n] = root, 1.0
-        root, teacher = wide, np.concatenate([teacher, np.zeros((*teacher.shape[:-1], 1))], -1)
+    chain, variance = Chain(layers), np.asarray(label_noise, dtype=np.float64) ** 2
+    teacher, root, biased = _population(chain, teacher, sigma)
     error = (chain.end - teacher) @ root
     signal, noise = [], []
     for a, b in zip(chain.above, chain.below, strict=True):
@@ -177,20 +171,55 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
                 pairs = np.vecdot(outputs[low], outputs[high]), np.vecdot(through, inputs[high])
                 terms.append(8 / d_out**3 * np.vecdot(*pairs) / n)
             for high in depth[low + 1 :]:
-                route = chain.below[high].mT @ chain.between(low, high) @ chain.above[low].mT
+                route = _route(chain, low, high)
                 pairs = np.vecdot(x @ route, residuals), np.vecdot(outputs[high] @ error, inputs[low])
                 terms.append(8 / d_out**2 * np.vecdot(*pairs) / n)
         gradient = [a.mT @ error @ b.mT for a, b in zip(chain.above, chain.below, strict=True)]
         bent = [v.formed() for v in HessianProduct(chain, sigma, error)(gradient)]
         terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
-        value = reduce(np.add, terms)
-        # Where all samples have the same gradient, nothing but rounding is left, of either sign.
-        rounding = ROUNDING * reduce(np.add, map(np.abs, terms))
-        return np.where((np.abs(value) <= rounding) & np.isfinite(rounding), 0.0, value)
+        return _settled(terms)  # zero where all samples have the same gradient
 
     n, d_out = np.shape(targets)[-2:]
     each = 8 * n * (d_out + np.shape(inputs)[-1]) * (len(layers) + 2)
     return by_members(trace, each, *layers, inputs, targets)
+
+
+@uniform()
+def population_hessian_noise(
+    layers: Sequence[Array], teacher: Array, label_noise: float | Array = 0.0, sigma: Array | None = None
+) -> Float64[np.ndarray, "*R"]:
+    """Return tr(H C) of fresh samples, as those of `population_noise`, H the Hessian of their expected loss.
+
+    The means of `hessian_noise_trace` are fourth moments: with e = E x, M = E x x' and c the mean of x (0, or with
+    biases the constant), E (x'P x)(x'R x) = tr(PM) tr(RM) + tr(PMRM) + tr(PMR'M) - 2 (c'Pc)(c'Rc).
+
+    >>> population_hessian_noise([np.ones((1, 1))], np.zeros((1, 1))).item()  # H is 2, C is 8
+    16.0
+    """
+    chain, variance = Chain(layers), np.asarray(label_noise, dtype=np.float64) ** 2
+    teacher, root, biased = _population(chain, teacher, sigma)
+    moments, wrong = root @ root.mT, chain.end - teacher
+    d_out, depth, error = chain.outputs, range(len(chain)), 2 / chain.outputs * (wrong @ moments)
+
+    def fourth(p: np.ndarray, r: np.ndarray) -> Float64[np.ndarray, "*R"]:
+        pm, rm = p @ moments, r @ moments
+        last = p[..., -1, -1] * r[..., -1, -1] if biased else 0.0
+        return _trace(pm) * _trace(rm) + inner(pm, rm.mT) + inner(pm, moments @ r) - 2 * last
+
+    outputs = [a @ a.mT for a in chain.above]  # T_l
+    inputs = [b.mT @ b for b in chain.below]  # S_l
+    terms = []
+    for low in depth:
+        for high in depth:
+            squares = wrong.mT @ outputs[low] @ outputs[high] @ wrong
+            terms.append(8 / d_out**3 * fourth(squares, inputs[low] @ moments @ inputs[high]))
+        for high in depth[low + 1 :]:
+            pulled = wrong.mT @ outputs[high] @ error @ inputs[low]
+            terms.append(8 / d_out**2 * fourth(_route(chain, low, high) @ wrong, pulled))
+    gradient = [a.mT @ error @ b.mT for a, b in zip(chain.above, chain.below, strict=True)]
+    bent = [v.formed() for v in HessianProduct(chain, moments, error)(gradient)]
+    terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
+    return _settled(terms) + variance * _of_targets(chain, moments, error)
 
 
 @uniform()
@@ -225,8 +254,20 @@ def hessian_label_noise(layers: Sequence[Array], inputs: Array, targets: Array) 
     8.0
     """
     chain, x, residuals = _samples([*map(as_float64, (*layers, inputs, targets))])
-    n, d_out, depth = x.shape[-2], chain.outputs, range(len(chain))
-    sigma, error = x.mT @ x / n, 2 / d_out * (residuals.mT @ x / n)
+    n = x.shape[-2]
+    return _of_targets(chain, x.mT @ x / n, 2 / chain.outputs * (residuals.mT @ x / n))
+
+
+@uniform()
+def hessian_label_noise_of(layers: Sequence[Array], sigma: Array, sigma_yx: Array) -> Float64[np.ndarray, "*R"]:
+    """Return what `hessian_label_noise` does, of X'X / N [*R, in, in] and Y'X / N [*R, out, in], or their means."""
+    chain = Chain(layers)
+    return _of_targets(chain, as_float64(sigma), chain.error(sigma, sigma_yx))
+
+
+def _of_targets(chain: Chain, sigma: np.ndarray, error: np.ndarray) -> Float64[np.ndarray, "*R"]:
+    """Return what `hessian_label_noise` does, of Sigma and G."""
+    d_out, depth = chain.outputs, range(len(chain))
     outputs = [a @ a.mT for a in chain.above]  # T_l
     inputs_of = [b.mT @ b @ sigma for b in chain.below]  # S_l Sigma
     terms = []
@@ -235,13 +276,43 @@ def hessian_label_noise(layers: Sequence[Array], inputs: Array, targets: Array) 
             spread = inner(inputs_of[low], inputs_of[high].mT)
             terms.append(8 / d_out**3 * inner(outputs[low], outputs[high]) * spread)
         for high in depth[low + 1 :]:
-            route = chain.below[high].mT @ chain.between(low, high) @ chain.above[low].mT
+            route = _route(chain, low, high)
             terms.append(8 / d_out**2 * inner(route.mT, outputs[high] @ error @ inputs_of[low]))
     return reduce(np.add, terms)
 
 
 ROUNDING = 1e-14
 """Error of a sum by rounding, at most, as a share of its terms' sizes."""
+
+
+def _settled(terms: Sequence[Float64[np.ndarray, "*R"]]) -> Float64[np.ndarray, "*R"]:
+    """Return the sum of terms, or zero where nothing but rounding is left, of either sign."""
+    value = reduce(np.add, terms)
+    rounding = ROUNDING * reduce(np.add, map(np.abs, terms))
+    return np.where((np.abs(value) <= rounding) & np.isfinite(rounding), 0.0, value)
+
+
+def _route(chain: Chain, low: int, high: int) -> Float64[np.ndarray, "*R in out"]:
+    """Return B_m' W_{m..l} A_l' of layers l < m."""
+    return chain.below[high].mT @ chain.between(low, high) @ chain.above[low].mT
+
+
+def _trace(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R"]:
+    return matrix.trace(axis1=-2, axis2=-1)
+
+
+def _population(
+    chain: Chain, teacher: Array, sigma: Array | None
+) -> tuple[Float64[np.ndarray, "*R out n"], Float64[np.ndarray, "*R n n"], bool]:
+    """Return the teacher and F with F F' = E x x', of the inputs that the chain takes, and whether one is constant."""
+    teacher = as_float64(teacher)
+    n = teacher.shape[-1]
+    root = np.eye(n) if sigma is None else half(as_float64(sigma))
+    if chain.end.shape[-1] == n:
+        return teacher, root, False
+    wide = np.zeros((*root.shape[:-2], n + 1, n + 1))
+    wide[..., :n, :n], wide[..., n, n] = root, 1.0
+    return np.concatenate([teacher, np.zeros((*teacher.shape[:-1], 1))], -1), wide, True
 
 
 def _samples(

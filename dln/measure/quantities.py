@@ -10,16 +10,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dln.base.registry import Registry
-from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, total, values_of
+from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, values_of
 from dln.derivatives import hessian
-from dln.derivatives.gradient_noise import Noise, label_noise_traces, population_noise, sample_noise
 from dln.derivatives.products import Chain, with_biases
 from dln.derivatives.tangent_kernel import gauss_newton_spectrum
 from dln.errors import ConfigError, suggestion
@@ -268,71 +267,6 @@ def largest_eigenvalue(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor
 def gauss_newton_eigenvalues(layers: list[np.ndarray], sigma: Tensor) -> Float64[Tensor, "*R k"]:
     """The largest eigenvalues of the Gauss-Newton matrix, largest first; all others are zero."""
     return as_tensor(gauss_newton_spectrum(layers, sigma))
-
-
-@quantity
-def sample_gradients(layers: list[np.ndarray], train_inputs: Tensor, train_targets: Tensor) -> Noise:
-    """Mean and spread of the training samples' gradients, layer by layer."""
-    return sample_noise(layers, train_inputs, train_targets)
-
-
-@quantity
-def population_gradients(
-    layers: list[np.ndarray], teacher: Tensor, label_noise: Tensor, normal_covariance: Tensor
-) -> Noise:
-    """Mean and spread of the gradients of fresh samples, layer by layer."""
-    return population_noise(layers, teacher, label_noise.numpy(), normal_covariance)
-
-
-@quantity
-def batch_share(
-    train_inputs: Float64[Tensor, "*R N in"], batch_size: Float64[Tensor, "*R"], replacement: bool
-) -> Float64[Tensor, "*R"]:
-    """Covariance of a batch's mean gradient in units of that of samples: `dln.derivatives.gradient_noise.batch_factor`.
-
-    Of the full batch it is 0, and of more than there are samples too.
-
-    >>> [batch_share(torch.zeros(3, 1), torch.tensor(2.0), again).item() for again in (False, True)]
-    [0.25, 0.5]
-    """
-    n = train_inputs.shape[-2]
-    size = batch_size if replacement else batch_size.clamp(max=n)
-    return 1 / size if replacement else (n - size) / (size * max(n - 1, 1))
-
-
-@quantity
-def target_noise(
-    layers: list[np.ndarray], sigma: Tensor, batch_size: Float64[Tensor, "*R"], fresh_noise: Float64[Tensor, "*R"]
-) -> Float64[Tensor, "*R L"]:
-    """Traces of the covariance that fresh noise on targets gives the batch gradient, layer by layer."""
-    if not fresh_noise.any():
-        return torch.zeros(len(layers), dtype=torch.float64)
-    return (fresh_noise.square() / batch_size)[..., None] * as_tensor(label_noise_traces(layers, sigma))
-
-
-class BatchNoise(NamedTuple):
-    """Traces of the covariance of the batch gradient."""
-
-    trace: Float64[Tensor, "*R"]
-    layers: Float64[Tensor, "*R L"]
-
-
-@quantity
-def batch_noise(
-    sample_gradients: Noise, batch_share: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
-) -> BatchNoise:
-    """Spread of the gradient of batches from the training set."""
-    noise = as_tensor(sample_gradients.noise)
-    return BatchNoise(batch_share * total(noise) + total(target_noise), batch_share[..., None] * noise + target_noise)
-
-
-@quantity
-def fresh_batch_noise(
-    population_gradients: Noise, batch_size: Float64[Tensor, "*R"], target_noise: Float64[Tensor, "*R L"]
-) -> BatchNoise:
-    """Spread of the gradient of batches of fresh samples."""
-    noise = as_tensor(population_gradients.noise)
-    return BatchNoise(total(noise) / batch_size + total(target_noise), noise / batch_size[..., None] + target_noise)
 
 
 # --- of two models ----------------------------------------------------------------------------------------------------

@@ -119,7 +119,8 @@ class PairSupply:
     def within(self, scope: Scope) -> PairSupply:
         """Return what the same metrics may name in a scope."""
         if scope not in self._scopes:
-            self._scopes[scope] = PairSupply(*(lane.within(scope) for lane in self._lanes.values()), self._given)
+            a, b = (lane.within(scope) for lane in self._lanes.values())
+            self._scopes[scope] = PairSupply(a, b, self._given)
         return self._scopes[scope]
 
     @property

@@ -67,7 +67,8 @@ DESIGNS = {noise: gaussian_design(noise) for noise in (0.0, 0.5)}
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_population_is_a_training_set_with_its_moments(name, bias):
     noise = 0.5 if "noise" in name or "snr" in name else 0.0
-    given = supplied(*models_of(name, bias), replacement=True, sets=DESIGNS[noise])
+    shaken = 0.3 if noise else 0.0
+    given = supplied(*models_of(name, bias), replacement=True, noise=shaken, sets=DESIGNS[noise])
     assert_same(columns(name, given, of="population"), columns(name, given, of="train"))
 
 

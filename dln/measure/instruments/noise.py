@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from dln.base.stacked import as_tensor, finite, total
-from dln.derivatives.gradient_noise import Noise, hessian_label_noise, hessian_noise_trace
+from dln.derivatives.gradient_noise import Noise
 from dln.measure.metric import model_metric
-from dln.measure.quantities import BatchNoise
-from dln.measure.scope import FINITE_SETS, SETS
+from dln.measure.noise_quantities import BatchNoise
+from dln.measure.scope import SETS
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
-
-Layers = list[np.ndarray]
 
 
 @model_metric("noise_trace", cost="moderate", loss="mse", batched=True, sets=SETS, batches=True)
@@ -40,21 +37,14 @@ def gradient_snr(sample_gradients: Noise, batch_noise: BatchNoise) -> Float64[Te
     return total(as_tensor(sample_gradients.signal)) / finite(batch_noise.trace)
 
 
-@model_metric("hessian_noise_trace", cost="moderate", loss="mse", batched=True, sets=FINITE_SETS, batches=True)
+@model_metric("hessian_noise_trace", cost="moderate", loss="mse", batched=True, sets=SETS, batches=True)
 def noise_in_curvature(
-    layers: Layers,
-    train_inputs: Tensor,
-    train_targets: Tensor,
+    hessian_noise: Float64[Tensor, "*R"],
     batch_share: Float64[Tensor, "*R"],
-    batch_size: Float64[Tensor, "*R"],
-    fresh_noise: Float64[Tensor, "*R"],
+    hessian_target_noise: Float64[Tensor, "*R"],
 ) -> Float64[Tensor, "*R"]:
     """tr(H C), C the covariance of the batch gradient; lr^2 / 2 times it is what noise adds to the loss in a step."""
-    found = batch_share * as_tensor(hessian_noise_trace(layers, train_inputs, train_targets))
-    if fresh_noise.any():
-        of_targets = as_tensor(hessian_label_noise(layers, train_inputs, train_targets))
-        found = found + fresh_noise.square() / batch_size * of_targets
-    return found + 0.0  # of the full batch 0, not -0
+    return batch_share * hessian_noise + hessian_target_noise + 0.0  # of the full batch 0, not -0
 
 
 @model_metric("population_noise_trace", cost="moderate", loss="mse", batched=True, sets=("population",))
