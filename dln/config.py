@@ -157,10 +157,12 @@ class LaneConfig(NamedTuple):
     callbacks: list[CallbackConfig]
     metrics: dict[str, list[MetricConfig]]
     """What is recorded of it, by the keys that say so."""
+    place: str = "{section}{suffix}"
+    """Where its sections stand in the config."""
 
     def key(self, section: str) -> str:
         """Where a section of the lane stands in the config: `model_a`, ..."""
-        return f"{section}{self.suffix}"
+        return self.place.format(section=section, suffix=self.suffix)
 
     @property
     def alphas(self) -> list[float]:
@@ -231,16 +233,31 @@ class SingleConfig(ExperimentConfig):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metrics: Any = setting([], "metrics to record (see below); cheap, moderate, heavy: all that cost at most so much")
     callbacks: list[Any] = setting([], "interventions (see below)")
+    reference: dict[str, Any] = setting(
+        {}, "what the run is compared with: itself with other values, e.g. {training.batch_size: null}", late=True
+    )
+    comparative_metrics: Any = setting([], "metrics of the reference and the run, as in run_comparative.py", late=True)
 
     @property
     def lanes(self) -> dict[str, LaneConfig]:
-        """The one model there is."""
-        return {"": LaneConfig("", self.model, self.training, self.callbacks, {"metrics": self.metrics})}
+        """The one model there is; of a run with a reference that is lane b, and the reference lane a."""
+        metrics = {"metrics": self.metrics}
+        own: dict[str, Any] = {"model": self.model, "training": self.training, "callbacks": self.callbacks}
+        if not self.reference:
+            return {"": LaneConfig("", **own, metrics=metrics)}
+        other = dict(own)
+        for key, value in self.reference.items():
+            section, _, name = key.partition(".")
+            other[section] = dataclasses.replace(other[section], **{name: value}) if name else value
+        return {
+            "_a": LaneConfig("_a", **other, metrics=metrics, place="reference.{section}"),
+            "_b": LaneConfig("_b", **own, metrics=metrics, place="{section}"),
+        }
 
     @property
     def pair_metrics(self) -> list[MetricConfig]:
-        """None: there is no pair."""
-        return []
+        """Those of a run and its reference."""
+        return self.comparative_metrics
 
 
 @dataclass

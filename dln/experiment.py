@@ -297,7 +297,10 @@ def schema_of(config: Any, comparative: bool | None, config_name: str) -> Schema
         common = {item.name for item in dataclasses.fields(SingleConfig)}
         pairs = {item.name for item in dataclasses.fields(ComparativeConfig)} - common
         heads = list(config) if isinstance(config, Mapping) else [o.lstrip("+~").partition("=")[0] for o in config]
-        comparative = any(head.partition(".")[0] in pairs for head in heads) or is_only_comparative(config_name)
+        sections = {head.partition(".")[0] for head in heads}
+        if "reference" not in sections:
+            pairs.add("comparative_metrics")
+        comparative = bool(sections & pairs) or is_only_comparative(config_name)
     return ComparativeConfig if comparative else SingleConfig
 
 

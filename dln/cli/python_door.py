@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from dln.base.files import from_home
 from dln.cli.asked import asked_for, unnamed
 from dln.cli.door import expand_home
-from dln.cli.foreign import OURS
 from dln.cli.multirun import preview, sweep_directory
 from dln.cli.naming import asks_for_names
 from dln.cli.typed import dated
@@ -36,9 +35,6 @@ from dln.sweeps.driver import run_sweep as run_plan
 from dln.sweeps.report import Report, sweep_bar
 
 log = logging.getLogger("dln")
-
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-"""Hydra's launcher that runs all in this process."""
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """Overrides as on the command line, or keys and their values."""
@@ -163,9 +159,9 @@ def _composed(lines: Sequence[str], schema: Schema, config_name: str) -> tuple[A
         loader = loader_class(schema)(create_config_search_path(str(CONFIGS / folder(schema))))
         spelled = ["hydra/sweeper=dln", *map(spelled_out, lines)]
         config = loader.load_configuration(config_name, spelled, RunMode.MULTIRUN, from_shell=False)
-    targets = config.hydra.sweeper._target_, config.hydra.launcher._target_
-    for kind, target, own in zip(("sweeper", "launcher"), targets, (OURS, BASIC), strict=True):
-        if target != own:
+    for kind, own in {"sweeper": "DlnSweeper", "launcher": "BasicLauncher"}.items():
+        target = config.hydra[kind]._target_
+        if target.rpartition(".")[2] != own:
             raise ConfigError(f"hydra/{kind}: run_sweep has its own; {target} is started by a command, dln run -m ...")
     expand_home(config, "sweep")
     return loader, config

@@ -101,6 +101,10 @@ def made_with(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join([f"{name} {version}" for name, version in told.items() if version] + source)
 
 
+APART = ("shared", "reference")
+"""Sections that are not told as those of the run."""
+
+
 def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield a config, a line for each section; what is empty or off is left out, and equal lanes are told once.
 
@@ -108,13 +112,16 @@ def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     >>> list(settings({"max_steps": 9, "shared": {"model": lane}, "model_a": lane, "model_b": lane}))
     [('model_a, model_b', 'hidden_dim=5'), ('config', 'max_steps=9')]
     """
-    sections = {key: value for key, value in config.items() if isinstance(value, Mapping) and key != "shared"}
+    sections = {key: value for key, value in config.items() if isinstance(value, Mapping) and key not in APART}
     alike: dict[str, list[str]] = {}
     for key, values in sections.items():
         alike.setdefault(f"{key.removesuffix('_a').removesuffix('_b')}: {_set(values)}", []).append(key)
     for text, keys in alike.items():
         yield ", ".join(keys), text.partition(": ")[2]
-    yield "config", _set({key: value for key, value in config.items() if key not in sections and key != "shared"})
+    yield "config", _set({key: value for key, value in config.items() if key not in (*sections, *APART)})
+    reference = config.get("reference", {}).items()
+    if reference:
+        yield "reference", " ".join(f"{key}={_spelled(value)}" for key, value in reference)  # null is a value here
 
 
 def _set(values: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     >>> count(None), count(5)
     (1, 2)
     """
-    _, model, training, callbacks, _ = config.lanes[suffix]
+    _, model, training, callbacks, *_ = config.lanes[suffix]
     full = training.batch_size in (None, config.data.samples) and not training.replacement and not config.data.online
     settled = full and not training.label_noise and not callbacks
     training = replace(training, batch_seed=0) if settled else training

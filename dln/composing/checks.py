@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dln.base.values import check_batch_size, check_plain, check_sampling, hidden_widths, real_number
-from dln.config import DataConfig, ExperimentConfig, LaneConfig, fields, is_free_dict
+from dln.config import DataConfig, ExperimentConfig, LaneConfig, SingleConfig, fields, is_free_dict
 from dln.errors import ConfigError, suggestion
 
 
@@ -25,6 +25,8 @@ def check(config: ExperimentConfig) -> None:
             raise ConfigError(f"{key} must be a list of words, not {value!r}")
         check_value(key, value, item.metadata)
     _check_own_data(config.data)
+    if isinstance(config, SingleConfig):
+        check_reference(config)
     first, *others = config.lanes.values()
     for lane in (first, *others):
         hidden_widths(lane.model.hidden_dim, lane.model.num_hidden, f"{lane.key('model')}.")
@@ -37,6 +39,21 @@ def check(config: ExperimentConfig) -> None:
             if own != of_first:
                 where = f"{lane.key('model')}.{dim} is {own} but {first.key('model')}.{dim} is {of_first}"
                 raise ConfigError(f"{where}; both models see the same data")
+
+
+def check_reference(config: SingleConfig) -> None:
+    """Raise ConfigError where a run is compared with itself, or metrics of a pair are asked for and there is none."""
+    if not config.reference:
+        if config.comparative_metrics:
+            raise ConfigError(
+                "comparative_metrics are of two models: set reference to what the run is compared with, e.g. "
+                "reference={training.batch_size: null}, or compare two models by run_comparative.py"
+            )
+        return
+    one, other = (lane[1:4] for lane in config.lanes.values())
+    if one == other:
+        said = ", ".join(f"{key} is {value!r}" for key, value in config.reference.items())
+        raise ConfigError(f"reference equals the run: {said} in both; name a value that differs")
 
 
 def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:

@@ -17,9 +17,11 @@ from omegaconf.errors import InterpolationResolutionError
 
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
-from dln.composing.checks import check
+from dln.composing.checks import check, check_value
+from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.hydra_internals import parsed
+from dln.composing.spelling import set_to
 from dln.config import (
     CONFIGS,
     CallbackConfig,
@@ -39,7 +41,7 @@ from dln.config import (
     named,
     whole_keys,
 )
-from dln.errors import ConfigError
+from dln.errors import ConfigError, suggestion
 
 Composed = DictConfig
 """A config with its `${...}` in place."""
@@ -118,6 +120,8 @@ def resolve_typed(merged: Composed, schema: Schema) -> Any:
         kind = _kind(key)
         if kind is not None:
             setattr(resolved, key, _listed(kind, getattr(resolved, key), key))
+    if isinstance(resolved, SingleConfig):
+        resolved.reference = _reference(resolved.reference)
     if resolved.tracker is not None:
         resolved.tracker = named(TrackerConfig, resolved.tracker, "tracker")
     check(resolved)
@@ -134,6 +138,34 @@ def _name_dangling(config: DictConfig, schema: Schema) -> None:
                 OmegaConf.to_container(leaf, resolve=True)
         except InterpolationResolutionError as error:
             raise ConfigError(f"{key}: {dangling(error, schema)}") from error
+
+
+def _reference(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return what a reference has other values of, by dotted keys, typed as those of the run."""
+    found: dict[str, Any] = {}
+    items = {key: item for key, item in fields(SingleConfig) if _may_differ(key)}
+    for name, value in given.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and leaf_of(key) is None:
+            found |= _reference(value, f"{key}.")
+        elif key == "callbacks":
+            found[key] = _listed(CallbackConfig, value, "reference.callbacks")
+        elif key in items:
+            try:
+                typed = typed_value(SingleConfig, written_out(set_to(key, value)), key)
+            except ConfigError as error:
+                raise ConfigError(f"reference.{error}") from error
+            found[key] = OmegaConf.to_container(typed) if isinstance(typed, Container) else typed
+            check_value(f"reference.{key}", found[key], items[key].metadata)
+        else:
+            raise ConfigError(f"a reference has no {key!r} of its own; {suggestion(key, items)}")
+    return found
+
+
+def _may_differ(key: str) -> bool:
+    """Whether a reference may have another value of a key: both see the same data, and files are named by the run."""
+    shared = ("model.in_dim", "model.out_dim", "model.weights", "model.init_params")
+    return key.startswith(("model.", "training.", "callbacks")) and key not in shared
 
 
 def _kind(key: str) -> Kind | None:

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from dln.base.setting import number_type
 from dln.base.values import check_plain
-from dln.composing.checks import check_value
+from dln.composing.checks import check_reference, check_value
 from dln.composing.compose import (
     Composed,
     affected_leaves,
@@ -35,7 +35,7 @@ from dln.composing.compose import (
 )
 from dln.composing.grid import written_out
 from dln.composing.loader import load_config, named_config
-from dln.config import ExperimentConfig, Schema, fields, leaf_of
+from dln.config import ExperimentConfig, Schema, SingleConfig, fields, leaf_of
 from dln.errors import ConfigError
 
 
@@ -148,7 +148,10 @@ class Resolver:
             node = first()
             self._leaves[key] = {path: affected_leaves(node, path) for path in numbers}
         try:
-            return with_values(like, _set(numbers, self._leaves[key], schema))
+            config = with_values(like, _set(numbers, self._leaves[key], schema))
+            if isinstance(config, SingleConfig):
+                check_reference(config)
+            return config
         except ConfigError:  # raised again here, with the key named as for any config
             return whole()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def loss_gap(
-    history: History,
+    history: History | Mapping[str, Any],
     at: Literal["step", "time", "loss"] = "step",
     column: str = "test_loss",
     rates: tuple[float, float] = (1.0, 1.0),
@@ -22,7 +23,7 @@ def loss_gap(
     """Return where the two lanes of a comparative run are compared, and a's value minus b's there.
 
     Args:
-        history: Of a comparative run.
+        history: Of a comparative run, or of one with a `reference`, which is lane a; or a row of such a sweep.
         at: "step": losses at equal step. "time": losses at equal time, which is the learning rate times the step,
             interpolated between b's records. "loss": steps at which each loss is first reached, interpolated.
         column: Which loss.
@@ -41,8 +42,8 @@ def loss_gap(
     """
     if f"{column}_a" not in history or f"{column}_b" not in history:
         raise ConfigError(f"there are no columns {column}_a and {column}_b; take a history of a comparative run")
-    step = history["step"].astype(float)
-    a, b = (np.where(np.isfinite(loss), loss, np.nan) for loss in (history[f"{column}_a"], history[f"{column}_b"]))
+    step, a, b = (np.asarray(history[name], float) for name in ("step", f"{column}_a", f"{column}_b"))
+    a, b = (np.where(np.isfinite(loss), loss, np.nan) for loss in (a, b))
     if at == "step":
         both = np.isfinite(a - b)
         return step[both], (a - b)[both]

@@ -24,12 +24,12 @@ import numpy as np
 from dln.base.arrays import content
 from dln.base.setting import number_type
 from dln.composing.alike import structure
-from dln.composing.checks import check_value
+from dln.composing.checks import check_reference, check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
 from dln.composing.grid import Axis, Grid
 from dln.composing.variants import stands_for, with_values
-from dln.config import ExperimentConfig, Schema, fields, is_free_dict, leaf_of
+from dln.config import ExperimentConfig, Schema, SingleConfig, fields, is_free_dict, leaf_of
 from dln.errors import ConfigError
 
 log = logging.getLogger("dln")
@@ -183,6 +183,7 @@ def _shape(config: ExperimentConfig, direct: tuple[Direct, ...], schema: Schema)
     blanks = tuple(sorted(filter(_is_read, blanks)))
     contents = {path: content(path) for _, path in named_files(config)}
     text = _template(config, blanks, contents)
+    _refuse_equal(config, direct)
     for other in _to_check(config, direct, schema):
         check_names(other)
         contents |= {path: content(path) for _, path in named_files(other)}
@@ -200,6 +201,22 @@ def _to_check(config: ExperimentConfig, direct: Sequence[Direct], schema: Schema
             check_value(leaves[0], value, metadata[leaves[0]] if is_leaf else {})
             if not is_leaf or isinstance(value, str):
                 yield with_values(config, dict.fromkeys(leaves, value))
+
+
+def _refuse_equal(config: ExperimentConfig, direct: Sequence[Direct]) -> None:
+    """Raise ConfigError where a cell is compared with a reference that equals it."""
+    reference = config.reference if isinstance(config, SingleConfig) else {}
+    swept: dict[str, Any] = {}
+    for axis in direct:
+        pairs = zip(axis.leaves, axis.columns, strict=True)
+        own = {path: column for leaves, column in pairs for path in leaves if path in reference}
+        wanted = tuple(reference[path] for path in own)
+        at = next((at for at, values in enumerate(zip(*own.values(), strict=True)) if values == wanted), None)
+        if own and at is None:
+            return
+        swept |= {} if at is None else axis.values(at)
+    if swept and isinstance(config, SingleConfig):
+        check_reference(with_values(config, swept))
 
 
 def _places(axes: Sequence[Axis]) -> Iterator[tuple[int, ...]]:
