@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +20,7 @@ def check(config: ExperimentConfig) -> None:
         value: Any = config
         for part in key.split("."):
             value = getattr(value, part)
-        if is_free_dict(item) and not isinstance(value, Mapping):
-            raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
-        if item.type == list[str] and not all(isinstance(word, str) for word in value):
-            raise ConfigError(f"{key} must be a list of words, not {value!r}")
-        check_value(key, value, item.metadata)
+        check_leaf(key, value, item)
     _check_own_data(config.data)
     if isinstance(config, SingleConfig):
         check_reference(config)
@@ -54,6 +51,15 @@ def check_reference(config: SingleConfig) -> None:
     if one == other:
         said = ", ".join(f"{key} is {value!r}" for key, value in config.reference.items())
         raise ConfigError(f"reference equals the run: {said} in both; name a value that differs")
+
+
+def check_leaf(key: str, value: Any, item: dataclasses.Field) -> None:
+    """Raise ConfigError where a value is not what a leaf of the schema holds."""
+    if is_free_dict(item) and not isinstance(value, Mapping):
+        raise ConfigError(f"{key} must be a mapping such as {{name: value}}, not {value!r}")
+    if item.type == list[str] and not all(isinstance(word, str) for word in value):
+        raise ConfigError(f"{key} must be a list of words, not {value!r}")
+    check_value(key, value, item.metadata)
 
 
 def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
-from dln.composing.checks import check, check_value
+from dln.composing.checks import check, check_leaf
 from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.hydra_internals import parsed
@@ -156,7 +156,7 @@ def _reference(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             except ConfigError as error:
                 raise ConfigError(f"reference.{error}") from error
             found[key] = OmegaConf.to_container(typed) if isinstance(typed, Container) else typed
-            check_value(f"reference.{key}", found[key], items[key].metadata)
+            check_leaf(f"reference.{key}", found[key], items[key])
         else:
             raise ConfigError(f"a reference has no {key!r} of its own; {suggestion(key, items)}")
     return found

@@ -103,6 +103,7 @@ def test_zipped_keys_are_equal_only_where_all_of_them_are(tmp_path):
         (["reference={training.optimizer: Sgd}"], "reference.training.optimizer"),
         (["reference={callbacks: [{name: no_such}]}"], r"reference.callbacks\[0\]"),
         (["reference={training.batch_size: 5}", "comparative_metrics=[no_such]"], "no_such"),
+        (["reference={training.optimizer_params: 1}"], "reference.training.optimizer_params must be a mapping"),
         (["reference=[training.lr]"], "reference"),
     ],
 )
@@ -110,6 +111,13 @@ def test_bad_references_are_told_in_a_line(config, message):
     with pytest.raises(ConfigError, match=message) as caught:
         dln.run_experiment(config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_and_its_reference_go_on_from_a_checkpoint(tmp_path):
+    config = {**SHORT, "training": {"batch_size": 5}, "reference": {"training.batch_size": None}}
+    whole = dln.run_experiment({**config, "checkpoint_at": [8]}, directory=tmp_path / "run")
+    rest = dln.run_experiment({**config, "resume": str(tmp_path / "run/checkpoints/step_00000008_a.npz")})
+    assert rest.records == whole.records[2:]
 
 
 def test_metrics_of_a_pair_need_one():
