@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 import dln
+from dln.base.arithmetic import uniform
 from dln.composing.loader import load_config
 from dln.config import SingleConfig
 from dln.factory import build_trainer
@@ -27,7 +28,7 @@ def loss(weights, inputs, targets):
 
 
 def noise(weights, inputs, targets):
-    """The trace of the covariance of one sample's gradient: mean ||g_s||^2 - ||g||^2, g_s of a layer is (B' e) (A x)'."""
+    """The trace of the covariance of one sample's gradient g_s, mean ||g_s||^2 - ||g||^2; a layer has (B' e) (A x)'."""
     first, second = weights
     hidden = inputs @ first.T
     error = 2 / targets.shape[1] * (hidden @ second.T - targets)
@@ -36,6 +37,7 @@ def noise(weights, inputs, targets):
     return squares - sum((back.T @ forth / len(inputs)).square().sum() for back, forth in layers)
 
 
+@uniform()
 def path(smoothed):
     """Losses on the test set of gradient descent on L, or on L + lr / 4 times the noise of an epoch's batches."""
     trainer = build_trainer(load_config(NET, SingleConfig))
