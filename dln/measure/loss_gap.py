@@ -19,24 +19,29 @@ def loss_gap(
     at: Literal["step", "time", "loss"] = "step",
     column: str = "test_loss",
     rates: tuple[float, float] = (1.0, 1.0),
+    interpolated: Literal["a", "b"] = "b",
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Return where the two lanes of a comparative run are compared, and a's value minus b's there.
 
     Args:
         history: Of a comparative run, or of one with a `reference`, which is lane a; or a row of such a sweep.
         at: "step": losses at equal step. "time": losses at equal time, which is the learning rate times the step,
-            interpolated between b's records. "loss": steps at which each loss is first reached, interpolated.
+            at the records of one lane, interpolated between those of the other. "loss": steps at which each loss of one
+            lane is first reached, interpolated between the other's records.
         column: Which loss.
         rates: The lanes' learning rates, for "time".
+        interpolated: Which lane is interpolated: a, where that is a smooth reference and b has noise.
 
     Raises:
-        ConfigError: The history is of a single run, or `at` is none of the three.
+        ConfigError: The history is of a single run, `at` is none of the three, or `interpolated` is no lane.
 
     >>> history = History([{"step": s, "test_loss_a": 4.0 - s, "test_loss_b": 4.0 - 2 * s} for s in (0, 1, 2)])
     >>> loss_gap(history)
     (array([0., 1., 2.]), array([0., 1., 2.]))
     >>> loss_gap(history, "time", rates=(2.0, 1.0))  # a's step is worth two of b's
     (array([0., 2.]), array([0., 3.]))
+    >>> loss_gap(history, "time", rates=(2.0, 1.0), interpolated="a")
+    (array([0., 1., 2.]), array([0. , 1.5, 3. ]))
     >>> loss_gap(history, "loss")
     (array([4., 3., 2.]), array([0. , 0.5, 1. ]))
     """
@@ -47,6 +52,12 @@ def loss_gap(
     if at == "step":
         both = np.isfinite(a - b)
         return step[both], (a - b)[both]
+    if interpolated not in ("a", "b"):
+        raise ConfigError(f'interpolated must be "a" or "b", not {interpolated!r}')
+    if interpolated == "a":
+        swapped = {"step": step, f"{column}_a": b, f"{column}_b": a}
+        where, gap = loss_gap(swapped, at, column, rates[::-1])
+        return where, 0.0 - gap
     # Each lane's own records: one may end before the other.
     (step_a, a), (step_b, b) = ((step[~np.isnan(loss)], loss[~np.isnan(loss)]) for loss in (a, b))
     if at == "time":

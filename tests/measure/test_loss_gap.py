@@ -26,6 +26,21 @@ def test_exponential_decays():
     assert loss.min() >= np.exp(-2.001)
 
 
+def test_a_run_with_noise_is_compared_where_it_was_recorded_with_what_lies_between_records_of_its_reference():
+    rng = np.random.default_rng(0)
+    step = np.arange(50)
+    reference, noisy = 60.0 - step, np.exp(rng.standard_normal(50)) * (60.0 - step)  # the line through a is exact
+    history = compared(step, reference, noisy)
+    time, gap = loss_gap(history, "time", rates=(3.0, 2.0), interpolated="a")
+    np.testing.assert_array_equal(time, 2.0 * step)
+    np.testing.assert_allclose(gap, (60 - time / 3) - noisy, rtol=1e-12)
+    level, gap = loss_gap(history, "loss", interpolated="a")
+    firsts = [np.flatnonzero(noisy == one)[0] for one in level]
+    np.testing.assert_allclose(gap, (60 - level) - firsts, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ConfigError, match='interpolated must be "a" or "b"'):
+        loss_gap(history, "time", interpolated="c")  # type: ignore[arg-type]
+
+
 def compared(step, a, b):
     pairs = zip(step, a, b, strict=True)
     return History([{"step": int(s), "test_loss_a": float(x), "test_loss_b": float(y)} for s, x, y in pairs])
