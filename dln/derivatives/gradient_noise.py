@@ -81,7 +81,7 @@ def sample_noise(layers: Sequence[Array], inputs: Array, targets: Array) -> Nois
     """
 
     def found(*arrays: np.ndarray) -> Float64[np.ndarray, "R 2L"]:
-        chain, x, residuals = _samples(arrays)
+        chain, x, residuals = samples_of(arrays)
         n, scale = x.shape[-2], 4 / chain.outputs**2
         end = residuals.mT @ x / n
         signal, noise = [], []
@@ -119,7 +119,7 @@ def population_noise(
     Noise(signal=array([4.]), noise=array([8.]))
     """
     chain, variance = Chain(layers), np.asarray(label_noise, dtype=np.float64) ** 2
-    teacher, root, biased = _population(chain, teacher, sigma)
+    teacher, root, biased = population_of(chain, teacher, sigma)
     error = (chain.end - teacher) @ root
     signal, noise = [], []
     for a, b in zip(chain.above, chain.below, strict=True):
@@ -158,7 +158,7 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
     """
 
     def trace(*arrays: np.ndarray) -> Float64[np.ndarray, " R"]:
-        chain, x, residuals = _samples(arrays)
+        chain, x, residuals = samples_of(arrays)
         n, d_out, depth = x.shape[-2], chain.outputs, range(len(chain))
         sigma = x.mT @ x / n
         error = 2 / d_out * (residuals.mT @ x / n)  # G
@@ -197,7 +197,7 @@ def population_hessian_noise(
     16.0
     """
     chain, variance = Chain(layers), np.asarray(label_noise, dtype=np.float64) ** 2
-    teacher, root, biased = _population(chain, teacher, sigma)
+    teacher, root, biased = population_of(chain, teacher, sigma)
     moments, wrong = root @ root.mT, chain.end - teacher
     d_out, depth, error = chain.outputs, range(len(chain)), 2 / chain.outputs * (wrong @ moments)
 
@@ -253,7 +253,7 @@ def hessian_label_noise(layers: Sequence[Array], inputs: Array, targets: Array) 
     >>> hessian_label_noise([np.ones((1, 1))], np.ones((3, 1)), np.zeros((3, 1))).item()  # H is 2, C is 4
     8.0
     """
-    chain, x, residuals = _samples([*map(as_float64, (*layers, inputs, targets))])
+    chain, x, residuals = samples_of([*map(as_float64, (*layers, inputs, targets))])
     n = x.shape[-2]
     return _of_targets(chain, x.mT @ x / n, 2 / chain.outputs * (residuals.mT @ x / n))
 
@@ -301,7 +301,7 @@ def _trace(matrix: Float64[np.ndarray, "*R n n"]) -> Float64[np.ndarray, "*R"]:
     return matrix.trace(axis1=-2, axis2=-1)
 
 
-def _population(
+def population_of(
     chain: Chain, teacher: Array, sigma: Array | None
 ) -> tuple[Float64[np.ndarray, "*R out n"], Float64[np.ndarray, "*R n n"], bool]:
     """Return the teacher and F with F F' = E x x', of the inputs that the chain takes, and whether one is constant."""
@@ -315,7 +315,7 @@ def _population(
     return np.concatenate([teacher, np.zeros((*teacher.shape[:-1], 1))], -1), wide, True
 
 
-def _samples(
+def samples_of(
     arrays: Sequence[np.ndarray],
 ) -> tuple[Chain, Float64[np.ndarray, "R N in"], Float64[np.ndarray, "R N out"]]:
     """Return the chain, the inputs it takes, and the residuals."""

@@ -19,10 +19,13 @@ from dln.derivatives.gradient_noise import (
     population_noise,
     sample_noise,
 )
+from dln.derivatives.mode_noise import ModeNoise, mode_label_noise, population_mode_noise, sample_mode_noise
 from dln.measure.quantities import quantity
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
+
+Modes = tuple[Tensor, Tensor, Tensor]
 
 
 class BatchNoise(NamedTuple):
@@ -134,3 +137,48 @@ def fresh_hessian_target_noise(
 ) -> Float64[Tensor, "*R"]:
     """`hessian_target_noise` of moments."""
     return fresh_noise.square() / batch_size * as_tensor(hessian_label_noise_of(layers, sigma, sigma_yx))
+
+
+@quantity
+def mode_gradients(
+    layers: list[np.ndarray], train_inputs: Tensor, train_targets: Tensor, end_to_end_modes: Modes
+) -> ModeNoise:
+    """Drift of the map's modes, and its spread over the training samples."""
+    left, _, right = end_to_end_modes
+    return sample_mode_noise(layers, train_inputs, train_targets, left, right)
+
+
+@quantity
+def population_mode_gradients(
+    layers: list[np.ndarray],
+    teacher: Tensor,
+    label_noise: Tensor,
+    normal_covariance: Tensor,
+    end_to_end_modes: Modes,
+) -> ModeNoise:
+    """Drift of the map's modes, and its spread over fresh samples."""
+    left, _, right = end_to_end_modes
+    return population_mode_noise(layers, teacher, label_noise.numpy(), normal_covariance, left, right)
+
+
+@quantity
+def mode_target_noise(
+    layers: list[np.ndarray],
+    sigma: Tensor,
+    end_to_end_modes: Modes,
+    batch_size: Float64[Tensor, "*R"],
+    fresh_noise: Float64[Tensor, "*R"],
+) -> Float64[Tensor, "*R k"]:
+    """What fresh noise on targets adds to the noise of the map's modes."""
+    left, values, right = end_to_end_modes
+    if not fresh_noise.any():
+        return torch.zeros_like(values)
+    return (fresh_noise.square() / batch_size)[..., None] * as_tensor(mode_label_noise(layers, sigma, left, right))
+
+
+@quantity
+def mode_noise(
+    mode_gradients: ModeNoise, batch_share: Float64[Tensor, "*R"], mode_target_noise: Float64[Tensor, "*R k"]
+) -> Float64[Tensor, "*R k"]:
+    """Variance of ds_i / dt on batches, s_i the singular values of the map."""
+    return batch_share[..., None] * as_tensor(mode_gradients.noise) + mode_target_noise

@@ -47,6 +47,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "batch_noise": "fresh_batch_noise",
         "hessian_noise": "population_hessian_noise",
         "hessian_target_noise": "fresh_hessian_target_noise",
+        "mode_gradients": "population_mode_gradients",
         "mean_square": "population_mean_square",
         "train_inputs": NOTHING,
         "train_targets": NOTHING,

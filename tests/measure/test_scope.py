@@ -105,26 +105,30 @@ def test_the_gradient_on_a_whole_set_is_that_of_one_large_batch(name, bias):
 def test_noise_of_batches_of_any_size_is_that_of_all_there_are(replacement):
     """Whatever the step's own batch: all batches of two among six samples, by autograd."""
     few = replace(DATA, train_inputs=DATA.train_inputs[:6], train_targets=DATA.train_targets[:6])
-    model, samples = network(bias=True), []
-    for x, y in zip(few.train_inputs, few.train_targets, strict=True):
-        loss = torch.nn.functional.mse_loss(model(x[None]), y[None])
-        samples.append(
-            torch.cat(
-                [g.mT.reshape(-1) if g.ndim == 2 else g for g in torch.autograd.grad(loss, [*model.parameters()])]
-            )
-        )
-    slopes = torch.stack(samples)
+    model = network(bias=True)
+
+    def slope(value):
+        """All derivatives of a number, in the order of `hessian_autograd`."""
+        found = torch.autograd.grad(value, [*model.parameters()], retain_graph=True, materialize_grads=True)
+        return torch.cat([g.mT.reshape(-1) if g.ndim == 2 else g for g in found])
+
+    pairs = zip(few.train_inputs, few.train_targets, strict=True)
+    slopes = torch.stack([slope(torch.nn.functional.mse_loss(model(x[None]), y[None])) for x, y in pairs])
+    ways = torch.stack([slope(s) for s in torch.linalg.svdvals(model.end_to_end())])
     batches = itertools.product(range(6), repeat=2) if replacement else itertools.combinations(range(6), 2)
     found = torch.stack([slopes[list(batch)].mean(0) for batch in batches])
     mean = slopes.mean(0)
     spread = found - mean
     hessian = hessian_autograd(model, torch.nn.MSELoss(), few.train_inputs, few.train_targets)
     trace, curved = spread.square().sum(-1).mean(), (spread @ hessian * spread).sum(-1).mean()
+    drifts, noises = -ways @ mean, (spread @ ways.T).square().mean(0)
     given, how = supplied(model, sets=few), {"batch_size": 2, "replacement": replacement}
     for name, expected in (
         ("noise_trace", trace),
         ("gradient_snr", mean.square().sum() / trace),
         ("hessian_noise_trace", curved),
+        ("mode_noises", noises),
+        ("mode_snrs", drifts.square() / noises),
     ):
         np.testing.assert_allclose(columns(name, given, **how)[name], expected)
     np.testing.assert_allclose(columns("layer_noise_traces", given, **how)["layer_noise_traces"].sum(), trace)
@@ -139,22 +143,22 @@ ASKED = [
     *({"name": name, "params": {"of": of}} for name in ("sharpness", "drift") for of in ("test", "population")),
     {"name": "gradient_norm", "params": {"of": "train"}},
     "gradient_norm",
-    "population_noise_trace",
+    "mode_drifts",
+    {"name": "mode_snrs", "params": {"batch_size": 3, "top": 2}},
 ]
 
 
 def test_both_engines_alone_and_in_company_record_each_in_a_column_of_its_own():
     run = {"max_steps": 20, "evaluate_every": 10, "dtype": "float64", "model": {"hidden_dim": 6}}
     run |= {"data": {"noise_std": 0.3}, "training": {"batch_size": 7}}
-    asked = [m for m in ASKED if m != "population_noise_trace"]
-    ours, theirs = (dln.run_experiment({**run, "engine": e, "metrics": asked}) for e in ("compiled", "autograd"))
+    ours, theirs = (dln.run_experiment({**run, "engine": e, "metrics": ASKED}) for e in ("compiled", "autograd"))
     names = {"noise_trace", "population_noise_trace", "snr", "test_sharpness", "population_sharpness"}
     assert names | {"test_drift", "population_drift", "train_gradient_norm", "gradient_norm"} <= {*ours.names}
     for name in ours.names:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, err_msg=name)
     known = dln.run_experiment({**run, "metrics": ["population_noise_trace"]})
     np.testing.assert_array_equal(known["population_noise_trace"], ours["population_noise_trace"])
-    others = dln.run_experiments([{**run, "metrics": ["sharpness"]}, {**run, "metrics": asked}])
+    others = dln.run_experiments([{**run, "metrics": ["sharpness"]}, {**run, "metrics": ASKED}])
     for name in ours.names:
         np.testing.assert_array_equal(others[1][name], ours[name])
 

@@ -115,6 +115,16 @@ def mode_alignments(
     return agreement.where(total(together * lacking.double()[..., None, :]) == 0, torch.nan)[..., :top]
 
 
+def single(values: Float64[Tensor, "*R k"], tolerance: float) -> Bool[Tensor, "*R k"]:
+    """Tell which singular values are neither zero nor equal to another, to `tolerance` times the largest.
+
+    >>> single(torch.tensor([5.0, 5.0, 1.0, 0.0]), 1e-6).tolist()
+    [False, False, True, False]
+    """
+    bounds = torch.nn.functional.pad(apart(values, tolerance), (1, 1), value=True)
+    return bounds[..., :-1] & bounds[..., 1:] & (values > tolerance * values[..., :1])
+
+
 def apart(values: Float64[Tensor, "*R k"], tolerance: float) -> Bool[Tensor, "*R k-1"]:
     """Tell where neighbouring singular values differ by more than `tolerance` times the largest.
 
