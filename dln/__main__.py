@@ -95,7 +95,10 @@ def _names(words: str) -> list[str]:
 
 
 def _numbers(words: str) -> list[float]:
-    return [float(word) for word in _names(words)]
+    try:
+        return [float(word) for word in _names(words)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{words!r} are no numbers, such as 0.1,0.5,0.9") from None
 
 
 if __name__ == "__main__":

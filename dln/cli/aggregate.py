@@ -128,22 +128,20 @@ def sentence(row: Mapping[str, Any], confidence: float = 0.95) -> str:
     r"""Say where a condition leaves its baseline, and how it ends, from a row of `outcomes`.
 
     >>> row = {"curve": "loss", "first": 20, "first side": 1, "first p": 1e-9, "lasting": 60, "lasting side": -1}
-    >>> row |= {"step": 100, "runs": 50, "diverged": 2, "count": 48}
+    >>> row |= {"step": 100, "runs": 50, "diverged": 2, "stopped": 0, "count": 48}
     >>> row |= {"ratio": 0.98, "ratio low": 0.97, "ratio high": 0.99}
     >>> print(sentence(row).replace("; ", "\n"))
     loss leaves the baseline at step 20, above it (p = 1e-09), and from step 60 on it stays below
     at step 100 it is 0.9800 [0.9700, 0.9900] of it (95 %, 48 of 50 runs, 2 diverged)
     """
-    told = f"{row['curve']} {_departure(row)}"
-    if row["ratio"] is not None:
-        ratio = _between(row["ratio"], row["ratio low"], row["ratio high"])
-        told += f"; at step {row['step']} it is {ratio} of it ({100 * confidence:g} %, "
+    told = f"{row['curve']} {_departure(row)}; at step {row['step']} "
+    if row["ratio"] is None:
+        told += "there is no ratio ("
     else:
-        told += f"; at step {row['step']} there is no ratio ("
-    whole = row["count"] == row["runs"]
-    return told + (
-        f"{row['runs']} runs)" if whole else f"{row['count']} of {row['runs']} runs, {row['diverged']} diverged)"
-    )
+        told += f"it is {_between(row['ratio'], row['ratio low'], row['ratio high'])} of it ({100 * confidence:g} %, "
+    counts = [f"{row['count']} of {row['runs']} runs" if row["count"] < row["runs"] else f"{row['runs']} runs"]
+    counts += [f"{row[name]} {name}" for name in ("diverged", "stopped") if row[name]]
+    return f"{told}{', '.join(counts)})"
 
 
 def _departure(row: Mapping[str, Any]) -> str:

@@ -125,21 +125,22 @@ class Departure:
     first: int | None
     """The first record outside."""
     lasting: int | None
-    """The first record from which on it stays outside, on one side, to the last."""
+    """The first record from which on it stays outside, on one side, to the last at which that is known."""
 
 
 def departure(side: ArrayLike) -> Departure:
-    """Return where a mean leaves the baseline's band, from its `sides` [T]; where that is not known, it does not.
+    """Return where a mean leaves the baseline's band, from its `sides` [T]; where one is not known it does not count.
 
-    >>> departure([0, 1, 0, -1, -1])
+    >>> departure([0, 1, 0, -1, -1, np.nan])
     Departure(first=1, lasting=3)
     >>> departure([0, 1, 0])
     Departure(first=1, lasting=None)
     """
-    side = np.nan_to_num(np.asarray(side, np.float64))
-    outside = np.flatnonzero(side)
+    side = np.asarray(side, np.float64)
+    known = np.flatnonzero(~np.isnan(side))
+    outside = known[side[known] != 0]
     if not len(outside):
         return Departure(None, None)
-    others = np.flatnonzero(side != side[-1])
-    start = int(others[-1]) + 1 if len(others) else 0
-    return Departure(int(outside[0]), start if side[-1] else None)
+    others = np.flatnonzero(side[known] != side[known[-1]])
+    start = known[others[-1] + 1 if len(others) else 0]
+    return Departure(int(outside[0]), int(start) if side[known[-1]] else None)

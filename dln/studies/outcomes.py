@@ -9,20 +9,20 @@ from dln.studies.comparison import departure
 if TYPE_CHECKING:
     import polars
 
-COUNTS = ("step", "runs", "diverged", "stopped")
+ENDED = ("runs", "diverged", "stopped")
 LAST = ("count", "mean", "low", "high")
 COMPARED = ("baseline", "ratio", "ratio low", "ratio high", "g")
-LEFT = ("first", "first side", "first p", "lasting", "lasting side")
 
 
 def outcomes(table: polars.DataFrame) -> polars.DataFrame:
     """Return how conditions end and where they leave their baseline: a row for each condition and curve.
 
-    Its columns: the keys; `curve`; those of the condition's last step, `step`, `runs`, `diverged`, `stopped`, `count`,
-    `mean`, `low`, `high`; and, if there is a baseline, `baseline`, `ratio`, `ratio low`, `ratio high`, `g`; `first`,
-    the first step at which the mean is outside the baseline's band, on which side (`first side`: 1 above, -1 below),
-    and the corrected p value there (`first p`); `lasting`, the first step from which on it stays outside, on one side,
-    to the last, and on which (`lasting side`). Null where there is none.
+    Its columns: the keys; `curve`; `step`, the last one of the condition, or of the baseline where that ends before;
+    and those of that step, `runs`, `diverged`, `stopped`, `count`, `mean`, `low`, `high`. If there is a baseline, also
+    `baseline`, `ratio`, `ratio low`, `ratio high`, `g` there; `first`, the first step at which the mean is outside the
+    baseline's band, on which side (`first side`: 1 above, -1 below), and the corrected p value there (`first p`);
+    `lasting`, the first step from which on it stays outside, on one side, to the last step at which that is known, and
+    on which (`lasting side`). Null where there is none.
 
     Args:
         table: Of `dln.aggregate`.
@@ -34,9 +34,10 @@ def outcomes(table: polars.DataFrame) -> polars.DataFrame:
     compared = any(name.endswith(" side") for name in table.columns)
     rows = []
     for condition in table.partition_by(keys, maintain_order=True) if keys else [table]:
-        last = condition.row(-1, named=True)
         for curve in curves:
-            row = {key: last[key] for key in keys} | {"curve": curve} | {name: last[name] for name in COUNTS}
+            last = _last(condition, f"{curve} baseline" if compared else "step")
+            row = {key: last[key] for key in keys} | {"curve": curve, "step": last["step"]}
+            row |= {name: last[name] for name in ENDED}
             row |= {name: last[f"{curve} {name}"] for name in (*LAST, *(COMPARED if compared else ()))}
             rows.append(row | (_left(condition, curve) if compared else {}))
     kinds = {key: table.schema[key] for key in keys} | dict.fromkeys(("first side", "lasting side"), pl.Int8())
@@ -49,12 +50,17 @@ def condition_keys(table: polars.DataFrame) -> list[str]:
     return table.columns[: table.columns.index("step")]
 
 
+def _last(condition: polars.DataFrame, name: str) -> dict[str, Any]:
+    """Return the last row that has a value in a column; the last of all, if none has."""
+    known = condition[name].is_not_null().arg_true()
+    return condition.row(known[-1] if len(known) else -1, named=True)
+
+
 def _left(condition: polars.DataFrame, curve: str) -> dict[str, Any]:
     side, p = condition[f"{curve} side"], condition[f"{curve} p corrected"]
     found = departure([float("nan") if s is None else s for s in side.to_list()])
-    first, lasting = found.first, found.lasting
-    values = (
-        *((None,) * 3 if first is None else (condition["step"][first], side[first], p[first])),
-        *((None,) * 2 if lasting is None else (condition["step"][lasting], side[lasting])),
-    )
-    return dict(zip(LEFT, values, strict=True))
+    told: dict[str, Any] = dict.fromkeys(("first", "first side", "first p", "lasting", "lasting side"))
+    for name, place in (("first", found.first), ("lasting", found.lasting)):
+        if place is not None:
+            told |= {name: condition["step"][place], f"{name} side": side[place]}
+    return told if found.first is None else told | {"first p": p[found.first]}

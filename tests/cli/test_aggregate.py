@@ -40,8 +40,8 @@ def test_a_row_for_each_condition_and_a_sentence_for_each_that_has_a_baseline(sw
         assert float(mean.split(" ")[0]) == pytest.approx(row["mean"], rel=1e-3)
         assert baseline == "-" or float(baseline) == pytest.approx(row["baseline"], rel=1e-3)
     sentences = lines[-8:]
-    assert all(line.startswith(f"{SIZE}=1, {WIDTH}=") and "4 of 6 runs, 2 diverged" in line for line in sentences[:4])
-    assert all(line.startswith(f"{SIZE}=10, {WIDTH}=") and "5 of 6 runs, 0 diverged" in line for line in sentences[4:])
+    assert all(line.startswith(f"{SIZE}=1, {WIDTH}=") and "4 of 6 runs, 2 diverged)" in line for line in sentences[:4])
+    assert all(line.startswith(f"{SIZE}=10, {WIDTH}=") and "5 of 6 runs, 1 stopped)" in line for line in sentences[4:])
 
 
 def test_outcomes_tell_where_conditions_leave_their_baseline():
@@ -51,7 +51,7 @@ def test_outcomes_tell_where_conditions_leave_their_baseline():
     table = table.with_columns(*(pl.lit(1.0).alias(name) for name in ("stopped", *rest, "loss g")))
     table = table.with_columns(pl.Series("loss side", side), pl.Series("loss p corrected", p))
     found = outcomes(table).select(SIZE, "first", "first side", "first p", "lasting", "lasting side").rows()
-    assert found == [(1, 5, 1, 0.01, 10, -1), (2, 10, -1, 0.04, None, None)]
+    assert found == [(1, 5, 1, 0.01, 10, -1), (2, 10, -1, 0.04, 10, -1)]
 
 
 @pytest.mark.parametrize(

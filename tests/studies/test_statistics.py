@@ -157,6 +157,7 @@ def test_sides_and_departure_of_a_mean_that_leaves():
     side = comparison.sides(found, line, comparison.holm(comparison.welch(found, line)))
     np.testing.assert_array_equal(side, [0, 0, 1, 0, -1, -1])
     assert comparison.departure(side) == comparison.Departure(2, 4)
+    assert comparison.departure([np.nan, 0, -1, np.nan, -1, np.nan]) == comparison.Departure(2, 2)
     assert comparison.departure([0, 0]) == comparison.Departure(None, None)
     assert comparison.departure([1, 1]) == comparison.Departure(0, 0)
     assert comparison.departure([1, 0]) == comparison.Departure(0, None)
