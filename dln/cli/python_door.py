@@ -56,6 +56,8 @@ def run_sweep(
 ) -> Report:
     """Run a sweep and store it, as `python run.py -m` does: only what `directory` has no results of is computed.
 
+    An interrupt ends it; what was finished is stored, and the same call goes on.
+
     Args:
         overrides: As behind `-m` (`["training.lr=0.1,0.2", "training.batch_seed=0..9"]`), settings of the sweep and
             of Hydra's own included; or keys and their values, dotted or nested, where a list, an array or a range
@@ -106,14 +108,12 @@ def run_sweep(
         return Report(len(asked.plan))
     if asked.names is None and asks_for_names(config):
         log.warning(unnamed())
-    command = ["dln", "compare" if schema is ComparativeConfig else "run", "-m"]
-    command += [f"-cn={config_name}"] * (config_name != "default")
     with sweep_bar(len(asked.plan)) if progress else contextlib.nullcontext() as on_progress:
         report = run_plan(
             asked.plan,
             sweep_directory(config),
             names=asked.names,
-            command=dated(shlex.join([*command, *lines])),
+            command=dated(_command(lines, schema, config_name)),
             on_progress=on_progress,
             rerun=asked.again,
             members=how["members"] or MEMBERS,
@@ -135,6 +135,12 @@ def _lines(overrides: Any, name: str) -> list[str]:
         if not isinstance(line, str):
             raise ConfigError(f"{name} are a list of words such as 'training.lr=0.1,0.2'; {line!r} is none")
     return [*overrides]
+
+
+def _command(lines: Sequence[str], schema: Schema, config_name: str) -> str:
+    """Return the command that does the same."""
+    door = ["dln", "compare" if schema is ComparativeConfig else "run", "-m"]
+    return shlex.join([*door, *([] if config_name == "default" else [f"-cn={config_name}"]), *lines])
 
 
 def _word(value: str | Sequence[Any]) -> str:
