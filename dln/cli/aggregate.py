@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,12 +61,12 @@ def print_aggregate(
 def parsed(baseline: str) -> Baseline:
     """Read a baseline from the command line: the directory of a sweep, or keys with their values.
 
-    >>> parsed("training.batch_size=null,model.gamma=1.5")
-    {'training.batch_size': None, 'model.gamma': 1.5}
+    >>> parsed("training.batch_size=null,model.hidden_dim=[10,5]")
+    {'training.batch_size': None, 'model.hidden_dim': [10, 5]}
     """
     if "=" not in baseline or Path(baseline).is_dir():
         return baseline
-    pairs = [part.partition("=") for part in baseline.split(",")]
+    pairs = [part.partition("=") for part in re.split(r",(?![^\[]*\])", baseline)]
     for key, sign, _ in pairs:
         if not (key and sign):
             raise ConfigError(

@@ -106,12 +106,14 @@ def aggregate(
     over = _names(over)
     by = _grouped_by(runs, over, None if by is None else _names(by))
     columns = runs.curve_names() if of is None else _names(of)
+    if not columns:
+        raise StorageError(f"{runs.name} has no curve of numbers; name an entry of a vector, of=['singular_values[1]']")
     for name in columns:
         runs.curve(name)
     conditions = runs.conditions(by, over)
     baselines = None if baseline is None else Baselines(baseline, runs, conditions, by, over, columns)
     tables: dict[int, polars.DataFrame] = {}
-    for some in _batches(conditions, runs.records() * max(len(columns), 1)):
+    for some in _batches(conditions, runs.records() * len(columns)):
         references = baselines.read(some) if baselines else {}
         for number, curves in runs.read(some, by, over, columns):
             found = _of_condition(curves, columns, wanted, references.get(number), baselines is not None)

@@ -178,6 +178,7 @@ def test_what_cannot_be_aggregated_is_told(sweep, tmp_path):
         (StorageError, "differ in more than training.batch_seed: model.hidden_dim; name", sweep, {"by": [SIZE]}),
         (StorageError, "cannot both be averaged over", sweep, {"by": [SEED, SIZE, WIDTH]}),
         (StorageError, "no curve 'los'; did you mean 'loss'", sweep, {"of": ["los"]}),
+        (StorageError, "has no curve of numbers", dln.load_sweep(sweep, ["step", "norms"]), {}),
         (StorageError, "no curve 'escapes'", sweep, {"of": ["escapes"]}),
         (StorageError, r"'norms' is a vector of 2: .* such as 'norms\[1\]'", sweep, {"of": ["norms"]}),
         (StorageError, r"'norms' has the entries 1 to 2", sweep, {"of": ["norms[3]"]}),
