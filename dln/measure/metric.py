@@ -44,6 +44,9 @@ Count = Annotated[int, Bounds(least=1)]
 Tolerance = Annotated[float, Bounds(least=0, most=1)]
 """A parameter that is a small share of something."""
 
+Least = Annotated[float | None, Bounds(least=0)]
+"""A parameter that a value must exceed, in its own units, if that is given."""
+
 MODEL_METRICS = Registry("metric", supplied=of_model)
 COMPARATIVE_METRICS = Registry("comparative metric", supplied=of_pair)
 

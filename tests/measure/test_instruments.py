@@ -44,6 +44,7 @@ def test_ranks():
     np.testing.assert_allclose(value("stable_rank", network()), (s**2).sum() / s[0] ** 2)
     for tolerance in (0.01, 0.5, 0.99):
         assert value("relative_rank", network(), tolerance=tolerance) == (s > tolerance * s[0]).sum()
+        assert value("relative_rank", network(), above=2 * tolerance) == (s > 2 * tolerance).sum()
 
 
 def test_ranks_of_a_map_with_equal_modes_count_them():
@@ -83,6 +84,18 @@ def test_layers_and_their_products():
         found = columns(name, supplied(model), top=2)
         for i, matrix in enumerate(matrices, start=1):
             np.testing.assert_allclose(found[f"{name}.{i}"], np.linalg.svd(matrix, compute_uv=False)[:2])
+
+
+def test_all_products_of_neighbouring_layers_and_what_layers_do_to_lengths():
+    w1, w2, w3 = (w.detach().numpy() for w in network().weights)
+    found = columns("product_singular_values", supplied(network()))
+    for name, matrix in (("1_2", w2 @ w1), ("1_3", w3 @ w2 @ w1), ("2_3", w3 @ w2)):
+        expected = np.linalg.svd(matrix, compute_uv=False)
+        np.testing.assert_allclose(found.pop(f"product_singular_values.{name}"), expected)
+    assert not found
+    for turn in (lambda w: w.T @ w, lambda w: w @ w.T):
+        norms = [np.linalg.norm(turn(w)) for w in (w1, w2, w3)]
+        np.testing.assert_allclose(value("layer_gram_norms", network()), norms)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from dln.base.stacked import as_tensor, finite, inner, singular_values_of, summed, values_of
-from dln.measure.metric import Top, model_metric
+from dln.base.stacked import as_tensor, finite, frobenius, inner, matmul, singular_values_of, summed, values_of
+from dln.measure.metric import Top, model_metric, two_layers
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -29,6 +31,34 @@ def layer_singular_values(weights: list[Tensor], top: Top = None) -> dict[str, F
 def partial_singular_values(partial_products: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
     """Singular values of W_1, W_2 W_1, ..., W_L ... W_1, a column each, largest first; the first `top` if given."""
     return {str(i): singular_values_of(p)[..., :top] for i, p in enumerate(partial_products, start=1)}
+
+
+@model_metric("product_singular_values", cost="moderate", batched=True, needs=two_layers)
+def product_singular_values(weights: list[Tensor], top: Top = None) -> dict[str, Float64[Tensor, "*R k"]]:
+    """Singular values of all products P(i, j) = W_j ... W_i, i < j, a column i_j each; the first `top` if given.
+
+    >>> import torch
+    >>> two, three, five = (torch.tensor([[x]]) for x in (2.0, 3.0, 5.0))
+    >>> {name: values.item() for name, values in product_singular_values([two, three, five]).items()}
+    {'1_2': 6.0, '1_3': 30.0, '2_3': 15.0}
+    """
+    found = {}
+    for i in range(len(weights) - 1):
+        products = accumulate(weights[i:], lambda below, w: matmul(w, below))
+        found |= {f"{i + 1}_{j}": p for j, p in enumerate(products, start=i + 1) if j > i + 1}
+    return {name: singular_values_of(p)[..., :top] for name, p in found.items()}
+
+
+@model_metric("layer_gram_norms", cost="moderate", batched=True)
+def layer_gram_norms(weights: list[Tensor]) -> Float64[Tensor, "*R L"]:
+    """Frobenius norms ||W_l' W_l||_F = ||W_l W_l'||_F, layer by layer.
+
+    >>> import torch
+    >>> layer_gram_norms([torch.tensor([[3.0, 4.0]])]).tolist()
+    [25.0]
+    """
+    smaller = [w if w.shape[-2] <= w.shape[-1] else w.mT for w in weights]
+    return torch.stack([frobenius(matmul(w, w.mT)) for w in smaller], -1)
 
 
 @model_metric("start_distance", cost="moderate", batched=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dln.base.stacked import frobenius, matmul, total
-from dln.measure.metric import Tolerance, Top, model_metric
+from dln.measure.metric import Least, Tolerance, Top, model_metric
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float64
@@ -40,14 +40,22 @@ def stable_rank(end_to_end_values: Float64[Tensor, "*R k"]) -> Float64[Tensor, "
 
 
 @model_metric("relative_rank", cost="cheap", batched=True)
-def relative_rank(end_to_end_values: Float64[Tensor, "*R k"], tolerance: Tolerance = 0.01) -> Float64[Tensor, "*R"]:
-    """How many singular values of W exceed `tolerance` times the largest.
+def relative_rank(
+    end_to_end_values: Float64[Tensor, "*R k"], tolerance: Tolerance = 0.01, above: Least = None
+) -> Float64[Tensor, "*R"]:
+    """How many singular values of W exceed `tolerance` times the largest; if `above` is given, how many exceed that.
 
-    >>> relative_rank(torch.tensor([5.0, 1.0, 0.01])).item()
-    2.0
+    >>> values = torch.tensor([5.0, 1.0, 0.01])
+    >>> relative_rank(values).item(), relative_rank(values, above=2.0).item()
+    (2.0, 1.0)
     """
     largest = end_to_end_values[..., :1]
-    return (end_to_end_values > tolerance * largest).sum(-1).double().where(largest[..., 0].isfinite(), torch.nan)
+    return (
+        (end_to_end_values > (tolerance * largest if above is None else above))
+        .sum(-1)
+        .double()
+        .where(largest[..., 0].isfinite(), torch.nan)
+    )
 
 
 @model_metric("teacher_distance", cost="cheap", batched=True)
