@@ -143,13 +143,13 @@ def finite(values: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
 
 
 def cosine(ab: Float64[Tensor, "*R"], aa: Float64[Tensor, "*R"], bb: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
-    """<a, b> / (||a|| ||b||) from the inner products.
+    """<a, b> / (||a|| ||b||) from the inner products, no more than 1 in size whatever is rounded.
 
     >>> cosine(*torch.tensor([[2.0, 0.0], [4.0, 0.0], [4.0, 1.0]])).tolist()  # of a vector that is zero there is none
     [0.5, nan]
     """
     root = (aa * bb).sqrt()  # one root of the product: exactly 1 for a = b
-    return ab / finite(root.where(root.isfinite() & (root > 0), aa.sqrt() * bb.sqrt()))
+    return (ab / finite(root.where(root.isfinite() & (root > 0), aa.sqrt() * bb.sqrt()))).clamp(-1, 1)
 
 
 LONG = 2**15

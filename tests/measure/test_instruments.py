@@ -11,7 +11,7 @@ from dln.callbacks import CALLBACKS, register_callback
 from dln.errors import ConfigError
 from dln.measure.instruments.pairs import _principal_angles
 from dln.measure.metric import MODEL_METRICS, model_metric
-from dln.measure.supply import Supply
+from dln.measure.supply import PairSupply, Supply
 from dln.model import DeepLinearNetwork
 from dln.timeline import acting_at
 from dln.train import Trainer
@@ -119,6 +119,9 @@ def test_angles_between_updates_keep_their_digits(angle):
     models = [DeepLinearNetwork.from_weights([w], dtype=torch.float64) for w in points]
     found = columns("update_angle", Supply(dict(zip(("earlier", "previous", "model"), models, strict=True))))
     np.testing.assert_allclose(found["update_angle"], angle, rtol=1e-6, atol=1e-15)
+    pair = [DeepLinearNetwork.from_weights([w], dtype=torch.float64) for w in (step, turned)]
+    found = columns("param_angle", PairSupply(*(Supply({"model": model}) for model in pair)))
+    np.testing.assert_allclose(found["param_angle"], angle, rtol=1e-12, atol=1e-15)
 
 
 def test_an_update_of_plain_sgd_is_lr_times_the_gradient():
@@ -203,6 +206,9 @@ def test_pairs():
     a, b = network(0), network(1)
     both = [(x.detach().numpy(), y.detach().numpy()) for x, y in zip(a.weights, b.weights, strict=True)]
     np.testing.assert_allclose(value("layer_distances", a, b), [np.linalg.norm(x - y) for x, y in both])
+    flat = [np.concatenate([p.ravel() for p in numbers(m)]) for m in (a, b)]
+    cosine = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
+    np.testing.assert_allclose(np.cos(value("param_angle", a, b)), cosine)
     cosines = [(x * y).sum() / np.linalg.norm(x) / np.linalg.norm(y) for x, y in both]
     np.testing.assert_allclose(value("layer_cosines", a, b), cosines)
     maps = end_to_end(a), end_to_end(b)

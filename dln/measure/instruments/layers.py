@@ -89,8 +89,13 @@ def update_angle(last_update: list[Tensor], update_before: list[Tensor]) -> Floa
     >>> (update_angle([torch.tensor([[1.0, 1.0]])], [torch.tensor([[2.0, 0.0]])]) / torch.pi).item()
     0.25
     """
-    a, b = (finite(_length(update))[..., None, None] for update in (last_update, update_before))
-    pairs = [(x / a, y / b) for x, y in zip(last_update, update_before, strict=True)]
+    return angle(last_update, update_before)
+
+
+def angle(a: list[Tensor], b: list[Tensor]) -> Float64[Tensor, "*R"]:
+    """Angle between all numbers of a and all of b, layers [*R, out, n] each; NaN where one of them is all zero."""
+    sizes = [finite(_length(layers))[..., None, None] for layers in (a, b)]
+    pairs = [(x / sizes[0], y / sizes[1]) for x, y in zip(a, b, strict=True)]
     # Half the angle of unit vectors has the tangent ||x - y|| / ||x + y||, exact for small angles too (Kahan).
     sides = (_length([x + sign * y for x, y in pairs]).numpy() for sign in (-1, 1))
     return as_tensor(2 * np.arctan2(*sides))  # torch's digits depend on how many there are

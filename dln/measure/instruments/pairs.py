@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dln.base.stacked import cosine, frobenius, inner, matmul, singular_values_of, summed
+from dln.base.stacked import as_tensor, cosine, frobenius, inner, matmul, singular_values_of, summed
+from dln.measure.instruments.layers import angle
 from dln.measure.instruments.modes import apart
 from dln.measure.metric import Count, Tolerance, comparative_metric, equal_shapes
 from dln.measure.scope import SETS_OR_BATCH
@@ -46,6 +48,16 @@ def layer_cosines(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[T
     [0.707107, -1.0]
     """
     return torch.stack([_cosine([a], [b]) for a, b in zip(weights_a, weights_b, strict=True)], -1)
+
+
+@comparative_metric("param_angle", cost="moderate", batched=True, needs=equal_shapes)
+def param_angle(layers_a: list[np.ndarray], layers_b: list[np.ndarray]) -> Float64[Tensor, "*R"]:
+    """Angle, in radians, between the parameters of the two models: its digits are kept where the cosine says 1.
+
+    >>> (param_angle([np.array([[1.0, 1.0]])], [np.array([[2.0, 0.0]])]) / torch.pi).item()
+    0.25
+    """
+    return angle([*map(as_tensor, layers_a)], [*map(as_tensor, layers_b)])
 
 
 @comparative_metric("gradient_cosine", cost="moderate", batched=True, needs=equal_shapes, sets=SETS_OR_BATCH)
