@@ -56,7 +56,7 @@ def loss_gap(
         raise ConfigError(f'interpolated must be "a" or "b", not {interpolated!r}')
     if interpolated == "a":
         swapped = {"step": step, f"{column}_a": b, f"{column}_b": a}
-        where, gap = loss_gap(swapped, at, column, rates[::-1])
+        where, gap = loss_gap(swapped, at, column, (rates[1], rates[0]))
         return where, 0.0 - gap
     # Each lane's own records: one may end before the other.
     (step_a, a), (step_b, b) = ((step[~np.isnan(loss)], loss[~np.isnan(loss)]) for loss in (a, b))
