@@ -171,9 +171,7 @@ class Metric:
         """Raise ConfigError if the metric has no value on such data (no training set, no teacher) or for such steps."""
         with self._naming():
             if dataset is not None:
-                for name, found_in in CONSTANTS.items():  # in their order: of several faults, always the same
-                    if name in self.needs:
-                        found_in(dataset)
+                self._check_data(dataset)
             mse = isinstance(criterion, nn.MSELoss) and criterion.reduction == "mean"
             if criterion is not None and not mse and only_mse(self._entry.marks, self._scope):
                 instead = self._entry.marks.get("instead")
@@ -181,6 +179,15 @@ class Metric:
                 raise ConfigError(f"{told}; {instead}" if instead else told)
             if optimizer is not None and "of_optimizer" in self._entry.marks:
                 self._entry.marks["of_optimizer"](optimizer)
+
+    def _check_data(self, dataset: Dataset) -> None:
+        try:
+            for name, found_in in CONSTANTS.items():  # in their order: of several faults, always the same
+                if name in self.needs:
+                    found_in(dataset)
+        except ConfigError as error:
+            another = dataset.online and self._scope.of == "train" and "population" in self._entry.marks["sets"]
+            raise ConfigError(f"{error}; of=population is there for online data" if another else str(error)) from None
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:

@@ -179,6 +179,14 @@ def test_data_of_ones_own_have_no_population(name):
         metric.check_setting(dln.Dataset.from_arrays(np.eye(3), np.eye(3)))
 
 
+def test_online_data_have_a_population_where_they_have_no_training_set():
+    run = {"max_steps": 2, "data": {"online": True}, "training": {"batch_size": 3}}
+    with pytest.raises(ConfigError, match="come without one; of=population is there for online data"):
+        dln.run_experiment({**run, "metrics": ["noise_trace"]})
+    history = dln.run_experiment({**run, "metrics": [{"name": "noise_trace", "params": {"of": "population"}}]})
+    assert (history["population_noise_trace"] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("metric", "training", "words"),
     [
