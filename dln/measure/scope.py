@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 
 from dln.base.registry import Bounds
-from dln.errors import ConfigError
+from dln.errors import ConfigError, suggestion
 
 SETS = ("train", "test", "population")
 """What a metric may be of; the first of those that it can be is what it is of by default."""
@@ -92,11 +92,17 @@ class Scope:
 def parameters_of(marks: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters that a metric has beside those of its function, by its marks `sets` and `batches`.
 
+    Raises:
+        ConfigError: `sets` lists what there is not.
+
     >>> [*map(str, parameters_of({"sets": ("train", "test")}).values())]
     ["of: Literal['train', 'test'] = 'train'"]
     """
     known: dict[str, tuple[Any, Any]] = {}
     sets = marks.get("sets", ())
+    for name in sets:
+        if name not in INSTEAD:
+            raise ConfigError(f"sets of a metric: {name!r} is none; {suggestion(name, INSTEAD)}")
     if len(sets) > 1:
         known["of"] = Literal[tuple(sets)], sets[0]
     if marks.get("batches"):

@@ -211,6 +211,8 @@ def test_a_metric_of_ones_own_may_be_of_all_these_too():
         mark(lambda train_inputs: train_inputs.square().mean((-2, -1)))
     found = columns("test_second_moment", supplied(network()))
     np.testing.assert_allclose(found["test_second_moment"], DATA.test_inputs.square().mean())
+    with pytest.raises(ConfigError, match="'tset' is none; did you mean 'test'"):
+        dln.model_metric("test_third_moment", sets=["tset"])
     with pytest.raises(ConfigError, match="of=population has no samples to count, and it needs train_inputs"):
         build_metrics([dln.MetricConfig("test_second_moment", {"of": "population"})])
 
