@@ -121,6 +121,7 @@ def losses(directory):
     return {row["run"]: [row[name] for name in row if "loss" in name] for row in frame.iter_rows(named=True)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("schema", [SingleConfig, ComparativeConfig])
 def test_sweeps_and_jobs_of_launchers_do_too(schema, files, given, tmp_path, monkeypatch):
     """Hydra moves each job of a launcher to a directory of its own."""

@@ -283,8 +283,14 @@ def test_digits_do_not_depend_on_company_order_threads_or_cuts(widths, dtype, ru
             assert np.array_equal(others, losses[:, :, list(members)])
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+ALONE = ("adamax", "float32")
+"""What no other test compiles, for ten seconds."""
+RATED = [(rule, dtype) for rule in RULES for dtype in ("float32", "float64")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "dtype"), [pytest.param(*r, marks=pytest.mark.long if r == ALONE else ()) for r in RATED]
+)
 @pytest.mark.parametrize("widths", [SMALL, LARGE], ids=str)
 def test_rates_of_every_update_are_those_of_updates_one_by_one(widths, dtype, rule):
     problem = make_problem(widths, 7, 12, members=5)

@@ -639,6 +639,7 @@ def test_several_grids_merging_and_showing_from_the_shell(door, tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_hydras_own_sweeper_can_be_asked_for(door, tmp_path):
     result = door.run(tmp_path, "-m", "max_steps=3,4", "hydra/sweeper=basic", "hydra.sweep.dir=here")
