@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import os
@@ -52,15 +51,10 @@ def pytest_configure() -> None:
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.set_threshold(50_000, 20, 50)  # a tenth of the time went into looking for garbage, most of all while compiling
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is long
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what starts commands as long. Order files for parallel workers: the longest first, then by their tests."""
-    for item in items:
-        if "door" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.long)
+    """Order files for the workers of a parallel run: the longest first, then those with most tests."""
     if not hasattr(config, "workerinput"):
         return
     tests = Counter(item.path for item in items)

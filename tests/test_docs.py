@@ -68,6 +68,7 @@ def test_all_commands_and_then_the_python_examples(followed, monkeypatch):
     assert len(dln.load_sweep("zipped")) == 2 * 2
 
 
+@pytest.mark.long
 def test_what_a_changed_value_is_answered(door, followed):
     (command, *_) = [line for block in blocks("bash") for line in block.splitlines() if line.endswith("=study")]
     _, script, *argv = shlex.split(command)
@@ -85,6 +86,7 @@ def test_yaml_examples_are_configs():
         assert set(sweeper) <= {"params", "members"}
 
 
+@pytest.mark.long
 def test_the_page_on_studies(door, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for line in [line for block in blocks("bash", STUDIES) for line in block.splitlines()]:

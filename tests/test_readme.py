@@ -84,6 +84,7 @@ def test_sweeps_are_counted_right():
     assert sizes == [1] * 12 + [3, 6, 3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", commands())
 def test_command(command, door, tmp_path):
     name, *argv = shortened(command)

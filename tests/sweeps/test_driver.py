@@ -639,6 +639,7 @@ def test_several_grids_merging_and_showing_from_the_shell(door, tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_hydras_own_sweeper_can_be_asked_for(door, tmp_path):
     result = door.run(tmp_path, "-m", "max_steps=3,4", "hydra/sweeper=basic", "hydra.sweep.dir=here")
@@ -709,6 +710,7 @@ def started_at_once(directory):
     return "extensions=[hasty_lab]"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher, door, mortal_lab):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
