@@ -24,7 +24,7 @@ from dln.measure.columns import check_apart, check_label, check_pair_label
 from dln.measure.data_quantities import CONSTANTS
 from dln.measure.quantities import IN_KERNELS, LANES, MODELS, PAIR_IN_KERNELS, PAST, of_model, of_pair
 from dln.measure.scope import only_mse, parameters_of, prefix_of, scope_of
-from dln.measure.supply import PairSupply, Supply, needs
+from dln.measure.supply import PairSupply, Supply, moves, needs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -137,6 +137,8 @@ class Metric:
         """What an error calls it."""
         self.wants = [name for name in registry.supplied if name in own]
         """What it is a function of: what is given, quantities; of a pair, with the lane's suffix."""
+        self._elsewhere = any(moves(self._scope, name) for name in self.wants)
+        """Whether it is given anything else than its definition says."""
         self.needs = self.needs_beyond(())
         """All that must be given or found for it, without lanes' suffixes."""
         self.batched: bool = self._entry.marks.get("batched", False) and "data" not in self.needs
@@ -199,7 +201,7 @@ class Metric:
     def __call__(self, supply: Supply | PairSupply) -> Any:
         """Return the value for what a record supplies; one that differentiates asks for `torch.enable_grad()`."""
         with torch.no_grad():
-            supply = supply.within(self._scope)
+            supply = supply.within(self._scope) if self._elsewhere else supply
             models = supply.models
             thorough = self._users and bool(models)
             before = _marks(models, thorough)  # a quantity may be somebody's own code too
