@@ -174,7 +174,7 @@ def hessian_noise_trace(layers: Sequence[Array], inputs: Array, targets: Array) 
                 route = _route(chain, low, high)
                 pairs = np.vecdot(x @ route, residuals), np.vecdot(outputs[high] @ error, inputs[low])
                 terms.append(8 / d_out**2 * np.vecdot(*pairs) / n)
-        gradient = [a.mT @ error @ b.mT for a, b in zip(chain.above, chain.below, strict=True)]
+        gradient = chain.pulled(error)
         bent = [v.formed() for v in HessianProduct(chain, sigma, error)(gradient)]
         terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
         return _settled(terms)  # zero where all samples have the same gradient
@@ -216,7 +216,7 @@ def population_hessian_noise(
         for high in depth[low + 1 :]:
             pulled = wrong.mT @ outputs[high] @ error @ inputs[low]
             terms.append(8 / d_out**2 * fourth(_route(chain, low, high) @ wrong, pulled))
-    gradient = [a.mT @ error @ b.mT for a, b in zip(chain.above, chain.below, strict=True)]
+    gradient = chain.pulled(error)
     bent = [v.formed() for v in HessianProduct(chain, moments, error)(gradient)]
     terms += [-inner(g, h) for g, h in zip(gradient, bent, strict=True)]
     return _settled(terms) + variance * _of_targets(chain, moments, error)

@@ -107,7 +107,10 @@ class Chain:
         >>> Chain([2 * one, 3 * one]).gradients(one, 5 * one)  # of (w_2 w_1 - 5)^2
         [array([[6.]]), array([[4.]])]
         """
-        error = self.error(sigma, sigma_yx)
+        return self.pulled(self.error(sigma, sigma_yx))
+
+    def pulled(self, error: Float64[np.ndarray, "*R out in"]) -> list[Float64[np.ndarray, "*R p q"]]:
+        """Return A_l' G B_l' of each layer, G given."""
         return [a.mT @ error @ b.mT for a, b in zip(self.above, self.below, strict=True)]
 
 

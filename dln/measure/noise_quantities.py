@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -122,9 +123,7 @@ def hessian_target_noise(
     fresh_noise: Float64[Tensor, "*R"],
 ) -> Float64[Tensor, "*R"]:
     """What fresh noise on targets adds to tr(H C) of the batch gradient."""
-    if not fresh_noise.any():
-        return torch.zeros((), dtype=torch.float64)
-    return fresh_noise.square() / batch_size * as_tensor(hessian_label_noise(layers, train_inputs, train_targets))
+    return _of_noise(fresh_noise, batch_size, lambda: hessian_label_noise(layers, train_inputs, train_targets))
 
 
 @quantity
@@ -136,7 +135,14 @@ def fresh_hessian_target_noise(
     fresh_noise: Float64[Tensor, "*R"],
 ) -> Float64[Tensor, "*R"]:
     """`hessian_target_noise` of moments."""
-    return fresh_noise.square() / batch_size * as_tensor(hessian_label_noise_of(layers, sigma, sigma_yx))
+    return _of_noise(fresh_noise, batch_size, lambda: hessian_label_noise_of(layers, sigma, sigma_yx))
+
+
+def _of_noise(fresh_noise: Tensor, batch_size: Tensor, unit: Callable[[], np.ndarray]) -> Float64[Tensor, "*R"]:
+    """Return what fresh noise adds, from what noise N(0, 1) adds to batches of one; of no noise nothing is found."""
+    if not fresh_noise.any():
+        return torch.zeros((), dtype=torch.float64)
+    return fresh_noise.square() / batch_size * as_tensor(unit())
 
 
 @quantity
