@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln.base.files import from_home, placing
+from dln.cli.table import print_rows, written
 from dln.errors import ConfigError, StorageError, printable
 from dln.studies.aggregate import aggregate
 from dln.studies.outcomes import condition_keys, outcomes
@@ -95,34 +95,23 @@ def _write(table: polars.DataFrame, path: Path) -> None:
 
 
 def _print(told: polars.DataFrame, keys: Sequence[str], title: str, confidence: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     compared = "ratio" in told.columns
-    shown = Table()
-    for name in [*keys, "runs", "diverged", "step", "curve", "mean"] + ["baseline", "ratio", "g"] * compared:
-        shown.add_column(printable(name), justify="right", overflow="fold")
-    for row in told.iter_rows(named=True):
-        counts = [str(row[name]) for name in ("runs", "diverged", "step")]
-        cells = [
-            *(_plain(row[key]) for key in keys),
-            *counts,
-            row["curve"],
-            _between(row["mean"], row["low"], row["high"]),
-        ]
-        if compared:
-            cells += [_digits(row["baseline"]), _between(row["ratio"], row["ratio low"], row["ratio high"])]
-            cells += [_digits(row["g"], 3)]
-        shown.add_row(*map(printable, cells))
-    plain = functools.partial(Console, markup=False, emoji=False, highlight=False)  # brackets are no markup
-    console = plain() if plain().is_terminal else plain(width=1000)  # a pipe is as wide as the table
-    console.print(printable(title), soft_wrap=True)
-    console.print(shown)
+    names = [*keys, "runs", "diverged", "step", "curve", "mean"] + ["baseline", "ratio", "g"] * compared
+    console = print_rows(title, names, (_cells(row, keys, compared) for row in told.iter_rows(named=True)))
     for row in told.iter_rows(named=True) if compared else ():
         if row["baseline"] is not None:
-            place = ", ".join(f"{key}={_plain(row[key])}" for key in keys)
+            place = ", ".join(f"{key}={written(row[key])}" for key in keys)
             said = sentence(row, confidence)
             console.print(printable(f"{place}: {said}" if place else said), soft_wrap=True)
+
+
+def _cells(row: Mapping[str, Any], keys: Sequence[str], compared: bool) -> list[str]:
+    cells = [written(row[name]) for name in (*keys, "runs", "diverged", "step", "curve")]
+    cells.append(_between(row["mean"], row["low"], row["high"]))
+    if compared:
+        ratio = _between(row["ratio"], row["ratio low"], row["ratio high"])
+        cells += [_digits(row["baseline"]), ratio, _digits(row["g"], 3)]
+    return cells
 
 
 def sentence(row: Mapping[str, Any], confidence: float = 0.95) -> str:
@@ -177,7 +166,3 @@ def _between(value: float | None, low: float | None, high: float | None) -> str:
 
 def _digits(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:#.{digits}g}"
-
-
-def _plain(value: object) -> str:
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

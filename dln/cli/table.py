@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dln.errors import printable
 from dln.results.finals import Finals, find_finals
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 def print_table(directory: str | Path, columns: Sequence[str] = (), by: Sequence[str] | None = None) -> None:
     """Print `find_finals` as a table."""
+    finals = find_finals(directory, columns, by)
+    told = [*finals.keys, "runs", "diverged"]
+    rows = [
+        [*(written(row[name]) for name in told), *(_mean(finals, row, name) for name in finals.values)]
+        for row in finals.frame.iter_rows(named=True)
+    ]
+    print_rows(f"final values, {caption(finals.levels)}: {directory}", [*told, *finals.values], rows)
+
+
+def print_rows(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Console:
+    """Print a table below its title, and return where, for lines that follow it."""
     from rich.console import Console
     from rich.table import Table
 
-    finals = find_finals(directory, columns, by)
     table = Table()
-    for name in [*finals.keys, "runs", "diverged", *finals.values]:
+    for name in names:
         table.add_column(printable(name), justify="right", overflow="fold")
-    for row in finals.frame.iter_rows(named=True):
-        counts = [_plain(row[name]) for name in [*finals.keys, "runs", "diverged"]]
-        table.add_row(*map(printable, counts), *(_mean(finals, row, name) for name in finals.values))
+    for row in rows:
+        table.add_row(*map(printable, row))
     plain = functools.partial(Console, markup=False, emoji=False, highlight=False)  # brackets are no markup
     console = plain() if plain().is_terminal else plain(width=1000)  # a pipe is as wide as the table
-    console.print(printable(f"final values, {caption(finals.levels)}: {directory}"), soft_wrap=True)
+    console.print(printable(title), soft_wrap=True)
     console.print(table)
+    return console
 
 
 def caption(levels: Sequence[Sequence[str]]) -> str:
@@ -42,7 +56,12 @@ def caption(levels: Sequence[Sequence[str]]) -> str:
     return " ± ".join(["mean", f"standard deviation {first}", *(f"{spread} within each" for spread in others)])
 
 
-def _plain(value: object) -> str:
+def written(value: object) -> str:
+    """Write a value of a key, or a count.
+
+    >>> written(None), written(0.50), written(3)
+    ('null', '0.5', '3')
+    """
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

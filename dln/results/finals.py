@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln.errors import StorageError, suggestion
-from dln.results.frames import load_sweep, stored_columns, swept_keys
+from dln.results.frames import combinations, load_sweep, stored_columns, swept_keys
 
 if TYPE_CHECKING:
     import polars
@@ -113,7 +113,7 @@ def _levels(frame: polars.DataFrame, keys: Sequence[str], pooled: Sequence[str])
     """
 
     def groups(*some: str) -> int:
-        return frame.select(*keys, *some).n_unique() if keys or some else 1
+        return combinations(frame, [*keys, *some])
 
     free = [key for key in pooled if groups(key) > groups()]  # others are told by `keys`
     levels: list[tuple[str, ...]] = []

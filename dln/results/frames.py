@@ -86,6 +86,17 @@ def swept_keys(frame: polars.DataFrame) -> list[str]:
     return [name for name in frame.columns if leaf_of(name) is not None]
 
 
+def combinations(frame: polars.DataFrame, keys: Sequence[str]) -> int:
+    """Return how many combinations of values some keys have; of no keys there is one.
+
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"a": [1, 1, 2], "b": [0, 1, 1]})
+    >>> combinations(frame, ["a", "b"]), combinations(frame, ["a"]), combinations(frame, [])
+    (3, 2, 1)
+    """
+    return frame.select(keys).n_unique() if keys else 1
+
+
 def to_xarray(frame: polars.DataFrame) -> xarray.Dataset:
     """Return a loaded sweep as an xarray dataset with the swept keys as dimensions, and `record` for the curves.
 
@@ -153,7 +164,7 @@ def _leading(frame: polars.DataFrame) -> dict[str, str]:
     count = {key: frame[key].n_unique() for key in keys}
     leading: dict[str, str] = {}
     for key in sorted(keys, key=lambda key: -count[key]):
-        rulers = (o for o, ruler in leading.items() if o == ruler and frame.select(o, key).n_unique() == count[o])
+        rulers = (o for o, ruler in leading.items() if o == ruler and combinations(frame, [o, key]) == count[o])
         leading[key] = next(rulers, key)
     return {key: leading[key] for key in keys}
 

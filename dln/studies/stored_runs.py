@@ -12,7 +12,7 @@ from dln.base.files import from_home
 from dln.config import leaf_of
 from dln.errors import StorageError, suggestion
 from dln.history import History
-from dln.results.frames import scan_sweep, stored_columns
+from dln.results.frames import combinations, scan_sweep, stored_columns
 from dln.results.listing import StoredRun, look
 from dln.results.run import load_run
 from dln.results.tables import RUN, stored
@@ -104,9 +104,9 @@ class StoredRuns:
 
         table = _collected(self.lazy.select(*dict.fromkeys([*by, *over, *self.varying])))
         told = [*dict.fromkeys([*by, *over])]
-        apart = _groups(table, told)
+        apart = combinations(table, told)
         if apart < self.counts[RUN]:
-            odd = [key for key in self.varying if key not in told and _groups(table, [*told, key]) > apart]
+            odd = [key for key in self.varying if key not in told and combinations(table, [*told, key]) > apart]
             if odd:
                 raise StorageError(
                     f"runs that agree in {', '.join(by) or 'everything'} differ in more than {' and '.join(over)}: "
@@ -120,7 +120,7 @@ class StoredRuns:
     def follows(self, key: str, others: Sequence[str]) -> bool:
         """Return whether a key is a function of others, as one that is zipped with them is."""
         table = _collected(self.lazy.select(*others, key))
-        return _groups(table, [*others, key]) == _groups(table, others)
+        return combinations(table, [*others, key]) == combinations(table, others)
 
     def curve_names(self) -> list[str]:
         """Return the names of curves of numbers, vectors aside."""
@@ -176,8 +176,8 @@ class StoredRuns:
 
         ended = [pl.col(name) for name in self.schema if name.startswith("diverged_at")]
         first = pl.min_horizontal(ended).alias(DIVERGED) if ended else pl.lit(None, pl.Int64).alias(DIVERGED)
-        begin = int(conditions[BEGIN].min())  # type: ignore[arg-type]
-        near = self.lazy.slice(begin, int(conditions[END].max()) - begin)  # type: ignore[arg-type]
+        begin, end = conditions.select(pl.col(BEGIN).min(), pl.col(END).max()).row(0)
+        near = self.lazy.slice(begin, end - begin)
         lazy = near.select(*dict.fromkeys([*by, *over]), first, "step", *map(self.curve, columns))
         if by:
             lazy = lazy.join(conditions.lazy().select(*by, CONDITION), on=[*by], how="inner", nulls_equal=True)
@@ -234,7 +234,3 @@ def _entry(name: str) -> tuple[str, int | None]:
     """
     found = re.fullmatch(r"(.+)\[(\d+)\]", name)
     return (found[1], int(found[2])) if found else (name, None)
-
-
-def _groups(table: polars.DataFrame, keys: Sequence[str]) -> int:
-    return table.select(keys).n_unique() if keys else 1
