@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
+import hydra._internal.config_loader_impl as _loading
 import hydra._internal.hydra as _application
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -23,10 +24,6 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-try:
-    from hydra._internal.config_loader_impl import get_overrides_dirname
-except ImportError:  # in Hydra 1.4 `hydra.job.override_dirname` refers to the overrides itself
-    get_overrides_dirname = None  # type: ignore[assignment]
 try:
     from omegaconf._utils import get_yaml_loader
 except ImportError:  # OmegaConf 2.4
@@ -47,6 +44,9 @@ __all__ = [
 ]
 
 VERSION = tuple(map(int, hydra.__version__.split(".")[:2]))
+
+_overrides_dirname: Any = getattr(_loading, "get_overrides_dirname", None)
+"""None in Hydra 1.4, where `hydra.job.override_dirname` refers to the overrides itself."""
 
 
 def hydra_main(config_path: str, config_name: str) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
@@ -104,8 +104,8 @@ def job_subdir(config: DictConfig, number: int, overrides: Sequence[str]) -> str
     with read_write(config.hydra), open_dict(config.hydra):
         job.num, job.id = number, str(number)
         config.hydra.overrides.task = list(overrides)
-        if get_overrides_dirname is not None:
-            job.override_dirname = get_overrides_dirname([*map(parsed, overrides)], **job.config.override_dirname)
+        if _overrides_dirname is not None:
+            job.override_dirname = _overrides_dirname([*map(parsed, overrides)], **job.config.override_dirname)
     HydraConfig.instance().set_config(config)  # for ${hydra:...}
     try:
         return str(OmegaConf.select(config, "hydra.sweep.subdir"))
