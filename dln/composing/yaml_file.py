@@ -29,6 +29,15 @@ DEEPEST = 50
 
 def check_yaml(path: Path) -> None:
     """Raise ConfigError, with the line and column, unless a file holds a mapping in YAML, or nothing."""
+    read_yaml(path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds, an empty one if it holds nothing.
+
+    Raises:
+        ConfigError: It holds something else; the message has the line and column.
+    """
     shown = in_short(path)
     text = _text(path, shown)
     try:
@@ -50,6 +59,7 @@ def check_yaml(path: Path) -> None:
             raise ConfigError(f"{shown}: {key!r} is no key; a key is a word")
         if key == "hydra" and not isinstance(value, dict):
             raise ConfigError(f"{shown}: hydra must be a mapping, not {value!r}")
+    return content or {}
 
 
 def _text(path: Path, shown: str) -> str:
