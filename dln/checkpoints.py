@@ -12,6 +12,7 @@ An .npz file has W1, ..., WL and b1, ..., bL, and beside these
     optimizer.W1.NAME ...     what it keeps of each parameter, by torch's names
     previous.W1, earlier.W1   the weights one and two steps before, where metrics look at them
     memory.I                  what callback I remembers, if it has a `memory`
+    clock                     the time that training has taken, where metrics look at it (`dln.base.clock`)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from dln.base.arrays import load_arrays
+from dln.base.clock import PARTS, Clock
 from dln.errors import ConfigError
 from dln.model import load_weights
 
@@ -71,6 +73,11 @@ class Saved:
         same = int(self.arrays["given.batch_size"]) == _kept_size(given)
         size = int(self.arrays["batch_size"]) if same else given
         return None if size == FULL else size
+
+    @property
+    def clock(self) -> np.ndarray:
+        """What a clock kept [3, 1]; NaN where there was none."""
+        return self.arrays.get("clock", np.full((PARTS, 1), np.nan))
 
     def streams(self, batch_seed: int, batch_size: int | None) -> dict[str, np.ndarray]:
         """Return where the batches stood: nothing under another seed, and no rest of an epoch for another size."""
@@ -141,6 +148,11 @@ def present_state(step: int, lr: float, lr_scale: float, batch_size: int | None,
         "optimizer": np.frombuffer(optimizer.encode(), np.uint8),
         "lr": np.array([lr, lr_scale]),
     }
+
+
+def clock_state(clock: Clock, run: int = 0) -> State:
+    """Return what a clock keeps of one of its runs."""
+    return {"clock": clock.parts[:, [run]]}
 
 
 def _kept_size(batch_size: int | None) -> int:

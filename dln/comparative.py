@@ -8,7 +8,7 @@ from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History
 from dln.lockstep import OnRecord, StepByStep, ends_of
-from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics, check_lanes, looks_back
+from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics, check_lanes, keeps_time, looks_back
 from dln.subject import Callback
 from dln.train import Trainer
 
@@ -58,6 +58,7 @@ class ComparativeTrainer:
         check_lanes(trainer_a.metrics, self.metrics)
         for lane in self.lanes.values():
             lane.looks_back |= looks_back(self.metrics)
+            lane.keeps_time |= keeps_time(self.metrics)
         self.history = History()
         self._lockstep = StepByStep(
             self.lanes, self.max_steps, self.recorded, self.history, self.metrics, trainer_a.first

@@ -215,6 +215,11 @@ class ExperimentConfig(ABC):
         return self.checkpoint_every is not None or self.checkpoint_at is not None
 
     @property
+    def timed(self) -> bool:
+        """Whether the time that training has taken is recorded unasked."""
+        return False
+
+    @property
     @abstractmethod
     def lanes(self) -> dict[str, LaneConfig]:
         """What it says of each model, by the lane's suffix."""
@@ -253,6 +258,11 @@ class SingleConfig(ExperimentConfig):
             "_a": LaneConfig("_a", **other, metrics=metrics, place="reference.{section}"),
             "_b": LaneConfig("_b", **own, metrics=metrics, place="{section}"),
         }
+
+    @property
+    def timed(self) -> bool:
+        """Whether the time of a run and its reference is recorded: their learning rates may differ."""
+        return not {"training.lr", "callbacks"}.isdisjoint(self.reference)
 
     @property
     def pair_metrics(self) -> list[MetricConfig]:

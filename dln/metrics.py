@@ -24,6 +24,7 @@ from dln.measure.metric import (
     check_lanes,
     comparative_metric,
     equal_shapes,
+    keeps_time,
     looks_back,
     model_metric,
     two_layers,
@@ -42,12 +43,23 @@ __all__ = [
     "build_metrics",
     "check_lanes",
     "comparative_metric",
+    "keeps_time",
     "looks_back",
     "model_metric",
 ]
 
 
 # --- metrics of one model ---------------------------------------------------------------------------------------------
+
+
+@model_metric("time", cost="cheap", batched=True)
+def time(time: Float64[Tensor, "*R"]) -> Float64[Tensor, "*R"]:
+    """Learning rates of all updates so far, summed: lr * step where the rate is constant; the time of gradient flow.
+
+    >>> time(torch.tensor(0.5)).item()
+    0.5
+    """
+    return time
 
 
 @model_metric("weight_norm", cost="cheap", batched=True)

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from dln.base.arithmetic import uniform
+from dln.base.clock import Clock
 from dln.base.values import layer_factors, real_number
 from dln.batches import make_batches
-from dln.checkpoints import Saved, State, given_state, memories, named, present_state, remember
+from dln.checkpoints import Saved, State, clock_state, given_state, memories, named, present_state, remember
 from dln.config import MetricConfig
 from dln.data import Dataset
 from dln.errors import ConfigError
@@ -22,7 +24,7 @@ from dln.ingredients.optimizers import build_criterion, build_optimizer
 from dln.lockstep import OnRecord, StepByStep, columns_of, ends_of, fire
 from dln.measure.data_quantities import Later, constants
 from dln.measure.supply import Supply
-from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, looks_back
+from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, keeps_time, looks_back
 from dln.model import DeepLinearNetwork
 from dln.subject import Callback
 from dln.timeline import Steps, chosen_steps
@@ -112,6 +114,9 @@ class Trainer:
         )
         self.looks_back = looks_back(self.metrics)
         """Whether metrics need `previous` and `earlier`, the weights one and two steps before."""
+        self.keeps_time = keeps_time(self.metrics)
+        """Whether they need `time`, which `clock` then tells."""
+        self.clock = Clock(1)
         self.optimizer = build_optimizer(optimizer, _groups(model, lr_factors), lr, optimizer_params or {})
         self.lr = lr
         self.lr_scale = 1.0
@@ -162,9 +167,11 @@ class Trainer:
         """End the step: the optimizer's update, theta_s to theta_{s+1}; of a run that is stopped they are equal."""
         if self.looks_back:
             self.previous, self.earlier = _copied(self.model), self.previous
+        rate = self.lr * self.lr_scale if self.stopped_at is None else 0.0
+        if self.keeps_time:
+            self.clock.tell(self.step, np.array([rate]))
         if self.stopped_at is not None:
             return
-        rate = self.lr * self.lr_scale
         try:
             self._step(rate)
         except RuntimeError as error:
@@ -192,7 +199,8 @@ class Trainer:
         lr = torch.tensor(self.lr * self.lr_scale, dtype=torch.float64)
         given = {"model": self.model, "start": self.start, "previous": self.previous, "earlier": self.earlier}
         sampling = {"replacement": self.replacement, "fresh_noise": torch.tensor(self.label_noise, dtype=torch.float64)}
-        steps = {"data": data, "batch_size": size, "lr": lr, "optimizer": self.steps_by}
+        time = Later(lambda step=self.step: torch.from_numpy(self.clock.at(step))[0])
+        steps = {"data": data, "batch_size": size, "lr": lr, "time": time, "optimizer": self.steps_by}
         return Supply(given | steps | sampling | self.constants)
 
     def state(self) -> State:
@@ -208,7 +216,8 @@ class Trainer:
             for name, model in (("previous", self.previous), ("earlier", self.earlier)):
                 of = named(model.weights, model.biases).items()
                 kept |= {f"{name}.{key}": p.detach().cpu().numpy() for key, p in of}
-        return {**self._given, **present, **kept, **self.batches.state(), **memories(self.callbacks)}
+        kept |= self.batches.state() | memories(self.callbacks)
+        return {**self._given, **present, **kept, **(clock_state(self.clock) if self.keeps_time else {})}
 
     def _go_on(self, saved: Saved, lr: float, batch_size: int | None, batch_seed: int) -> None:
         """Take the weights and the state of a checkpoint; lr, batch_size and batch_seed are those of the config."""
@@ -227,6 +236,7 @@ class Trainer:
         self.batches.batch_size = size
         self.batches.go_on(saved.streams(batch_seed, size))
         remember(self.callbacks, saved.arrays)
+        self.clock.parts[:] = saved.clock
 
     def add_callback(self, callback: Callback) -> None:
         """Add a callback behind the others."""

@@ -79,6 +79,7 @@ def supply(model, others=None, lead=(), replacement=False, noise=0.0, sets=DATA)
         "replacement": replacement,
         "fresh_noise": torch.full(lead, noise, dtype=torch.float64),
         "lr": torch.full(lead, RATE, dtype=torch.float64),
+        "time": torch.full(lead, 3 * RATE, dtype=torch.float64),
         "optimizer": Optimizer("SGD", {"momentum": MOMENTUM}),
         **(others or others_of(model)),
     }

@@ -60,6 +60,8 @@ class Kept:
     """Which batch of the draw is each record's [T]."""
     lr: Float64[np.ndarray, "T r"]
     """Learning rates."""
+    time: Float64[np.ndarray, "T r"]
+    """What training has taken so far, NaN where nobody asks."""
     past: Sequence[Sequence[np.ndarray]] = ()
     """Where they are wanted: the weights, unpacked, one step before each record, and two [T, r, ...]."""
 
@@ -67,7 +69,7 @@ class Kept:
         """Return some of the records."""
         past = [[a[records] for a in arrays] for arrays in self.past]
         of = {"weights": self.weights[records], "offsets": self.offsets[records], "lr": self.lr[records]}
-        return replace(self, past=past, **of)
+        return replace(self, past=past, time=self.time[records], **of)
 
     def unpacked(self) -> list[np.ndarray]:
         """Return the weights of all layers and then, if there are any, the biases, each [T, r, ...]."""

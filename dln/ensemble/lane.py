@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dln.base.blame import for_each
+from dln.base.clock import Clock
 from dln.base.values import check_sampling
-from dln.checkpoints import Saved, given_state, memories, named, present_state, remember
+from dln.checkpoints import Saved, clock_state, given_state, memories, named, present_state, remember
 from dln.data import Dataset
 from dln.ensemble.batches import LARGE, make_batches, split_data, with_noise
 from dln.ensemble.divergence import go_through, may_overflow, records_near_limit
@@ -113,6 +114,9 @@ class Lane:
         self.test_data = split_data(datasets, "test", self.dtype, self.bias)
         self.whole_sets = WholeSets(datasets, self.dataset, self.train_data, self.test_data, len(weights))
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
+        self.keeps_time = False
+        """Whether `clock` is to tell the time that training has taken."""
+        self.clock = Clock(members)
         self.rates = Rates(np.broadcast_to(np.asarray(lr, np.float64), (members,)).copy(), self.callbacks)
         self.members: list[Member] = []
         self.step = 0
@@ -141,6 +145,7 @@ class Lane:
         self.rates.own = np.array([saved.lr(rate) for rate in rates.tolist()])
         for callbacks in self.callbacks:
             remember(callbacks, saved.arrays)
+        self.clock.parts[:] = saved.clock
         size, groups = saved.batch_size(batch_size), []
         for group in self.groups:
             group.state.go_on(saved.step, saved.parameters, saved.kept)
@@ -171,6 +176,8 @@ class Lane:
         arrays |= group.state.kept(place) | group.batches.state(place) | memories(self.callbacks[member])
         if new_epoch and "pending" in arrays:
             arrays["pending"] = np.zeros(0, np.int64)
+        if self.keeps_time:
+            arrays |= clock_state(self.clock, member)
         if "_past" in vars(self):
             depth = self.groups[0].state.layout.depth
             for at, name in enumerate(("earlier", "previous")):
@@ -260,6 +267,7 @@ class Lane:
         losses, tests = np.full(shape, np.nan), np.full(shape, np.nan)
         lr = np.where(self.moving, self.rates.of_updates(self.step, updates), 0.0)  # 0 keeps the weights
         rates = self.rates.at(self.step, looks) if keep or back else np.zeros((0, len(self)))
+        times = self.clock.go(self.step, lr, looks) if self.keeps_time else np.full((len(looks), len(self)), np.nan)
         for group, draw in zip(self.groups, draws, strict=True):
             before = group.state.copy() if updates else group.state
             kept = group.state.blank(len(looks)) if keep or back else None
@@ -268,7 +276,8 @@ class Lane:
             found = group.state.train(draw, updates, own, looks, self.test_data, test_of, kept, reach)
             self._settle(group, before, draw, updates, lr, looks, found, reach[0])
             if kept is not None:
-                seen = Kept(group.members, group.state.layout, kept, draw, looks, rates[:, group.members])
+                told = rates[:, group.members], times[:, group.members]
+                seen = Kept(group.members, group.state.layout, kept, draw, looks, *told)
                 everything.append(replace(seen.at(rows), past=self._look_back(seen, rows)) if back else seen)
             losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
         if len(records):

@@ -22,7 +22,7 @@ from dln.lockstep import naming
 from dln.measure.data_quantities import Later, constants
 from dln.measure.quantities import IN_KERNELS, PAIR_IN_KERNELS
 from dln.measure.supply import PairSupply, Supply
-from dln.metrics import Metric, Value, looks_back
+from dln.metrics import Metric, Value, keeps_time, looks_back
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -47,6 +47,8 @@ class Probe:
         """What batched metrics need, as far as kernels do not find it from something else."""
         self.looks_back = looks_back(everyone)
         """Whether any needs weights of steps before the record's."""
+        for lane in lanes.values():
+            lane.keeps_time = keeps_time(everyone)
         self.given = {key: _of_members(lane) for key, lane in lanes.items()}
 
     def measure(

@@ -142,6 +142,11 @@ class Sight:
         return torch.from_numpy(np.ascontiguousarray(self._merged([k.lr for k in self.kept])))
 
     @cached_property
+    def time(self) -> Float64[Tensor, "T R"]:
+        """The time that every member's training has taken at every record."""
+        return torch.from_numpy(np.ascontiguousarray(self._merged([k.time for k in self.kept])))
+
+    @cached_property
     def batches(self) -> tuple[Float64[np.ndarray, "T R B n"], Float64[np.ndarray, "T R B out"]]:
         """Every member's batch at every record as `batch_samples` gives it, shorter ones filled up with zeros."""
         samples = [[batch_samples(k.draw.at(offset)) for offset in k.offsets] for k in self.kept]
@@ -180,7 +185,8 @@ class Sight:
     def _given(self, t: Any, m: Any) -> dict[str, Later]:
         """Return what is given with the runs, for records t and members m."""
         constant = {name: Later(lambda c=c: c.find()[m]) for name, c in self.given.items()}
-        steps = {"batch_size": Later(lambda: self.batch_size[t, m]), "lr": Later(lambda: self.lr[t, m])}
+        names = ("batch_size", "lr", "time")
+        steps = {name: Later(lambda name=name: getattr(self, name)[t, m]) for name in names}
         noise = Later(lambda: torch.from_numpy(np.ascontiguousarray(self.lane.label_noise[m])))
         sampling = {"replacement": self.lane.replacement, "fresh_noise": noise}
         return constant | steps | sampling | {"optimizer": Later(lambda: self.lane.optimizer)}

@@ -259,6 +259,11 @@ def looks_back(metrics: Sequence[Metric]) -> bool:
     return any(metric.needs.intersection(PAST) for metric in metrics)
 
 
+def keeps_time(metrics: Sequence[Metric]) -> bool:
+    """Whether some metrics need the time that training has taken."""
+    return any("time" in metric.needs for metric in metrics)
+
+
 def build_metrics(
     metrics: str | Sequence[str | MetricConfig] | Sequence[Metric],
     registry: Registry = MODEL_METRICS,

@@ -38,10 +38,11 @@ PAST = ("previous", "earlier")
 MODELS = ("model", "start", *PAST)
 """What holds weights and biases: `start` those that the run began with."""
 
-GIVEN = (*MODELS, "data", "batch_size", "replacement", "fresh_noise", "lr", "optimizer")
+GIVEN = (*MODELS, "data", "batch_size", "replacement", "fresh_noise", "lr", "time", "optimizer")
 """What a quantity or a metric of one model may name beside other quantities and constants of the data: `batch_size`
 counts the samples of the step's batch, drawn with `replacement` or without; `fresh_noise` is the standard deviation of
-the noise that their targets get at every step; `lr` is the learning rate; `optimizer` is a
+the noise that their targets get at every step; `lr` is the learning rate, `time` the sum of those
+of all updates so far; `optimizer` is a
 `dln.ingredients.edge.Optimizer`; `data` is a `MetricData`."""
 
 IN_KERNELS = ("weight_squares", "bias_squares", "gradient_squares", "end_to_end")

@@ -26,7 +26,7 @@ def test_a_run_and_its_reference_go_as_they_would_alone(engine):
         np.testing.assert_array_equal(both[f"{name}_b"], run[name])
     lanes = {"shared": {"model": SHORT["model"], "training": own["training"]}, "callbacks_b": [SWITCH]}
     steps = {"max_steps": 12, "evaluate_every": 4, "engine": engine}
-    recorded = {"model_metrics": ["weight_norm"], "comparative_metrics": ["param_distance"]}
+    recorded = {"model_metrics": ["weight_norm", "time"], "comparative_metrics": ["param_distance"]}
     compared = dln.run_experiment({**lanes, **steps, **recorded, "training_a": {"batch_size": None, "lr": 0.001}})
     assert both.records == compared.records
 
@@ -48,16 +48,26 @@ def test_one_more_trajectory_is_computed_a_cell_and_rows_are_runs_alone(tmp_path
         np.testing.assert_allclose(gap, alone["test_loss_a"] - alone["test_loss_b"], rtol=1e-4, atol=1e-5)
 
 
-def test_at_equal_time_runs_are_as_far_from_their_reference_as_theory_says():
+def test_at_equal_time_runs_are_as_far_from_their_reference_as_theory_says(tmp_path):
     """Gradient descent is off gradient flow by c(t) lr, so a run and its reference are c(t) times their rates apart."""
-    gaps = []
-    for lr in (0.002, 0.001):
-        run = {"training": {"lr": lr}, "reference": {"training.lr": 0.00025}, "max_steps": 800, "dtype": "float64"}
-        history = dln.run_experiment({**run, "model": {"hidden_dim": 4}})
-        time, gap = dln.loss_gap(history, "time", rates=(0.00025, lr))
+    axes = {"training.lr": [0.002, 0.001], "evaluate_every": [2, 5]}
+    fixed = {"reference": {"training.lr": 0.00025}, "max_steps": 800, "dtype": "float64", "model": {"hidden_dim": 4}}
+    report = dln.run_sweep({**axes, **fixed}, directory=tmp_path / "s", zip=[*axes])
+    dense = dln.run_experiment({**fixed, "reference": {}, "training": {"lr": 0.00025}})
+    gaps = {}
+    for row in report.frame().iter_rows(named=True):
+        time, gap = dln.loss_gap(row, "time")
         assert time[-1] == pytest.approx(0.2)
-        gaps.append(gap[-1])
-    assert gaps[0] / gaps[1] == pytest.approx((0.002 - 0.00025) / (0.001 - 0.00025), rel=0.05)
+        np.testing.assert_allclose(dln.loss_gap(row, "time", rates=(0.00025, row["training.lr"])), (time, gap))
+        lane = {name: row[f"{name}_b"] for name in ("time", "test_loss")}
+        when, apart = dln.loss_gap(row, "time", reference=dense, rates=(0.00025, row["training.lr"]))  # at b's records
+        assert when.tolist() == [t for t in lane["time"] if t <= 0.2 + 1e-12]
+        losses = np.interp(when, 0.00025 * dense["step"], dense["test_loss"]) - lane["test_loss"][: len(when)]
+        np.testing.assert_allclose(apart, losses)
+        gaps[row["training.lr"]] = gap[-1], apart[-1]
+    for which in (0, 1):
+        ratio = gaps[0.002][which] / gaps[0.001][which]
+        assert ratio == pytest.approx((0.002 - 0.00025) / (0.001 - 0.00025), rel=0.05)
 
 
 def test_run_experiments_trains_runs_with_references_together():
