@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,11 @@ from dln.callbacks import build_callbacks
 from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
 from dln.config import ExperimentConfig, LaneConfig, ModelConfig
-from dln.data import Dataset, check_whiten, drawn, load_dataset, teacher_of
+from dln.data import POPULATION, Dataset, check_whiten, drawn, load_dataset, population, teacher_of
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
 from dln.ingredients.initialisations import asks_for_teacher, draw_initial
-from dln.ingredients.inputs import make_inputs
 from dln.ingredients.optimizers import build_criterion, check_optimizer
-from dln.ingredients.teachers import make_teacher
 from dln.lockstep import columns_of
 from dln.measure.columns import check_apart
 from dln.measure.events import check_events
@@ -183,14 +182,14 @@ class Blueprint:
         data, model = self.config.data, self._model
         if self.given is not None or data.path is not None:
             return self.dataset
-        with uniform():
-            teacher = make_teacher(model.in_dim, model.out_dim, data.params, data.data_seed, data.rotate)
-            inputs = make_inputs(model.in_dim, data.inputs, data.inputs_params, data.d_active, data.data_seed)
+        described = {key: getattr(data, key) for key in POPULATION}
+        made = population(model.in_dim, model.out_dim, data.params, **described)
         if data.whiten:
-            check_whiten(data.samples, inputs.active)
+            assert made.inputs is not None
+            check_whiten(data.samples, made.inputs.active)
         x, y = torch.zeros(1, model.in_dim), torch.zeros(1, model.out_dim)
-        train = (None, None) if data.online else (x, y)
-        return Dataset(*train, x, y, teacher, data.noise_std, inputs)
+        train = {} if data.online else {"train_inputs": x, "train_targets": y}
+        return replace(made, **train, test_inputs=x, test_targets=y)
 
     @cached_property
     def dataset(self) -> Dataset:

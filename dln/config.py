@@ -8,7 +8,7 @@ differ in it cannot be trained together) or *batchable* (seeds, rates, scales).
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,16 @@ from omegaconf import MISSING
 
 from dln.base.setting import setting
 from dln.base.values import hidden_widths, layer_factors
-from dln.errors import ConfigError, suggestion
+from dln.errors import ConfigError
 
 MOST_STEPS = 2**31 - 1
 """The last step there can be: steps in tables have 32 bits."""
 
 MOST_LAYERS = 10_000
 """Hidden layers; every layer is an object of its own."""
+
+BASES = ("coordinates", "teacher")
+"""What the axes of inputs may be."""
 
 COSTS = ("cheap", "moderate", "heavy")
 """What metrics may cost; in place of a list, each stands for all metrics that cost at most so much."""
@@ -58,9 +61,13 @@ class DataConfig:
     name: str = setting("linear_teacher", "how the data is made", choices=("linear_teacher",))
     params: dict[str, Any] = setting({"matrix": "diagonal"}, "the teacher: matrix and its parameters", batchable=True)
     rotate: bool = setting(False, "turn the teacher: U T V', U and V random orthogonal matrices", batchable=True)
+    conjugate: bool = setting(False, "or turn it to O' T O, O random orthogonal", batchable=True, late=True)
     inputs: str = setting("gaussian", "distribution of the inputs (see below)", batchable=True)
     inputs_params: dict[str, Any] = setting({}, "its parameters", batchable=True)
-    d_active: int | None = setting(None, "inputs live in the first d_active coordinates; null: in all", least=1)
+    inputs_basis: str = setting(
+        "coordinates", "axes of inputs; teacher: its right singular vectors", choices=BASES, batchable=True, late=True
+    )
+    d_active: int | None = setting(None, "inputs live along the first d_active axes; null: all", least=1)
     whiten: bool = setting(False, "make X'X/N of the training inputs exactly I; test inputs stay as drawn")
     path: str | None = setting(None, "own data (.npz); keys of teacher and inputs are then ignored")
     train_samples: int = setting(100, "size of the training set (unused when online)", least=1)
@@ -375,35 +382,3 @@ def keys(schema: Schema) -> list[str]:
 def is_free_dict(item: dataclasses.Field) -> bool:
     """Whether a field holds a mapping whose keys the schema does not know."""
     return item.default_factory is not dataclasses.MISSING and isinstance(item.default_factory(), dict)
-
-
-Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig] | type[TrackerConfig]
-
-
-def named(kind: Kind, entry: Any, where: str) -> Any:
-    """Return an entry of a list of metrics, events or callbacks as a `kind`; `where` is its key, for messages.
-
-    Raises:
-        ConfigError: It is neither a name nor a mapping with a name, params and a label.
-
-    >>> named(MetricConfig, "weight_norm", "metrics[0]")
-    MetricConfig(name='weight_norm', params={}, label=None)
-    """
-    if isinstance(entry, kind):
-        return entry
-    if isinstance(entry, str) and kind is not CallbackConfig:
-        return kind(name=entry)
-    if not isinstance(entry, Mapping):
-        short = "" if kind is CallbackConfig else "a name or "
-        raise ConfigError(f"{where} must be {short}a mapping such as {{name: NAME, params: {{...}}}}, not {entry!r}")
-    known = [item.name for item in dataclasses.fields(kind)]
-    for key in entry:
-        if key not in known:
-            raise ConfigError(f"unknown key '{where}.{key}'; {suggestion(key, known)}")
-    if not isinstance(entry.get("name"), str):
-        raise ConfigError(f"{where}.name is missing: the registered name")
-    if not isinstance(entry.get("params", {}), Mapping):
-        raise ConfigError(f"{where}.params must be a mapping, not {entry['params']!r}")
-    if not isinstance(entry.get("label", ""), str | None):
-        raise ConfigError(f"{where}.label must be a name, not {entry['label']!r}")
-    return kind(**entry)

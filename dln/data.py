@@ -14,15 +14,19 @@ from torch import Tensor
 from dln.base.arithmetic import uniform
 from dln.base.arrays import load_arrays
 from dln.base.streams import stream
-from dln.errors import ConfigError
+from dln.config import BASES
+from dln.errors import ConfigError, suggestion
 from dln.ingredients.inputs import Inputs, make_inputs
-from dln.ingredients.random_matrices import transform, whitened
-from dln.ingredients.teachers import make_teacher
+from dln.ingredients.random_matrices import transform
+from dln.ingredients.teachers import input_directions, make_teacher
 from dln.ingredients.teachers import register_matrix as register_matrix  # teachers may be written in this file too
 from dln.utils import as_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
+
+POPULATION = ["rotate", "conjugate", "inputs", "inputs_params", "inputs_basis", "d_active", "noise_std", "data_seed"]
+"""Keys of `data` that say, beside the teacher's `params`, where samples are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,10 @@ def linear_teacher(
     params: Mapping[str, Any],
     *,
     rotate: bool = False,
+    conjugate: bool = False,
     inputs: str = "gaussian",
     inputs_params: Mapping[str, Any] | None = None,
+    inputs_basis: str = "coordinates",
     d_active: int | None = None,
     whiten: bool = False,
     train_samples: int = 100,
@@ -178,9 +184,19 @@ def linear_teacher(
     >>> torch.allclose(dataset.test_targets, 3 * dataset.test_inputs)
     True
     """
-    teacher = make_teacher(in_dim, out_dim, params, data_seed, rotate)
-    source = make_inputs(in_dim, inputs, inputs_params, d_active, data_seed)
-    outline = Dataset(None, None, None, None, teacher, noise_std, source)
+    outline = population(
+        in_dim,
+        out_dim,
+        params,
+        rotate=rotate,
+        conjugate=conjugate,
+        inputs=inputs,
+        inputs_params=inputs_params,
+        inputs_basis=inputs_basis,
+        d_active=d_active,
+        noise_std=noise_std,
+        data_seed=data_seed,
+    )
     dataset = drawn(
         outline,
         whiten=whiten,
@@ -189,6 +205,30 @@ def linear_teacher(
         data_seed=data_seed,
     )
     return dataset.to(dtype, device)
+
+
+@uniform()
+def population(
+    in_dim: int,
+    out_dim: int,
+    params: Mapping[str, Any],
+    *,
+    rotate: bool = False,
+    conjugate: bool = False,
+    inputs: str = "gaussian",
+    inputs_params: Mapping[str, Any] | None = None,
+    inputs_basis: str = "coordinates",
+    d_active: int | None = None,
+    noise_std: float = 0.0,
+    data_seed: int = 0,
+) -> Dataset:
+    """Return a dataset of no samples yet: a teacher, noise, and the distribution of inputs; arguments as above."""
+    if inputs_basis not in BASES:
+        raise ConfigError(f"data.inputs_basis: no such choice as {inputs_basis!r}; {suggestion(inputs_basis, BASES)}")
+    teacher = make_teacher(in_dim, out_dim, params, data_seed, rotate, conjugate)
+    axes = input_directions(teacher) if inputs_basis == "teacher" else None
+    source = make_inputs(in_dim, inputs, inputs_params, d_active, data_seed, axes)
+    return Dataset(None, None, None, None, teacher, noise_std, source)
 
 
 @uniform()
@@ -211,9 +251,7 @@ def drawn(outline: Dataset, *, whiten: bool, train_samples: int | None, test_sam
     test = [torch.from_numpy(a) for a in (x, transform(teacher.numpy(), x))]
     dataset = Dataset(None, None, test[0], test[1], teacher, outline.noise_std, source)
     if train_samples is not None:
-        x = source.draw(train_samples, stream(data_seed, "train inputs"))
-        if whiten:
-            x[:, : source.active] = whitened(x[:, : source.active])
+        x = source.draw(train_samples, stream(data_seed, "train inputs"), whiten)
         y = dataset.label(x, stream(data_seed, "train noise"))
         dataset = replace(dataset, train_inputs=torch.from_numpy(x), train_targets=torch.from_numpy(y))
     return dataset

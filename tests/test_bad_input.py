@@ -203,6 +203,10 @@ VALUES = [
     (S, "data.path=x.npz data.online=true training.batch_size=5", "data.online", "set it to false"),
     (S, "data.path=x.npz data.whiten=true", "data.whiten", "set it to false"),
     (S, "data.path=x.npz data.d_active=2", "data.d_active", "set it to null"),
+    (S, "data.path=x.npz data.inputs_basis=teacher", "data.inputs_basis", "set it to coordinates"),
+    (S, "data.inputs_basis=techer", "data.inputs_basis", "'teacher'"),
+    (S, "data.conjugate=true model.out_dim=4", "data.conjugate", "model.in_dim == model.out_dim, not 5 and 4"),
+    (S, "data.conjugate=true data.rotate=true", "data.conjugate", "data.rotate=false"),
     (S, "data.online=true training.batch_size=5 training.replacement=true", "training.replacement", "to false"),
     (
         C,

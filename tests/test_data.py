@@ -76,6 +76,25 @@ def test_whitened_training_inputs_have_covariance_exactly_one(inputs, d_active, 
         assert torch.equal(getattr(plain, name), getattr(white, name)), name
 
 
+@pytest.mark.parametrize("whiten", [False, True])
+def test_inputs_along_the_teachers_directions_excite_its_first_modes_alone(whiten):
+    """What is drawn is the same, in the basis of the teacher's right singular vectors."""
+    how = {"rotate": True, "inputs": "power_law", "whiten": whiten, "d_active": 2, "train_samples": 40}
+    plain, along = (dataset(inputs_basis=basis, **how) for basis in ("coordinates", "teacher"))
+    right = np.linalg.svd(along.teacher.numpy())[2]
+    assert torch.equal(plain.teacher, along.teacher)
+    for name in ("train_inputs", "test_inputs"):
+        there = getattr(along, name).numpy() @ right.T
+        np.testing.assert_allclose(np.abs(there), getattr(plain, name).abs().numpy(), atol=1e-13)
+        assert np.abs(there[:, 2:]).max() < 1e-13
+    torch.testing.assert_close(along.test_targets, along.test_inputs @ along.teacher.T)
+    covariance = right @ along.inputs.covariance @ right.T
+    np.testing.assert_allclose(covariance, plain.inputs.covariance, atol=1e-14)
+    moments = along.train_inputs.numpy().T @ along.train_inputs.numpy() / 40
+    if whiten:
+        np.testing.assert_allclose(moments, right[:2].T @ right[:2], atol=1e-13)
+
+
 def test_whitening_moves_gaussian_inputs_as_little_as_it_must():
     """X is sqrt(N) Q R with R = I + O(sqrt(d / N))."""
     for samples in (1_000, 16_000):

@@ -64,7 +64,7 @@ def test_a_run_that_is_ended_while_it_is_built_says_so(monkeypatch, tmp_path):
     def interrupted(*_):
         raise Terminated(signal.SIGTERM)
 
-    monkeypatch.setattr("dln.blueprint.make_teacher", interrupted)
+    monkeypatch.setattr("dln.data.make_teacher", interrupted)
     with pytest.raises(Terminated):
         dln.run_experiment({"max_steps": 2}, directory=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["status"] == "interrupted"

@@ -65,6 +65,10 @@ def _check_data(data: DataConfig, model: ModelConfig, key: str, size: int) -> No
     check_fits(16 * model.in_dim * model.out_dim, name, "the teacher")
     if data.rotate:
         check_fits(16 * dim**2, "data.rotate", f"rotations of a teacher of {name}={dim}")
+    if data.conjugate:
+        check_fits(8 * dim**2, "data.conjugate", f"the rotation of a teacher of {name}={dim}")
+    if data.inputs_basis == "teacher":
+        check_fits(16 * dim**2, "data.inputs_basis", f"the singular vectors of a teacher of {name}={dim}")
     train = 0 if data.online else data.train_samples
     most = "data.train_samples" if train >= data.test_samples else "data.test_samples"
     check_fits((train + data.test_samples) * _sample(model, size), most, "the samples")

@@ -95,8 +95,7 @@ def _check_sampling(lane: LaneConfig, online: bool) -> None:
 
 def _check_own_data(data: DataConfig) -> None:
     """Raise ConfigError where arrays of one's own come with settings that are for drawn samples only."""
-    for key in ("online", "whiten", "d_active"):
+    for key, off in {"online": "false", "whiten": "false", "d_active": "null", "inputs_basis": "coordinates"}.items():
         value = getattr(data, key)
-        if data.path is not None and value:
-            off = "null" if key == "d_active" else "false"
+        if data.path is not None and value and value != off:
             raise ConfigError(f"data.{key} is for inputs that are drawn, not for those of data.path; set it to {off}")

@@ -18,6 +18,7 @@ from omegaconf.errors import InterpolationResolutionError
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
 from dln.composing.checks import check, check_leaf
+from dln.composing.entries import kind_of, listed, named
 from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.hydra_internals import parsed
@@ -26,10 +27,7 @@ from dln.config import (
     CONFIGS,
     CallbackConfig,
     ComparativeConfig,
-    EventConfig,
     ExperimentConfig,
-    Kind,
-    MetricConfig,
     Schema,
     SingleConfig,
     TrackerConfig,
@@ -38,7 +36,6 @@ from dln.config import (
     is_free_dict,
     keys,
     leaf_of,
-    named,
     whole_keys,
 )
 from dln.errors import ConfigError, suggestion
@@ -117,9 +114,9 @@ def resolve_typed(merged: Composed, schema: Schema) -> Any:
             raise error
         resolved = cast(ExperimentConfig, OmegaConf.to_object(merged))
     for key, _ in fields(schema):
-        kind = _kind(key)
+        kind = kind_of(key)
         if kind is not None:
-            setattr(resolved, key, _listed(kind, getattr(resolved, key), key))
+            setattr(resolved, key, listed(kind, getattr(resolved, key), key))
     if isinstance(resolved, SingleConfig):
         resolved.reference = _reference(resolved.reference)
     if resolved.tracker is not None:
@@ -149,7 +146,7 @@ def _reference(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping) and leaf_of(key) is None:
             found |= _reference(value, f"{key}.")
         elif key == "callbacks":
-            found[key] = _listed(CallbackConfig, value, "reference.callbacks")
+            found[key] = listed(CallbackConfig, value, "reference.callbacks")
         elif key in items:
             try:
                 typed = typed_value(SingleConfig, written_out(set_to(key, value)), key)
@@ -166,22 +163,6 @@ def _may_differ(key: str) -> bool:
     """Whether a reference may have another value of a key: both see the same data, and files are named by the run."""
     shared = ("model.in_dim", "model.out_dim", "model.weights", "model.init_params")
     return key.startswith(("model.", "training.", "callbacks")) and key not in shared
-
-
-def _kind(key: str) -> Kind | None:
-    """Return what the entries are of a list of names that stands at `key`, if it is one."""
-    if key.startswith("callbacks"):
-        return CallbackConfig
-    return EventConfig if key == "events" else MetricConfig if "metrics" in key else None
-
-
-def _listed(kind: Kind, value: Any, key: str) -> list[Any]:
-    """Return a list of metrics, events or callbacks as a list of `kind`; a word is short for a list of it."""
-    if isinstance(value, str) and kind is MetricConfig:
-        value = [value]
-    if not isinstance(value, list):
-        raise ConfigError(f"{key} must be a list such as [NAME, NAME], not {value!r}")
-    return [named(kind, entry, f"{key}[{i}]") for i, entry in enumerate(value)]
 
 
 def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:

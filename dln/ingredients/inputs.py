@@ -13,7 +13,7 @@ from dln.base.machine import check_fits
 from dln.base.registry import Entry, Registry
 from dln.base.streams import stream
 from dln.errors import ConfigError, ExtensionError
-from dln.ingredients.random_matrices import haar, transform
+from dln.ingredients.random_matrices import haar, transform, whitened
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -110,19 +110,33 @@ def _gaussian(
 
 @dataclass(frozen=True)
 class Inputs:
-    """A registered distribution on the first `active` of `in_dim` coordinates; the others are zero."""
+    """A registered distribution along the first `active` of `in_dim` axes; along the others it is zero."""
 
     entry: Entry
     arguments: Mapping[str, Any]
     in_dim: int
     active: int
+    axes: Float64[np.ndarray, "in in"] | None = None
+    """An orthogonal matrix whose columns are the axes; None: they are the coordinates."""
 
-    def draw(self, samples: int, rng: np.random.Generator) -> Float64[np.ndarray, "N in"]:
-        """Draw samples.
+    def draw(self, samples: int, rng: np.random.Generator, whiten: bool = False) -> Float64[np.ndarray, "N in"]:
+        """Draw samples; those of `whiten` have covariance exactly I along the active axes.
 
         Raises:
+            ConfigError: They cannot be whitened.
             ExtensionError: A user's function raised, or returned something else than a finite [samples, dim] array.
         """
+        drawn = self._drawn(samples, rng)
+        if whiten:
+            drawn = whitened(drawn)
+        if self.axes is not None:
+            return transform(self.axes[:, : self.active], drawn)
+        if self.active == self.in_dim:
+            return drawn
+        return np.concatenate([drawn, np.zeros((samples, self.in_dim - self.active))], axis=1)
+
+    def _drawn(self, samples: int, rng: np.random.Generator) -> Float64[np.ndarray, "N active"]:
+        """Draw samples along the active axes."""
         what = f"input distribution {self.entry.name!r}"
         named = {"samples": samples, "dim": self.active, "rng": rng, **self.arguments}
         drawn = self.entry.call(what, named=named, read=lambda value: np.asarray(value, dtype=np.float64))
@@ -133,9 +147,7 @@ class Inputs:
                 f"{what} must return a finite [samples, dim] = [{samples}, {self.active}] array, "
                 f"not one of shape {list(drawn.shape)}"
             )
-        if self.active == self.in_dim:
-            return drawn
-        return np.concatenate([drawn, np.zeros((samples, self.in_dim - self.active))], axis=1)
+        return drawn
 
     @property
     def normal(self) -> bool:
@@ -153,7 +165,7 @@ class Inputs:
         basis = self.arguments["basis"] if params.get("rotate") else np.eye(self.active)
         covariance = np.zeros((self.in_dim, self.in_dim))
         covariance[: self.active, : self.active] = basis * eigenvalues(self.active, **params) @ basis.T
-        return covariance
+        return covariance if self.axes is None else self.axes @ covariance @ self.axes.T
 
 
 @uniform()
@@ -163,8 +175,9 @@ def make_inputs(
     params: Mapping[str, Any] | None = None,
     d_active: int | None = None,
     data_seed: int = 0,
+    axes: Float64[np.ndarray, "in in"] | None = None,
 ) -> Inputs:
-    """Return the distribution that `data.inputs` and its parameters describe.
+    """Return the distribution that `data.inputs` and its parameters describe, along some axes (columns).
 
     Raises:
         ConfigError: Its name, parameters or dimensions do not fit.
@@ -182,7 +195,7 @@ def make_inputs(
     if "basis" in wants:
         check_fits(16 * active**2, "model.in_dim", f"the basis of {name!r} inputs")
     basis = {"basis": haar(active, active, stream(data_seed, "input basis"))} if "basis" in wants else {}
-    inputs = Inputs(entry, {**(params or {}), **basis}, in_dim, active)
+    inputs = Inputs(entry, {**(params or {}), **basis}, in_dim, active, axes)
     together, alone = (stream(data_seed, "trial inputs") for _ in range(2))
     if not np.array_equal(inputs.draw(3, together), np.concatenate([inputs.draw(n, alone) for n in (1, 2)])):
         raise ExtensionError(

@@ -199,9 +199,17 @@ def _on_diagonal(values: np.ndarray, in_dim: int, out_dim: int) -> Tensor:
 
 @uniform()
 def make_teacher(
-    in_dim: int, out_dim: int, params: Mapping[str, Any], data_seed: int, rotate: bool = False
+    in_dim: int,
+    out_dim: int,
+    params: Mapping[str, Any],
+    data_seed: int,
+    rotate: bool = False,
+    conjugate: bool = False,
 ) -> Float64[Tensor, "out in"]:
-    """Return the teacher T that `data.params` describes; with `rotate`, U T V' with U and V uniform (Haar).
+    """Return the teacher T that `data.params` describes, turned if asked for.
+
+    `rotate` makes it U T V', with the same singular values; `conjugate` makes it O' T O, with the same eigenvalues too.
+    U, V and O are uniform (Haar), O from a stream of its own.
 
     Raises:
         ConfigError: Its name, parameters or dimensions do not fit.
@@ -210,6 +218,7 @@ def make_teacher(
     >>> make_teacher(2, 2, {"matrix": "identity", "scale": 3.0}, data_seed=0).tolist()
     [[3.0, 0.0], [0.0, 3.0]]
     """
+    check_turned(in_dim, out_dim, rotate, conjugate)
     if "matrix" not in params:
         raise ConfigError(f"data.params.matrix is missing; it names the teacher: {', '.join(MATRICES.names())}")
     entry = MATRICES.get(params["matrix"], "data.params.matrix")
@@ -232,4 +241,33 @@ def make_teacher(
         rng = stream(data_seed, "teacher rotation")
         left, right = haar(out_dim, out_dim, rng), haar(in_dim, in_dim, rng)
         matrix = torch.from_numpy(left @ matrix.numpy() @ right.T)
+    if conjugate:
+        turn = haar(in_dim, in_dim, stream(data_seed, "teacher conjugation"))
+        matrix = torch.from_numpy(turn.T @ matrix.numpy() @ turn)
     return matrix
+
+
+def check_turned(in_dim: int, out_dim: int, rotate: bool, conjugate: bool) -> None:
+    """Raise ConfigError where a teacher cannot be turned as `data.rotate` and `data.conjugate` say."""
+    if conjugate and rotate:
+        raise ConfigError("data.conjugate: O' T O and U T V' are two ways to turn a teacher; set data.rotate=false")
+    if conjugate and in_dim != out_dim:
+        raise ConfigError(
+            f"data.conjugate: O' T O needs model.in_dim == model.out_dim, not {in_dim} and {out_dim}; "
+            "data.rotate=true turns any teacher"
+        )
+
+
+@uniform()
+def input_directions(teacher: Float64[Tensor, "out in"]) -> Float64[np.ndarray, "in in"]:
+    """Return the teacher's right singular vectors in columns, by falling singular value, those of zero last.
+
+    The largest entry of each is positive; those of equal singular values, zero among them, are some orthonormal basis
+    of what these span.
+
+    >>> input_directions(torch.tensor([[0.0, -3.0, 0.0], [2.0, 0.0, 0.0]])).tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    right = np.linalg.svd(teacher.numpy())[2].T
+    largest = right[np.abs(right).argmax(0), np.arange(len(right))]
+    return right * np.where(largest < 0, -1.0, 1.0) + 0.0  # no negative zeros

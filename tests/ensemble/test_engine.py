@@ -174,7 +174,10 @@ def test_every_distribution_of_inputs_is_the_same_under_both_engines_and_in_any_
         assert records[member] == run_all([configs[member]])[0][0]
 
 
-@pytest.mark.parametrize("change", [{"whiten": True}, {"d_active": 3}, {"whiten": True, "d_active": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [{"whiten": True}, {"d_active": 3}, {"whiten": True, "d_active": 3, "inputs_basis": "teacher"}],
+)
 def test_whitened_and_rank_deficient_inputs_agree_with_autograd(change):
     assert_same(
         *both({"data": change, "max_steps": 300, "training": {"batch_size": None if "whiten" in change else 7}})

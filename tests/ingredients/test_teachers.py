@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dln.errors import ConfigError, ExtensionError
-from dln.ingredients.teachers import MATRICES, make_teacher, register_matrix
+from dln.ingredients.teachers import MATRICES, input_directions, make_teacher, register_matrix
 
 
 def teacher(matrix, in_dim=5, out_dim=5, seed=0, rotate=False, **params):
@@ -92,6 +92,33 @@ def test_rotation_is_one_change_of_basis_on_either_side_for_all_teachers_of_a_se
     np.testing.assert_allclose(sum(modes), u_v, atol=1e-12)
     together = teacher("diagonal", 3, 3, scale=1.0, spectrum=[3.0, 2.0, 1.0], rotate=True)
     np.testing.assert_allclose(3 * modes[0] + 2 * modes[1] + modes[2], together, atol=1e-12)
+
+
+def test_a_conjugated_teacher_keeps_its_eigenvalues_and_its_symmetry():
+    """Traces of powers are symmetric functions of the eigenvalues, and determine them."""
+    for name in ("random_normal", "low_rank", "diagonal"):
+        plain, turned, other = (
+            make_teacher(5, 5, {"matrix": name, "scale": 1.0}, seed, conjugate=c).numpy()
+            for seed, c in ((0, False), (0, True), (1, True))
+        )
+        for power in range(1, 6):
+            traces = [np.trace(np.linalg.matrix_power(each, power)) for each in (plain, turned)]
+            np.testing.assert_allclose(*traces, rtol=1e-12, atol=1e-13)
+        for one, two in ((plain, turned), (turned, other)):
+            assert np.abs(one - two).max() > 1e-2
+    np.testing.assert_allclose(turned, turned.T, atol=1e-15)
+    assert np.abs(turned - teacher("diagonal", scale=1.0, rotate=True)).max() > 1e-2
+
+
+@pytest.mark.parametrize("dims", [(5, 5), (6, 2), (3, 4)])
+def test_input_directions_are_where_the_teacher_acts_by_falling_strength(dims):
+    one = make_teacher(*dims, {"matrix": "random_normal"}, 0, rotate=True)
+    directions = input_directions(one)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(dims[0]), atol=1e-14)
+    images = one.numpy() @ directions
+    values = np.pad(singular_values(one), (0, dims[0] - min(dims)))
+    np.testing.assert_allclose(images.T @ images, np.diag(values**2), atol=1e-12 * values[0] ** 2)
+    np.testing.assert_array_equal(input_directions(make_teacher(*dims, {"matrix": "diagonal"}, 0)), np.eye(dims[0]))
 
 
 def test_power_law_topk_is_the_best_approximation_of_rank_k():

@@ -50,7 +50,8 @@ def gaussian_design(noise):
         {"matrix": "random_normal", "scale": 1.0},
         noise_std=noise,
         inputs="power_law",
-        inputs_params={"alpha": 0.7, "rotate": True},
+        inputs_params={"alpha": 0.7},
+        inputs_basis="teacher",
         dtype=torch.float64,
     )
     points = np.array([*itertools.product([0, 0, 0, 0, -(3**0.5), 3**0.5], repeat=4)])
