@@ -157,15 +157,31 @@ class Inputs:
     @property
     def covariance(self) -> Float64[np.ndarray, "in in"] | None:
         """The covariance of the population, or None if it is not known."""
+        if (known := self._eigen()) is None:
+            return None
+        basis, eigenvalues = known
+        covariance = np.zeros((self.in_dim, self.in_dim))
+        covariance[: self.active, : self.active] = basis * eigenvalues @ basis.T
+        return covariance if self.axes is None else self.axes @ covariance @ self.axes.T
+
+    @property
+    def root(self) -> Float64[np.ndarray, "in active"] | None:
+        """A matrix R with R R' the covariance, or None if that is not known."""
+        if (known := self._eigen()) is None:
+            return None
+        basis, eigenvalues = known
+        axes = np.eye(self.in_dim) if self.axes is None else self.axes
+        return axes[:, : self.active] @ (basis * np.sqrt(eigenvalues))
+
+    def _eigen(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return eigenvectors, in columns, and eigenvalues of the covariance along the active axes, if known."""
         eigenvalues = self.entry.marks.get("eigenvalues")
         if eigenvalues is None:
             return None
         params = {name: p.default for name, p in (self.entry.parameters or {}).items()}
         params |= {name: value for name, value in self.arguments.items() if name != "basis"}
         basis = self.arguments["basis"] if params.get("rotate") else np.eye(self.active)
-        covariance = np.zeros((self.in_dim, self.in_dim))
-        covariance[: self.active, : self.active] = basis * eigenvalues(self.active, **params) @ basis.T
-        return covariance if self.axes is None else self.axes @ covariance @ self.axes.T
+        return basis, eigenvalues(self.active, **params)
 
 
 @uniform()

@@ -126,6 +126,38 @@ def covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
 
 
 @constant
+def input_root(dataset: Dataset) -> Float64[np.ndarray, "n k"]:
+    """A matrix R with R R' the means of x x' over the training set, x ending with a constant one.
+
+    A mean square of A x is ||A R||^2: what A does to no input is then zero to the last digit, and nothing is negative.
+
+    >>> from dln.data import Dataset
+    >>> root = input_root(Dataset.from_arrays([1.0, 3.0], [0.0, 0.0]))
+    >>> (root @ root.T).round(12).tolist()
+    [[5.0, 2.0], [2.0, 1.0]]
+    """
+    return _root(train_inputs(dataset))
+
+
+@constant
+def test_input_root(dataset: Dataset) -> Float64[np.ndarray, "n k"]:
+    """`input_root` of the test set."""
+    return _root(test_inputs(dataset))
+
+
+@constant
+def population_input_root(dataset: Dataset) -> Float64[np.ndarray, "n k"]:
+    """`input_root` of the distribution that inputs come from."""
+    covariance(dataset)  # says what is wrong where it is not known
+    assert dataset.inputs is not None
+    root = dataset.inputs.root
+    assert root is not None
+    both = np.zeros((root.shape[0] + 1, root.shape[1] + 1))
+    both[:-1, :-1], both[-1, -1] = root, 1
+    return both
+
+
+@constant
 def normal_covariance(dataset: Dataset) -> Float64[np.ndarray, "in in"]:
     """Covariance of the Gaussian that inputs come from.
 
@@ -198,6 +230,11 @@ def _moments(inputs: Float64[np.ndarray, "N in"], targets: np.ndarray | None = N
     """Return means of y x', where x ends with a constant one, and y is x if there are no targets."""
     x = with_constant(inputs)
     return (x if targets is None else targets).T @ x / len(x)
+
+
+def _root(inputs: Float64[np.ndarray, "N in"]) -> np.ndarray:
+    """Return R with R R' the means of x x', where x ends with a constant one."""
+    return np.asarray(np.linalg.qr(with_constant(inputs) / np.sqrt(len(inputs)), mode="r")).T
 
 
 def _samples(samples: Tensor | None, kind: str) -> np.ndarray:

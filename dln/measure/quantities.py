@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dln.base.registry import Registry
-from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, values_of
+from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, summed, values_of
 from dln.derivatives import hessian
 from dln.derivatives.products import Chain, with_biases
 from dln.derivatives.tangent_kernel import gauss_newton_spectrum
@@ -201,18 +201,17 @@ def layers(model: DeepLinearNetwork) -> list[Float64[np.ndarray, "*R out n"]]:
 
 @quantity
 def population_mean_square(
-    layers: list[np.ndarray], teacher: Float64[Tensor, "*R out in"], covariance: Float64[Tensor, "*R in in"]
+    layers: list[np.ndarray], teacher: Float64[Tensor, "*R out in"], population_input_root: Float64[Tensor, "*R n k"]
 ) -> Float64[Tensor, "*R"]:
     """Mean squared error over the population, tr(E Sigma E') / d_out with E = W - T; noise on targets aside.
 
-    >>> covariance = torch.diag(torch.tensor([2.0, 1.0]))
-    >>> population_mean_square([np.array([[3.0, 2.0]])], torch.tensor([[1.0, 2.0]]), covariance).item()
-    8.0
+    >>> root = torch.diag(torch.tensor([2.0, 1.0, 1.0]))  # of Sigma, and of a constant one
+    >>> population_mean_square([np.array([[3.0, 2.0]])], torch.tensor([[1.0, 2.0]]), root).item()
+    16.0
     """
-    end, size = torch.from_numpy(Chain(layers).end), teacher.shape[-1]
-    error, shift = end[..., :size] - teacher, end[..., size:]
-    squares = inner(matmul(error, covariance.to(error)), error, 2) + inner(shift, shift, 2)
-    return squares / teacher.shape[-2]
+    end = as_tensor(Chain(layers).end)
+    error = end - torch.nn.functional.pad(teacher, (0, end.shape[-1] - teacher.shape[-1]))
+    return mean_square_of(error, population_input_root)
 
 
 @quantity
@@ -288,7 +287,33 @@ def inner_products(model_a: DeepLinearNetwork, model_b: DeepLinearNetwork) -> Fl
     return torch.stack([sum(column, torch.zeros(())) for column in zip(*sums, strict=True)], -1)
 
 
+@pair_quantity
+def map_difference(layers_a: list[np.ndarray], layers_b: list[np.ndarray]) -> Float64[Tensor, "*R out n"]:
+    """W_a - W_b, followed by the difference of the constants that biases add up to as a column, if there are any.
+
+    Of models of equal shapes it is sum_l A_l (W_l,a - W_l,b) B_l, with what is above layer l in a and below it in b:
+    layers that are close to each other are subtracted, not products of them, so that digits are kept.
+
+    >>> one, two = np.array([[1.0]]), np.array([[2.0]])
+    >>> map_difference([one, two], [two, two]).tolist()
+    [[-2.0]]
+    """
+    a, b = Chain(layers_a), Chain(layers_b)
+    if a.shapes != b.shapes:
+        n = max(a.end.shape[-1], b.end.shape[-1])  # one of them may be without biases
+        ends = (torch.nn.functional.pad(as_tensor(each.end), (0, n - each.end.shape[-1])) for each in (a, b))
+        return next(ends) - next(ends)
+    parts = zip(a.above, a.layers, b.layers, b.below, strict=True)
+    return summed(as_tensor(above @ (x - y) @ below) for above, x, y, below in parts)
+
+
 # --- parts of these --------------------------------------------------------------------------------------------------
+
+
+def mean_square_of(matrix: Float64[Tensor, "*R out n"], root: Float64[Tensor, "*R n k"]) -> Float64[Tensor, "*R"]:
+    """Mean square of the entries of A x, for inputs x of which R is an `input_root`: ||A R||^2 / d_out."""
+    image = matmul(matrix, root[..., : matrix.shape[-1], :].to(matrix))
+    return inner(image, image, 2) / matrix.shape[-2]
 
 
 def _gradient(parameter: Tensor) -> Tensor:

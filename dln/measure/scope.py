@@ -34,6 +34,7 @@ INSTEAD: dict[str, dict[str, str]] = {
     "test": {
         "gradients": "whole_gradients",
         "input_moments": "test_input_moments",
+        "input_root": "test_input_root",
         "target_moments": "test_target_moments",
         "train_inputs": "test_inputs",
         "train_targets": "test_targets",
@@ -41,6 +42,7 @@ INSTEAD: dict[str, dict[str, str]] = {
     "population": {
         "gradients": "whole_gradients",
         "input_moments": "population_input_moments",
+        "input_root": "population_input_root",
         "target_moments": "population_target_moments",
         "sample_gradients": "population_gradients",
         "batch_share": "fresh_share",

@@ -12,6 +12,7 @@ from dln.base.stacked import as_tensor, cosine, frobenius, inner, matmul, singul
 from dln.measure.instruments.layers import angle
 from dln.measure.instruments.modes import apart
 from dln.measure.metric import Count, Tolerance, comparative_metric, equal_shapes
+from dln.measure.quantities import mean_square_of
 from dln.measure.scope import SETS_OR_BATCH
 
 if TYPE_CHECKING:
@@ -106,17 +107,16 @@ def _last_gap(values: Float64[Tensor, "*R k"], top: int, tolerance: float) -> Bo
     return apart(padded, tolerance)[..., min(top, values.shape[-1]) - 1]
 
 
-@comparative_metric("prediction_distance", cost="moderate", batched=True)
+@comparative_metric("prediction_distance", cost="moderate", batched=True, sets=("test", "train", "population"))
 def prediction_distance(
-    test_predictions_a: Float64[Tensor, "*R M out"], test_predictions_b: Float64[Tensor, "*R M out"]
+    map_difference: Float64[Tensor, "*R out n"], input_root_a: Float64[Tensor, "*R n k"]
 ) -> Float64[Tensor, "*R"]:
-    """Root mean square difference of the two models' outputs on the test inputs.
+    """Root mean square difference of the two models' outputs on the test inputs, or on others, noise aside.
 
-    >>> prediction_distance(torch.zeros(4, 1), torch.tensor([[1.0], [1.0], [5.0], [3.0]])).item()
-    3.0
+    >>> prediction_distance(torch.tensor([[3.0, 4.0]]), torch.eye(2)).item()
+    5.0
     """
-    gap = test_predictions_a - test_predictions_b
-    return (inner(gap, gap, 2) / (gap.shape[-1] * gap.shape[-2])).sqrt()
+    return mean_square_of(map_difference, input_root_a).sqrt()
 
 
 def _cosine(a: list[Tensor], b: list[Tensor]) -> Float64[Tensor, "*R"]:
