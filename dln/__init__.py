@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dln.results.frames import load_sweep, merge_sweeps, scan_sweep, to_xarray
     from dln.results.run import load_run
     from dln.studies.aggregate import aggregate
+    from dln.studies.mean_map import mean_map
     from dln.trackers.tracker import register_tracker
     from dln.train import Trainer
 
@@ -46,6 +47,7 @@ _HOME = {
     "SingleConfig": "config",
     "Trainer": "train",
     "aggregate": "studies.aggregate",
+    "mean_map": "studies.mean_map",
     "comparative_metric": "metrics",
     "linear_teacher": "data",
     "load_run": "results.run",
@@ -87,6 +89,7 @@ __all__ = [
     "load_run",
     "load_sweep",
     "loss_gap",
+    "mean_map",
     "merge_sweeps",
     "model_metric",
     "objective",

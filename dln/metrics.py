@@ -106,6 +106,16 @@ def end_to_end_norm(end_to_end: Float64[Tensor, "*R out in"]) -> Float64[Tensor,
     return frobenius(end_to_end)
 
 
+@model_metric("end_to_end_map", cost="heavy", batched=True)  # to store
+def end_to_end_map(end_to_end: Float64[Tensor, "*R out in"]) -> dict[str, Float64[Tensor, "*R in"]]:
+    """The end-to-end map W itself, a column for each of its rows: `dln.mean_map` averages it over runs.
+
+    >>> {row: entries.tolist() for row, entries in end_to_end_map(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).items()}
+    {'1': [1.0, 2.0], '2': [3.0, 4.0]}
+    """
+    return {str(i): row for i, row in enumerate(end_to_end.unbind(-2), start=1)}
+
+
 @model_metric("singular_values", cost="cheap", batched=True)
 def singular_values(end_to_end_values: Float64[Tensor, "*R k"], top: Top = None) -> Float64[Tensor, "*R k"]:
     """Singular values of the end-to-end map, largest first; only the first `top` if that is given."""

@@ -261,9 +261,9 @@ def test_numbers_lists_arrays_and_dicts_become_columns():
 
 
 SIGNED = {
-    "gradient_alignment", "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd", "mode_drifts",
-    "mode_strengths", "sharpness", "stability", "top_eigenvalues", "end_to_end_cosine", "gradient_cosine",
-    "layer_cosines", "param_cosine_sim",
+    "end_to_end_map", "gradient_alignment", "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd",
+    "mode_drifts", "mode_strengths", "sharpness", "stability", "top_eigenvalues", "end_to_end_cosine",
+    "gradient_cosine", "layer_cosines", "param_cosine_sim",
 }  # fmt: skip
 
 
