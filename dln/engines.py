@@ -55,6 +55,10 @@ class Results:
     """A run's records, without the values of its events."""
     observers: list[list[Any]]
     """Run by run, who asks to be told of it."""
+    lane_a: dict[str, str]
+    """Columns of lane a of comparisons, by what they are called in a run of its own; none where runs are of one."""
+    alike: np.ndarray
+    """A number [R] for each run that is the same for those whose lane a is one trajectory."""
 
     def __len__(self) -> int:
         return len(self.events)
@@ -128,19 +132,23 @@ def train_together(
                 curves, present = ensemble.curves(), ensemble.present(slice(None))
             events = [ensemble.events(run) for run in range(len(configs))]
             trajectories, records = ensemble.trajectories, ensemble.history
+            alike = next(iter(ensemble.members.values()))
         else:
             histories = alone(blueprints, checkpoints or [None] * len(configs))
             (curves, present), events = _stacked(histories), [history.events for history in histories]
             trajectories, records = lanes, histories.__getitem__
+            alike = np.arange(len(configs))
         if blueprints[0].config.events:
             found = _find_events(blueprints, curves, present, events)
             events = [own | more for own, more in zip(events, found, strict=True)]
         observers = [blueprint.observers for blueprint in blueprints]
+        pairs = len(blueprints[0].config.lanes) > 1
+        lane_a = lane_columns(curves, blueprints[0].labels["_a"], "_a") if pairs else {}
     finally:
         for blueprint in blueprints:
             blueprint.forget()
     seconds = time.perf_counter() - started
-    return Results(engine, curves, present, events, trajectories, lanes, seconds, records, observers)
+    return Results(engine, curves, present, events, trajectories, lanes, seconds, records, observers, lane_a, alike)
 
 
 def train_all(

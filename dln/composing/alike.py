@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
 
-from dln.config import ExperimentConfig, fields
+from dln.config import ExperimentConfig, LaneConfig, MetricConfig, SingleConfig, TrainingConfig, fields
 
 
 def trajectory(config: ExperimentConfig, suffix: str) -> str:
@@ -24,11 +25,36 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     >>> count(None), count(5)
     (1, 2)
     """
-    _, model, training, callbacks, *_ = config.lanes[suffix]
+    lane = config.lanes[suffix]
+    return repr((config.data, lane.model, _settled(config, lane), lane.callbacks, config.resume))
+
+
+def _settled(config: ExperimentConfig, lane: LaneConfig) -> TrainingConfig:
+    """Return how a lane is trained, with batch seed 0 where nothing is drawn."""
+    training = lane.training
     full = training.batch_size in (None, config.data.samples) and not training.replacement and not config.data.online
-    settled = full and not training.label_noise and not callbacks
-    training = replace(training, batch_seed=0) if settled else training
-    return repr((config.data, model, training, callbacks, config.resume))
+    draws = not full or training.label_noise or lane.callbacks
+    return training if draws else replace(training, batch_seed=0)
+
+
+def reference_of(config: ExperimentConfig) -> SingleConfig:
+    """Return lane a of a comparison as a run of its own: the same for all that are compared with the same.
+
+    >>> from dln.config import SingleConfig, TrainingConfig
+    >>> runs = [SingleConfig(training=TrainingConfig(batch_size=5, batch_seed=seed)) for seed in (1, 2)]
+    >>> one, other = (reference_of(replace(run, reference={"training.batch_size": None})) for run in runs)
+    >>> one == other, one.training.batch_size, one.reference
+    (True, None, {})
+    """
+    lane, common = (
+        config.lanes["_a"],
+        {item.name: getattr(config, item.name) for item in dataclass_fields(ExperimentConfig)},
+    )
+    metrics = [metric for listed in lane.metrics.values() for metric in listed]
+    if config.timed and not any(metric.name == "time" for metric in metrics):
+        metrics = [*metrics, MetricConfig("time")]
+    own = {"model": lane.model, "training": _settled(config, lane), "callbacks": lane.callbacks, "metrics": metrics}
+    return SingleConfig(**common, **own)
 
 
 def structure(config: ExperimentConfig) -> str:

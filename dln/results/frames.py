@@ -11,8 +11,9 @@ import numpy as np
 
 from dln.config import leaf_of
 from dln.errors import DlnError, StorageError
+from dln.results.references import REFERENCE, check_there, with_references
 from dln.results.sweep import SWEEP, SweepStore
-from dln.results.tables import KINDS, RUN, check, columns_of, read
+from dln.results.tables import KINDS, RUN, check, columns_of, read, schema_of
 
 T = TypeVar("T")
 
@@ -51,9 +52,11 @@ def _load(
             if name not in known:
                 raise StorageError(f"the sweep in {directory} has no column {name!r}; it has: {', '.join(known)}")
         wanted = [RUN, *about["config"], *dict.fromkeys(columns)]
+        wanted += [REFERENCE] if any(REFERENCE in schema_of(path).names for path in files) else []
     table = read(files, wanted)
     keys = json.loads(table.schema.metadata[b"dln"])["config"]
     frame = pl.DataFrame(pl.from_arrow(table))
+    frame = with_references(frame.lazy(), _references(directory, files)).collect()
     same = [key for key in keys if key in frame.columns and frame[key].n_unique() == 1] if not constants else []
     return frame.drop(same)
 
@@ -69,11 +72,23 @@ def scan_sweep(directory: str | Path) -> polars.LazyFrame:
     """
     import polars as pl
 
-    files = _settled(directory, list)
+    files, references = _settled(directory, lambda files: (files, _references(directory, files)))
     frames = [pl.scan_parquet(path, glob=False, hive_partitioning=False) for path in files]
     if len(frames) == 1:
-        return frames[0]
-    return pl.concat(frames, how="diagonal_relaxed").unique(RUN, keep="first", maintain_order=True)
+        return with_references(frames[0], references)
+    whole = pl.concat(frames, how="diagonal_relaxed").unique(RUN, keep="first", maintain_order=True)
+    return with_references(whole, references)
+
+
+def _references(directory: str | Path, files: Sequence[Path]) -> list[Path]:
+    """Return the files of what the runs of a sweep are compared with, checked; none if rows hold it themselves."""
+    if not any(REFERENCE in schema_of(path).names for path in files):
+        return []
+    stored = SweepStore(directory).references.files()
+    for path in stored:
+        check(path)
+    check_there(directory, files, stored)
+    return stored
 
 
 def swept_keys(frame: polars.DataFrame) -> list[str]:
@@ -209,6 +224,9 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
         other = description["fixed"]
         fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
     with target.locked():
+        compared = [path for directory in directories for path in SweepStore(directory).references.files()]
+        if compared:
+            target.references.prepared().gather(compared)
         target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
         target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told)})
         target.note("".join(SweepStore(directory).commands() for directory in directories))

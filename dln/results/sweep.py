@@ -4,6 +4,7 @@ sweep.json         the values that are the same in all runs; all that runs were 
 parts/*.parquet    finished ensembles, each written beside and renamed into place
 results.parquet    all of them in one file, once nothing is missing
 commands.txt       every command that was given to the directory, as it was typed, below its date
+references/        what runs are compared with, each once (see dln.results.references)
 failed.jsonl       runs that raised, and what they raised; a rerun tries them again
 damaged/           files that could not be read; their runs are computed again
 
@@ -14,6 +15,7 @@ A row has the run's identity (a hash of its resolved config), every key of its c
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -31,6 +33,7 @@ from dln.base.locking import locking
 from dln.base.sealed import content, read_document, reading, write_document
 from dln.errors import DamagedError, StorageError
 from dln.results import tables
+from dln.results.references import REFERENCES, orphans
 from dln.results.run import COMMANDS
 from dln.results.tables import IDENTITY
 
@@ -47,6 +50,7 @@ class SweepStore:
         self.directory = from_home(directory)
         self.damaged: list[str] = []
         """Files that `finished` has set aside."""
+        self._stored: set[bytes] | None = None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -183,6 +187,30 @@ class SweepStore:
         """Write the results of an ensemble as a part of its own."""
         self._place([table], self._fresh_part())
 
+    @functools.cached_property
+    def references(self) -> SweepStore:
+        """Where what runs are compared with is stored."""
+        return SweepStore(self.directory / REFERENCES)
+
+    def prepared(self) -> SweepStore:
+        """Make this a sweep's directory that others may be at work in, and return it."""
+        with self.writing():
+            for folder in (self.directory, self.directory / PARTS):
+                folder.mkdir(exist_ok=True)
+        if self.description() is None:
+            self.describe({"kind": "SingleConfig", "fixed": {}})
+        return self
+
+    def stored(self) -> set[bytes]:
+        """Return the identities of the runs that are known here to be stored, to be added to as more are."""
+        if self._stored is None:
+            self._stored = {run for path in self.files() for run in tables.identities(path).tolist()}
+        return self._stored
+
+    def orphans(self) -> np.ndarray:
+        """Return the identities of runs whose references are gone; files of these that cannot be read are set aside."""
+        return orphans(self.files(), self.references.finished())
+
     def fail(self, run: str, overrides: Sequence[str], error: str) -> None:
         """Note that a run raised."""
         with self.writing(), open(self.directory / FAILED, "a", encoding="utf-8") as file:
@@ -235,6 +263,8 @@ class SweepStore:
         self._place(tables.gather(files, np.array([], IDENTITY), others=True), self.directory / RESULTS)
 
     def _fresh_part(self) -> Path:
+        with self.writing():
+            (self.directory / PARTS).mkdir(parents=True, exist_ok=True)
         return self.directory / PARTS / f"{time.time_ns():x}-{os.getpid():x}.parquet"
 
     def _place(self, parts: Iterable[pa.Table], path: Path) -> None:

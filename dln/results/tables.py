@@ -47,6 +47,7 @@ def make_table(
     present: np.ndarray | None = None,
     trajectories: int = 0,
     lanes: int = 0,
+    elsewhere: Mapping[str, np.ndarray] | None = None,
 ) -> pa.Table:
     """Return results as a table, one row a run.
 
@@ -58,6 +59,7 @@ def make_table(
         present: Which of the records [R, T] are a run's own: the others are left out. None: all.
         trajectories: How many were computed.
         lanes: How many lanes share them.
+        elsewhere: Which rows [R] of some curves are stored somewhere else: they are null here.
 
     >>> losses = np.array([[4.0, 2.0], [3.0, np.nan]])
     >>> table = make_table(["r", "s"], {"training.lr": [0.1, 9.0]}, {}, {"train_loss": losses}, np.isfinite(losses))
@@ -67,7 +69,7 @@ def make_table(
     columns: dict[str, pa.Array] = {RUN: pa.array(runs, pa.string())}
     columns |= {key: _config_column(values) for key, values in config.items()}
     columns |= {key: _event_column(key, values) for key, values in events.items()}
-    columns |= {key: _list_column(values, present) for key, values in curves.items()}
+    columns |= {key: _list_column(values, present, (elsewhere or {}).get(key)) for key, values in curves.items()}
     told = {"config": list(config), "events": list(events), "curves": list(curves)}
     told |= {"trajectories": trajectories, "lanes": lanes}
     return pa.table(columns).replace_schema_metadata({"dln": json.dumps(told)})
@@ -219,16 +221,16 @@ class _RowGroups:
         return self.held[key]
 
 
-def identities(path: Path) -> np.ndarray:
-    """Return the identities of a file's runs [R], row by row."""
+def identities(path: Path, column: str = RUN) -> np.ndarray:
+    """Return the identities of a file's runs [R], row by row; or those in another column, empty where it is null."""
     with opened(path) as file:
         groups = range(file.num_row_groups)
-        parts = [_identities(file.read_row_group(g, columns=[RUN], use_threads=False)[RUN]) for g in groups]
+        parts = [_identities(file.read_row_group(g, columns=[column], use_threads=False)[column]) for g in groups]
     return np.concatenate([np.array([], IDENTITY), *parts])
 
 
 def _identities(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array(column.to_pylist(), IDENTITY)
+    return np.array(column.fill_null("").to_pylist(), IDENTITY)
 
 
 def schema_of(path: Path) -> pa.Schema:
@@ -291,13 +293,15 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=dataclasses.asdict)
 
 
-def _list_column(values: np.ndarray, present: np.ndarray | None) -> pa.Array:
-    """Return values [R, T, ...] as lists of those that are present [R, T]: numbers, or fixed-size lists."""
+def _list_column(values: np.ndarray, present: np.ndarray | None, null: np.ndarray | None = None) -> pa.Array:
+    """Return values [R, T, ...] as lists of those that are present [R, T]: numbers, or fixed-size lists; or as null."""
     present = np.ones(values.shape[:2], bool) if present is None else present
+    present = present if null is None else present & ~null[:, None]
     inner: pa.Array = pa.array(values[present].reshape(-1))
     for size in reversed(values.shape[2:]):
         inner = pa.FixedSizeListArray.from_arrays(inner, size)
-    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *present.sum(1)], dtype=np.int32)), inner)
+    ends = pa.array(np.cumsum([0, *present.sum(1)], dtype=np.int32))
+    return pa.ListArray.from_arrays(ends, inner, mask=None if null is None else pa.array(null))
 
 
 def joint_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:

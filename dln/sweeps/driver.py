@@ -86,12 +86,12 @@ def run_sweep(
         directories = RunDirectories(results.directory, names) if own_directories or plan.saves_weights else None
         gone = _incomplete(plan, results, done, owed)
         report.incomplete = len(gone)
-        gone = np.union1d(gone, identities[list(rerun)])
+        gone = np.union1d(np.union1d(gone, results.orphans()), identities[list(rerun)])
         if len(gone):
             results.drop(gone)
             done = np.setdiff1d(done, gone)
         results.forget_failures()
-        report.damaged = results.damaged
+        report.damaged = [*results.damaged, *results.references.damaged]
         report.found = len(np.intersect1d(identities, done))
         if launch is None:
             if report.found < len(np.unique(identities)):
@@ -106,6 +106,7 @@ def run_sweep(
             with following(results, report, started, on_progress):
                 named = directories is not None
                 _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
+        results.references.compact(np.array([], IDENTITY))
         results.compact(identities)
         _confirm(plan, results, owed)
         report.seconds = time.perf_counter() - started
@@ -117,6 +118,7 @@ def _clear(results: SweepStore) -> None:
     with results.alone() as alone:
         if alone:
             results.clear()
+            results.references.clear()
             RunDirectories(results.directory).clear()
 
 
@@ -144,7 +146,7 @@ def _confirm(plan: Plan, results: SweepStore, owed: bool) -> None:
     done = results.finished()
     failed = np.array(list(results.failures()), IDENTITY)
     lost = np.setdiff1d(plan.identities, np.union1d(done, failed))
-    lost = np.union1d(lost, _incomplete(plan, results, done, owed))
+    lost = np.union1d(np.union1d(lost, results.orphans()), _incomplete(plan, results, done, owed))
     if len(lost):
         raise StorageError(
             f"{len(lost)} of {len(plan)} runs were finished, but something has removed or changed what was stored of "

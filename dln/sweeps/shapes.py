@@ -93,7 +93,7 @@ class Shape:
         # A blank takes the swept value itself, or the mapping that it is inside of.
         values = [swept[blank] if blank in swept else _get(self.config(swept), blank) for blank in self.blanks]
         lines = [_line(*leaf, value, self.contents) for leaf, value in zip(self._leaves, values, strict=True)]
-        return hashlib.blake2b(self.text.format(*lines).encode(), digest_size=12).hexdigest()
+        return _hash(self.text.format(*lines))
 
     @functools.cached_property
     def _leaves(self) -> list[tuple[str, dataclasses.Field]]:
@@ -311,6 +311,21 @@ def _template(config: ExperimentConfig, blanks: Sequence[str], contents: Mapping
             line = _line(key, item, _get(config, key), contents)
             text += "{}" if key in blanks else line.replace("{", "{{").replace("}", "}}")
     return text
+
+
+def identity_of(config: ExperimentConfig, contents: Mapping[str, str]) -> str:
+    """Return the identity of the run of any config; `contents` are digests of the files that it names."""
+    return _hash(_template(config, (), contents).format())
+
+
+def values_of(config: ExperimentConfig, contents: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of every key of any config, as `Shape.values` does."""
+    values = _config_values(config)
+    return {**values, **digests(values, contents)}
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def _line(key: str, item: dataclasses.Field, value: Any, contents: Mapping[str, str]) -> str:

@@ -17,9 +17,11 @@ from dln.engines import Results
 from dln.history import History
 from dln.observers import ObservedRun, replay
 from dln.results.directories import RunDirectories
+from dln.results.references import referring
 from dln.results.run import RunWriter, run_summary
 from dln.results.sweep import SweepStore
 from dln.results.tables import make_table
+from dln.sweeps.apart import NONE, as_stored, taken_apart
 from dln.sweeps.plan import Plan
 
 OnRun = Callable[[ExperimentConfig, History, float, Path], Any]
@@ -63,7 +65,11 @@ def store_outcome(
             places[run] = directories.put(cell, plan.identity(cell))
             if on_run is not None:
                 told.append((plan.config(cell), history, seconds, places[run]))
-    results.write(_table(plan, outcome))
+    apart = taken_apart(plan, outcome.cells, outcome.results, results.references.stored())
+    if apart.table is not None:
+        results.references.prepared().write(apart.table)
+        results.references.stored().update(apart.new)
+    results.write(_table(plan, outcome, apart.of))
     for one in told:
         on_run(*one)  # type: ignore[misc]
     for run, cell in enumerate(outcome.cells.tolist()):
@@ -93,19 +99,18 @@ def _last_step(config: ExperimentConfig, history: History) -> int:
     return max(min(steps, default=config.max_steps) for steps in lanes)
 
 
-def _table(plan: Plan, outcome: Outcome) -> pa.Table:
-    """Return the rows of runs that were trained together."""
+def _table(plan: Plan, outcome: Outcome, references: np.ndarray) -> pa.Table:
+    """Return the rows of runs that were trained together, whose references have these identities if stored apart."""
     config, count, results = plan.config(int(outcome.cells[0])), len(outcome.cells), outcome.results
     rows = [plan.values(int(cell)) for cell in outcome.cells]
     columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     ends = [f"diverged_at{suffix}" for suffix in config.lanes]
     names = dict.fromkeys([*ends, *(name for events in results.events for name in events)])
     events = {name: [e.get(name) for e in results.events] for name in names}
-    kind = np.dtype(config.dtype)
     steps = np.broadcast_to(results.curves["step"].astype(np.int32), (count, len(results.curves["step"])))
-    with np.errstate(over="ignore"):
-        curves = {name: c.astype(kind) for name, c in results.curves.items() if name != "step"}
-    return make_table(
+    curves = as_stored({name: c for name, c in results.curves.items() if name != "step"}, config.dtype)
+    elsewhere: np.ndarray = references != NONE
+    table = make_table(
         [plan.identity(int(cell)) for cell in outcome.cells],
         columns,
         events,
@@ -113,4 +118,6 @@ def _table(plan: Plan, outcome: Outcome) -> pa.Table:
         results.present,
         results.trajectories,
         results.lanes,
+        dict.fromkeys(results.lane_a.values(), elsewhere) if elsewhere.any() else None,
     )
+    return referring(table, references) if elsewhere.any() else table
