@@ -1,15 +1,18 @@
 """The extension examples of the README: a few lines each, in a module of the user's, used from the config."""
 
+import importlib.util
 import json
+import sys
 import textwrap
 import types
 
 import numpy as np
 import pytest
 import torch
+from hydra.core.plugins import Plugins
 from polars.testing import assert_frame_equal
 
-from dln import factory, run_experiment, run_experiments
+from dln import factory, run_experiment, run_experiments, run_sweep
 from dln.errors import ConfigError, ExtensionError
 from dln.history import History
 from dln.measure.data_quantities import constant
@@ -307,6 +310,23 @@ def test_a_launcher(door, tmp_path):
         result = door.run(tmp_path, *sweep, *more, PYTHONPATH=str(tmp_path))
         assert result.status == 0, result.err
         assert ("2 jobs are mine" in result.out) == ("hydra/launcher=mine" in more)
+    assert_frame_equal(load_sweep(tmp_path / "mine"), load_sweep(tmp_path / "here"))
+
+
+@pytest.mark.hydra
+def test_a_launcher_from_python(tmp_path, monkeypatch, capsys):
+    """`dln.run_sweep` hands jobs to a launcher too, and what they store is the same."""
+    (tmp_path / "my_launcher.py").write_text(LAUNCHER)
+    spec = importlib.util.spec_from_file_location("hydra_plugins.my_launcher", tmp_path / "my_launcher.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    Plugins.instance().register(module.MyLauncher)
+    sweep = {"max_steps": 3, "model.gamma": [1, 1.5, 2]}
+    for name, launcher in (("mine", "mine"), ("here", None)):
+        report = run_sweep(sweep, directory=tmp_path / name, members=2, launcher=launcher)
+        assert report.finished == 3
+        assert ("2 jobs are mine" in capsys.readouterr().out) == (launcher == "mine")
     assert_frame_equal(load_sweep(tmp_path / "mine"), load_sweep(tmp_path / "here"))
 
 

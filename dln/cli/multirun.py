@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dln.base.files import in_short
 from dln.base.machine import as_bytes
 from dln.base.parallel import thread_count
 from dln.cli.asked import asked_for, unnamed
+from dln.cli.launching import launched, members_of
 from dln.cli.naming import asks_for_names
 from dln.cli.typed import command, dated
 from dln.config import ExperimentConfig
-from dln.engines import MEMBERS
 from dln.errors import ConfigError
-from dln.results.sweep import SweepStore
 from dln.sweeps.driver import run_sweep
 from dln.sweeps.estimate import ENOUGH, estimate
-from dln.sweeps.jobs import PATIENCE, made_with, spare_accounting, watched, write_jobs
+from dln.sweeps.jobs import PATIENCE
 from dln.sweeps.plan import Plan
 from dln.sweeps.report import Report, sweep_bar
 from dln.terminal import FAILURE, duration, status_of, tell
@@ -64,31 +63,14 @@ def sweep_from_hydra(
     if not patience >= 1:
         raise ConfigError(f"hydra.sweeper.patience must be at least 1 second, got {patience}")
     asked = asked_for(config, loader, arguments, params=params, zip=zip, grids=grids, rerun=rerun, members=members)
-    recipe, plan, names = asked.recipe, asked.plan, asked.names
+    plan, names = asked.plan, asked.names
     if names is None and asks_for_names(config):
         print(unnamed())
     if dry_run:
         print(preview(plan))
         return
     directory = sweep_directory(config)
-    shown = in_short(directory)
-    workers, threads = workers_of(config.hydra.launcher)
-
-    def launched(ensembles: list[np.ndarray], named: bool) -> None:
-        assert launch is not None
-        print(f"launching {sum(map(len, ensembles))} runs in {len(ensembles)} jobs", flush=True)
-        jobs = write_jobs(directory, recipe, ensembles, named, threads, patience, names)
-        try:
-            if "submitit" in config.hydra.launcher._target_:
-                if "Slurm" in config.hydra.launcher._target_:
-                    spare_accounting()
-                watched(launch, jobs, patience)
-            else:
-                launch(jobs)
-        finally:
-            SweepStore(directory).sign(*made_with(directory))
-
-    at_most = members or (MEMBERS if launch is None else min(MEMBERS, max(1, -(-len(plan) // (4 * workers)))))
+    shown, say = in_short(directory), functools.partial(print, flush=True)
     try:
         with sweep_bar(len(plan)) as on_progress:
             report = run_sweep(
@@ -99,8 +81,8 @@ def sweep_from_hydra(
                 on_run=tell,
                 on_progress=on_progress,
                 rerun=asked.again,
-                launch=None if launch is None else launched,
-                members=at_most,
+                launch=None if launch is None else launched(launch, config, asked, directory, say, patience),
+                members=members or members_of(config.hydra.launcher, launch, len(plan)),
                 processes=thread_count(),
             )
     except KeyboardInterrupt as stop:
@@ -113,24 +95,6 @@ def sweep_from_hydra(
         rest = f" (all in {shown}/failed.jsonl)" if len(report.failed) > 5 else ""
         print(f"error: {len(report.failed)} of {report.runs} runs failed{rest}; {resume_line(shown)}", file=sys.stderr)
         sys.exit(FAILURE)
-
-
-def workers_of(launcher: DictConfig) -> tuple[int, int | None]:
-    """Return about how many jobs a launcher runs at once, and the threads each may use; None: the cores it finds.
-
-    Threads are what a job is given: a joblib worker its share of the machine, a Ray task its `num_cpus`, a
-    submitit job its `cpus_per_task`; on Slurm a job sees no other cores anyway.
-    """
-    cores, kind = thread_count(), launcher._target_
-    if "joblib" in kind:
-        asked = int(launcher.get("n_jobs") or 1)
-        workers = asked if asked > 0 else max(1, cores + 1 + asked)
-        return workers, max(1, cores // workers)
-    if "ray" in kind:
-        given = int(OmegaConf.select(launcher, "ray.remote.num_cpus") or 1)
-        return max(1, cores // given), given
-    given = launcher.get("cpus_per_task")
-    return cores, int(given) if given else 1 if "Local" in kind else None
 
 
 def sweep_directory(config: DictConfig) -> Path:

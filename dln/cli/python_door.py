@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from dln.base.files import from_home
 from dln.cli.asked import asked_for, unnamed
 from dln.cli.door import expand_home
+from dln.cli.launching import launched, launcher_of, members_of
 from dln.cli.multirun import preview, sweep_directory
 from dln.cli.naming import asks_for_names
 from dln.cli.typed import dated
@@ -28,13 +29,20 @@ from dln.composing.hydra_internals import create_config_search_path
 from dln.composing.loader import loader_class
 from dln.composing.spelling import swept_overrides
 from dln.config import CONFIGS, ComparativeConfig, Schema, folder
-from dln.engines import MEMBERS
 from dln.errors import ConfigError
 from dln.experiment import schema_of
 from dln.sweeps.driver import run_sweep as run_plan
 from dln.sweeps.report import Report, sweep_bar
 
 log = logging.getLogger("dln")
+
+OURS = {
+    "hydra/sweeper": "dln",
+    "hydra/hydra_logging": "none",
+    "hydra/job_logging": "stdout",
+    "hydra.job.chdir": "false",
+}
+"""What holds from Python unless it is given: nobody's logging is changed, and workers stay where they are."""
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """Overrides as on the command line, or keys and their values."""
@@ -49,6 +57,7 @@ def run_sweep(
     zip: Sequence[str] | Sequence[Sequence[str]] = (),
     grids: Sequence[Overrides] = (),
     rerun: Overrides = (),
+    launcher: str | None = None,
     dry_run: bool = False,
     members: int | None = None,
     processes: int = 1,
@@ -69,10 +78,13 @@ def run_sweep(
         zip: Keys that move together, or several lists of them.
         grids: Several grids, one after the other, each as overrides are; what stands in those holds for all.
         rerun: Compute runs anew that have these values.
+        launcher: A launcher of Hydra's that runs it, as `hydra/launcher=NAME` does: "joblib", "submitit_slurm"; its
+            settings are overrides, `hydra.launcher.KEY`. None: this process, unless overrides or the YAML name one.
         dry_run: Only print what would run, and about what it takes.
         members: Runs trained together at most; None: what suits.
-        processes: How many may train runs of the autograd engine. Others than this one know only what `extensions`
-            register, and begin by importing the script, whose own work must stand below `if __name__ == "__main__"`.
+        processes: How many may train runs of the autograd engine. Others than this one, or a launcher.s, know only what
+            `extensions` register, and begin by importing the script, whose own work must stand below
+            `if __name__ == "__main__"`.
         progress: Show how many runs are done.
 
     Returns:
@@ -92,6 +104,7 @@ def run_sweep(
     several = [_lines(grid, f"grids[{i}]") for i, grid in enumerate(grids)]
     schema = schema_of([*given, *(line for grid in several for line in grid)], comparative, config_name)
     settings = {
+        "hydra/launcher": launcher,
         "hydra.sweep.dir": None if directory is None else _word(os.fspath(from_home(directory))),
         "hydra.sweeper.zip": _word(zip),
         "hydra.sweeper.grids": _word(several),
@@ -108,15 +121,17 @@ def run_sweep(
         return Report(len(asked.plan))
     if asked.names is None and asks_for_names(config):
         log.warning(unnamed())
+    where, launch = sweep_directory(config), launcher_of(config, loader)
     with sweep_bar(len(asked.plan)) if progress else contextlib.nullcontext() as on_progress:
         report = run_plan(
             asked.plan,
-            sweep_directory(config),
+            where,
             names=asked.names,
             command=dated(_command(lines, schema, config_name)),
             on_progress=on_progress,
             rerun=asked.again,
-            members=how["members"] or MEMBERS,
+            launch=None if launch is None else launched(launch, config, asked, where, log.info, how["patience"]),
+            members=how["members"] or members_of(config.hydra.launcher, launch, len(asked.plan)),
             processes=processes,
         )
     if report.failed:
@@ -158,16 +173,17 @@ def _composed(lines: Sequence[str], schema: Schema, config_name: str) -> tuple[A
     """Return the config that Hydra composes for a sweep, and the loader that has composed it.
 
     Raises:
-        ConfigError: It cannot be composed, or asks for a sweeper or a launcher that only a command starts.
+        ConfigError: It cannot be composed, or asks for a sweeper that only a command starts.
     """
     with translated(schema):
         setup_globals()  # what ${now:...} and ${hydra:...} stand for
         loader = loader_class(schema)(create_config_search_path(str(CONFIGS / folder(schema))))
-        spelled = ["hydra/sweeper=dln", *map(spelled_out, lines)]
+        given = [*map(spelled_out, lines)]
+        ours = {key: name for key, name in OURS.items() if not any(line.startswith(f"{key}=") for line in given)}
+        spelled = [*(f"{key}={name}" for key, name in ours.items()), *given]
         config = loader.load_configuration(config_name, spelled, RunMode.MULTIRUN, from_shell=False)
-    for kind, own in {"sweeper": "DlnSweeper", "launcher": "BasicLauncher"}.items():
-        target = config.hydra[kind]._target_
-        if target.rpartition(".")[2] != own:
-            raise ConfigError(f"hydra/{kind}: run_sweep has its own; {target} is started by a command, dln run -m ...")
+    target = config.hydra.sweeper._target_
+    if target.rpartition(".")[2] != "DlnSweeper":
+        raise ConfigError(f"hydra/sweeper: run_sweep has its own; {target} is started by a command, dln run -m ...")
     expand_home(config, "sweep")
     return loader, config

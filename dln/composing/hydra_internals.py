@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 try:
@@ -33,6 +34,7 @@ __all__ = [
     "ConfigLoaderImpl",
     "ConfigRepository",
     "add_callback",
+    "context_of",
     "create_config_search_path",
     "get_yaml_loader",
     "hydra_main",
@@ -79,6 +81,11 @@ def replace_config(group: str, name: str, node: Any) -> None:
     store = ConfigStore.instance()
     store.repo.get(group, {}).pop(f"{name}.yaml", None)
     store.store(group=group, name=name, node=node, provider="dln")
+
+
+def context_of(loader: Any) -> HydraContext:
+    """Return what Hydra tells a launcher of itself: with which loader jobs compose their configs."""
+    return HydraContext(config_loader=loader, callbacks=Callbacks())
 
 
 def options() -> dict[str, argparse.Action]:

@@ -146,7 +146,8 @@ def test_a_dictionary_is_a_list_of_overrides(given, lines):
         ({"training.lr": [0.1, 0.2]}, {"rerun": {"training.lr": 3}}, "no run of this sweep has training.lr=3"),
         ({"training.lr": [0.1, 0.2]}, {"members": 0}, "members must be at least 1"),
         ({}, {"grids": ["training.lr=1"]}, r"grids\[0\] are a list"),
-        (["hydra/launcher=joblib"], {}, "hydra/launcher: run_sweep has its own"),
+        (["hydra/sweeper=basic"], {}, "hydra/sweeper: run_sweep has its own"),
+        ({"training.lr": [0.1, 0.2]}, {"launcher": "job_lib"}, "hydra/launcher=job_lib is not installed, only basic"),
         (["training.lr=interval(0,1)"], {}, "intervals have no values to sweep over"),
     ],
 )

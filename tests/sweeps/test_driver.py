@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 
 import dln
-from dln.cli.multirun import workers_of
+from dln.cli.launching import workers_of
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.metrics import model_metric
