@@ -1,4 +1,4 @@
-"""Experiments in a notebook, a line each: run, compare, sweep, plot.
+"""Experiments in a notebook, a line each: run, compare, sweep, average, plot.
 
 Positional arguments are overrides as on the command line; keywords set keys of the config's top level:
 
@@ -6,18 +6,23 @@ Positional arguments are overrides as on the command line; keywords set keys of 
 array([ 0, 10, 20])
 """
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from dln import Dataset, History, run_experiment, run_experiments
+from dln import Dataset, History, aggregate, run_experiment, run_experiments, run_sweep
 from dln.base.notebook import show_at_end
 from dln.base.values import plain
-from dln.composing.spelling import set_to, spelled
+from dln.composing.spelling import set_to, spelled, swept_overrides
 from dln.errors import ConfigError
 from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
+
+if TYPE_CHECKING:
+    import polars
 
 Config = str | Sequence[str] | Mapping[str, Any]
 """An override, a list of them, or keys and their values."""
@@ -73,12 +78,45 @@ def sweep(
     as `shared.training.lr`. A value that is a list is a tuple among the keys of what is returned, a mapping is the text
     of it.
     """
-    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-        raise ConfigError(f"sweep takes a list of values: [{values!r}]")
-    rest, swept = _all(overrides, settings), {_hashable(value): value for value in map(plain, values)}
+    rest = _all(overrides, settings)
+    swept = {_hashable(value): value for value in map(plain, _listed(values, "sweep"))}
     configs = [[*rest, *_all((), {key: value})] for value in swept.values()]
     histories = run_experiments(configs, config_name=config_name, dataset=dataset, progress=progress)
     return Sweep(key, dict(zip(swept, histories, strict=True)))
+
+
+def average(
+    key: str,
+    values: Iterable[Any],
+    *overrides: Config,
+    of: str | Sequence[str] | None = None,
+    baseline: Any = None,
+    config_name: str = "default",
+    directory: str | Path | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> polars.DataFrame:
+    """Run a stored sweep and average: `average("training.batch_seed", range(100), "training.batch_size=1,10")`.
+
+    Overrides given as words may sweep over other keys, each combination of which is a row at every step.
+
+    Args:
+        key: What is averaged over.
+        values: Its values, one a run.
+        overrides: As of `run`, and sweeps as on the command line.
+        of: Which curves; None: all of numbers.
+        baseline: What the others are compared with, e.g. {"training.batch_size": None}.
+        config_name: The YAML file that overrides apply to.
+        directory: Where runs are stored, and may be already; None: in a new one.
+        progress: Show how many runs are done.
+        settings: Keys of the config's top level.
+
+    Returns:
+        The table of `dln.aggregate`.
+    """
+    lines = [*_all(overrides, settings), *swept_overrides({key: list(_listed(values, "average"))})]
+    report = run_sweep(lines, directory=directory, config_name=config_name, progress=progress)
+    return aggregate(report.directory, key, of=of, baseline=baseline)
 
 
 def plot(
@@ -117,6 +155,13 @@ def _all(given: Iterable[Config], settings: Mapping[str, Any]) -> list[str]:
         else:
             overrides += [one] if isinstance(one, str) else one
     return overrides
+
+
+def _listed(values: Any, taker: str) -> Iterable[Any]:
+    """Return several values; raise ConfigError for what is one."""
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise ConfigError(f"{taker} takes a list of values: [{values!r}]")
+    return values
 
 
 def _hashable(value: Any) -> Hashable:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from polars.testing import assert_frame_equal
 
 import dln
 from dln.composing.spelling import spelled
 from dln.errors import ConfigError
-from notebook_utils import Sweep, compare, plot, run, sweep
+from notebook_utils import Sweep, average, compare, plot, run, sweep
 
 SHORT = {"max_steps": 6, "evaluate_every": 3}
 
@@ -62,6 +63,19 @@ def test_sweep_writes_python_values_as_configs_do():
 def test_sweep_of_comparisons():
     runs = sweep("shared.training.lr", np.array([0.001, 0.002]), "training_b.batch_size=10", **SHORT)
     assert [history["train_loss_b"].shape for history in runs.values()] == [(3,), (3,)]
+
+
+def test_average_is_the_aggregate_of_a_stored_sweep(tmp_path):
+    what = {"of": "test_loss", "baseline": {"training.batch_size": None}}
+    table = average(
+        "training.batch_seed", range(3), "training.batch_size=null,2", directory=tmp_path / "s", **what, **SHORT
+    )
+    assert_frame_equal(table, dln.aggregate(tmp_path / "s", "training.batch_seed", **what))
+    assert table.select("training.batch_size", "step").rows() == [
+        (size, step) for size in (None, 2) for step in (0, 3, 6)
+    ]
+    with pytest.raises(ConfigError, match=r"average takes a list of values: \[3\]"):
+        average("training.batch_seed", 3)  # type: ignore[arg-type]
 
 
 def test_plot_chooses_by_what_it_is_given():
