@@ -20,8 +20,8 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
-from dln.base.values import check_batch_size
-from dln.callbacks import build_callbacks
+from dln.branching import branched
+from dln.callbacks import sized_callbacks
 from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
 from dln.config import ExperimentConfig, LaneConfig, ModelConfig
@@ -115,13 +115,13 @@ class Blueprint:
     @cached_property
     def callbacks(self) -> dict[str, list[Callback]]:
         """The interventions on each model; those that save weights are not among them."""
-        built = {}
+        built, samples = {}, self.config.data.samples
         for suffix, lane in self.config.lanes.items():
             key = lane.key("callbacks")
-            built[suffix] = build_callbacks(lane.callbacks, key)
-            for i, callback in enumerate(built[suffix]):
-                for size in getattr(callback, "batch_sizes", ()):
-                    check_batch_size(size, self.config.data.samples, f"{key}[{i}].params: batch_size")
+            built[suffix] = sized_callbacks(lane.callbacks, samples, key)
+            if (branch := lane.branch) is not None:
+                own = None if branch.callbacks == lane.callbacks else sized_callbacks(branch.callbacks, samples, key)
+                built[suffix] = branched(branch, lane.training, built[suffix], own)
         return built
 
     @cached_property
@@ -132,9 +132,10 @@ class Blueprint:
     @property
     def observers(self) -> list[Any]:
         """All that ask to be told of the run: callbacks, and the tracker."""
-        if self.tracker is None and not any(lane.callbacks for lane in self.config.lanes.values()):
+        if self.tracker is None and not any(self.callbacks.values()):
             return []
-        return observers([*(one for own in self.callbacks.values() for one in own), self.tracker])
+        callbacks = (getattr(one, "__wrapped__", one) for own in self.callbacks.values() for one in own)
+        return observers([*callbacks, self.tracker])
 
     @cached_property
     def criteria(self) -> dict[str, nn.Module]:

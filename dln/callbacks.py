@@ -14,7 +14,7 @@ import torch
 
 from dln.base.registry import Registry
 from dln.base.streams import stream
-from dln.base.values import whole_number
+from dln.base.values import check_batch_size, whole_number
 from dln.config import CallbackConfig
 from dln.errors import ConfigError, ExtensionError
 from dln.subject import Callback, Subject
@@ -281,6 +281,21 @@ def build_callbacks(configs: Sequence[CallbackConfig], key: str = "callbacks") -
     ['stop_at_loss']
     """
     return [_build(config, f"{key}[{i}]") for i, config in enumerate(configs)]
+
+
+def sized_callbacks(configs: Sequence[CallbackConfig], samples: int | None, key: str) -> list[Callback]:
+    """Return what `build_callbacks` does; raise ConfigError where one sets a batch size that there is not.
+
+    Args:
+        configs: Names and parameters.
+        samples: Size of the training set; None if data are online.
+        key: As there.
+    """
+    callbacks = build_callbacks(configs, key)
+    for i, callback in enumerate(callbacks):
+        for size in getattr(callback, "batch_sizes", ()):
+            check_batch_size(size, samples, f"{key}[{i}].params: batch_size")
+    return callbacks
 
 
 def _build(config: CallbackConfig, where: str) -> Callback:

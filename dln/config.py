@@ -154,6 +154,14 @@ class TrackerConfig:
     params: dict[str, Any] = setting({}, "its parameters")
 
 
+class Branch(NamedTuple):
+    """Where a run leaves its reference, and what it says of itself from there on."""
+
+    step: int
+    training: TrainingConfig
+    callbacks: list[CallbackConfig]
+
+
 class LaneConfig(NamedTuple):
     """What a config says of one of its models."""
 
@@ -166,6 +174,8 @@ class LaneConfig(NamedTuple):
     """What is recorded of it, by the keys that say so."""
     place: str = "{section}{suffix}"
     """Where its sections stand in the config."""
+    branch: Branch | None = None
+    """Where it takes on other values than those that stand here."""
 
     def key(self, section: str) -> str:
         """Where a section of the lane stands in the config: `model_a`, ..."""
@@ -248,6 +258,9 @@ class SingleConfig(ExperimentConfig):
     reference: dict[str, Any] = setting(
         {}, "what the run is compared with: itself with other values, e.g. {training.batch_size: null}", late=True
     )
+    branch_at: int | None = setting(
+        None, "up to this step the run is its reference, and goes on from there with its own values", least=0, late=True
+    )
     comparative_metrics: Any = setting([], "metrics of the reference and the run, as in run_comparative.py", late=True)
 
     @property
@@ -261,9 +274,13 @@ class SingleConfig(ExperimentConfig):
         for key, value in self.reference.items():
             section, _, name = key.partition(".")
             other[section] = dataclasses.replace(other[section], **{name: value}) if name else value
+        begins, branch = own, None
+        if self.branch_at is not None:
+            begins = {**other, "training": dataclasses.replace(other["training"], batch_seed=self.training.batch_seed)}
+            branch = Branch(self.branch_at, self.training, self.callbacks)
         return {
             "_a": LaneConfig("_a", **other, metrics=metrics, place="reference.{section}"),
-            "_b": LaneConfig("_b", **own, metrics=metrics, place="{section}"),
+            "_b": LaneConfig("_b", **begins, metrics=metrics, place="{section}", branch=branch),
         }
 
     @property
@@ -357,26 +374,8 @@ def leaf_of(path: str) -> str | None:
 
 
 @functools.cache
-def whole_keys() -> frozenset[str]:
-    """Every key of either schema that holds a whole number, or null."""
-    return frozenset(
-        key
-        for schema in (SingleConfig, ComparativeConfig)
-        for key, item in fields(schema)
-        if item.type in (int, int | None)
-    )
-
-
-@functools.cache
 def _leaves() -> frozenset[str]:
     return frozenset(key for schema in (SingleConfig, ComparativeConfig) for key, _ in fields(schema))
-
-
-def keys(schema: Schema) -> list[str]:
-    """Every key of the schema, dotted, sections included."""
-    leaves = [key for key, _ in fields(schema)]
-    sections = {".".join(key.split(".")[:i]) for key in leaves for i in range(1, key.count(".") + 1)}
-    return sorted({*leaves, *sections})
 
 
 def is_free_dict(item: dataclasses.Field) -> bool:

@@ -26,14 +26,14 @@ def trajectory(config: ExperimentConfig, suffix: str) -> str:
     (1, 2)
     """
     lane = config.lanes[suffix]
-    return repr((config.data, lane.model, _settled(config, lane), lane.callbacks, config.resume))
+    return repr((config.data, lane.model, _settled(config, lane), lane.callbacks, lane.branch, config.resume))
 
 
 def _settled(config: ExperimentConfig, lane: LaneConfig) -> TrainingConfig:
     """Return how a lane is trained, with batch seed 0 where nothing is drawn."""
     training = lane.training
     full = training.batch_size in (None, config.data.samples) and not training.replacement and not config.data.online
-    draws = not full or training.label_noise or lane.callbacks
+    draws = not full or training.label_noise or lane.callbacks or lane.branch
     return training if draws else replace(training, batch_seed=0)
 
 

@@ -41,16 +41,41 @@ def check(config: ExperimentConfig) -> None:
 def check_reference(config: SingleConfig) -> None:
     """Raise ConfigError where a run is compared with itself, or metrics of a pair are asked for and there is none."""
     if not config.reference:
+        if config.branch_at is not None:
+            raise ConfigError(
+                "branch_at needs a reference to leave: set reference, e.g. reference={training.batch_size: null}"
+            )
         if config.comparative_metrics:
             raise ConfigError(
                 "comparative_metrics are of two models: set reference to what the run is compared with, e.g. "
                 "reference={training.batch_size: null}, or compare two models by run_comparative.py"
             )
         return
-    one, other = (lane[1:4] for lane in config.lanes.values())
+    one, other = (lane[1:4] for lane in dataclasses.replace(config, branch_at=None).lanes.values())
     if one == other:
         said = ", ".join(f"{key} is {value!r}" for key, value in config.reference.items())
         raise ConfigError(f"reference equals the run: {said} in both; name a value that differs")
+    if config.branch_at is not None:
+        _check_branch(config)
+
+
+BRANCHING = ("training.lr", "training.batch_size", "callbacks")
+"""What a run may have of its own that leaves its reference on the way."""
+
+
+def _check_branch(config: SingleConfig) -> None:
+    """Raise ConfigError where a run cannot go its reference's way and leave it."""
+    step, last = config.branch_at, config.max_steps
+    assert step is not None
+    if step >= last:
+        raise ConfigError(f"branch_at is {step}, but the last step is {last}: the run would never leave its reference")
+    for key in config.reference:
+        if key not in BRANCHING:
+            raise ConfigError(
+                f"branch_at: a run that leaves its reference on the way has its {key}, so reference may not name it; "
+                f"what may differ from there on: {', '.join(BRANCHING)}"
+            )
+    check_batch_size(config.training.batch_size, config.data.samples, "training.batch_size")
 
 
 def check_leaf(key: str, value: Any, item: dataclasses.Field) -> None:

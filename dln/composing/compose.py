@@ -22,6 +22,7 @@ from dln.composing.entries import kind_of, listed, named
 from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.hydra_internals import parsed
+from dln.composing.keys import keys, whole_keys
 from dln.composing.spelling import set_to
 from dln.config import (
     CONFIGS,
@@ -34,9 +35,7 @@ from dln.config import (
     fields,
     folder,
     is_free_dict,
-    keys,
     leaf_of,
-    whole_keys,
 )
 from dln.errors import ConfigError, suggestion
 

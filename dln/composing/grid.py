@@ -16,7 +16,8 @@ from hydra.core.override_parser.types import Override, OverrideType, RangeSweep,
 from omegaconf import OmegaConf
 
 from dln.base.files import from_home
-from dln.config import leaf_of, whole_keys
+from dln.composing.keys import whole_keys
+from dln.config import leaf_of
 from dln.errors import ConfigError
 
 MOST_CELLS = 10_000_000

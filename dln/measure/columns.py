@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
-from dln.config import ComparativeConfig, SingleConfig, keys, leaf_of
+from dln.composing.keys import keys
+from dln.config import ComparativeConfig, SingleConfig, leaf_of
 from dln.errors import ConfigError, suggestion
 from dln.history import ENDS, Record
 
-TAKEN = ("run", "record", "step", "train_loss", "test_loss", *ENDS)
+TAKEN = ("run", "reference_run", "record", "step", "train_loss", "test_loss", *ENDS)
 """What every table or record has already, or a table of lanes, with a suffix."""
 
 LONGEST = 100

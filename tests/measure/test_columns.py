@@ -4,7 +4,8 @@ import pytest
 
 import dln
 from dln.composing.compose import resolve
-from dln.config import ComparativeConfig, SingleConfig, keys
+from dln.composing.keys import keys
+from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.factory import check_names
 from dln.measure.columns import TAKEN, check_apart, check_label, lane_columns
