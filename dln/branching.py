@@ -19,7 +19,8 @@ def branched(
 ) -> list[Callback]:
     """Return the callbacks of a run that is its reference up to a step, and goes on from there as it says itself.
 
-    What the optimizer keeps, and the streams of batches, go on; where the batch size is another, an epoch begins.
+    What the optimizer keeps, and the streams of batches, go on; where the batch size is another, an epoch begins, and
+    where the batch seed is, its streams begin.
 
     Args:
         branch: Where it leaves, and what it says.
@@ -43,6 +44,8 @@ def _switch(branch: Branch, reference: TrainingConfig) -> Callback:
             trainer.lr = own.lr
         if own.batch_size != reference.batch_size:
             trainer.batch_size = own.batch_size
+        if own.batch_seed != reference.batch_seed:
+            trainer.reseed(own.batch_seed)
 
     return acting_at([branch.step], callback)
 

@@ -276,8 +276,7 @@ class SingleConfig(ExperimentConfig):
             other[section] = dataclasses.replace(other[section], **{name: value}) if name else value
         begins, branch = own, None
         if self.branch_at is not None:
-            begins = {**other, "training": dataclasses.replace(other["training"], batch_seed=self.training.batch_seed)}
-            branch = Branch(self.branch_at, self.training, self.callbacks)
+            begins, branch = other, Branch(self.branch_at, self.training, self.callbacks)
         return {
             "_a": LaneConfig("_a", **other, metrics=metrics, place="reference.{section}"),
             "_b": LaneConfig("_b", **begins, metrics=metrics, place="{section}", branch=branch),

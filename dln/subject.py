@@ -71,6 +71,10 @@ class Subject(Protocol):
         """The step at which `stop` was called, or None."""
         ...
 
+    def reseed(self, batch_seed: int) -> None:
+        """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
+        ...
+
     def stop(self) -> None:
         """Make this step the last: it is recorded, and no update follows."""
         ...

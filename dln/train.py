@@ -13,7 +13,7 @@ import torch
 from dln.base.arithmetic import uniform
 from dln.base.clock import Clock
 from dln.base.values import layer_factors, real_number
-from dln.batches import make_batches
+from dln.batches import Batches, make_batches
 from dln.checkpoints import Saved, State, clock_state, given_state, memories, named, present_state, remember
 from dln.config import MetricConfig
 from dln.data import Dataset
@@ -120,15 +120,8 @@ class Trainer:
         self.optimizer = build_optimizer(optimizer, _groups(model, lr_factors), lr, optimizer_params or {})
         self.lr = lr
         self.lr_scale = 1.0
-        self.batches = make_batches(
-            dataset,
-            batch_size,
-            batch_seed,
-            like=model.weights[0],
-            replacement=replacement,
-            label_noise=label_noise,
-        )
         self.replacement, self.label_noise = replacement, label_noise
+        self.batches = self._batches(batch_size, batch_seed)
         self.history = History()
         self.step = 0
         self.train_loss = math.nan
@@ -275,6 +268,20 @@ class Trainer:
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
         self.batches.batch_size = size
+
+    def reseed(self, batch_seed: int) -> None:
+        """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
+        self.batches = self._batches(self.batch_size, batch_seed)
+
+    def _batches(self, batch_size: int | None, batch_seed: int) -> Batches:
+        return make_batches(
+            self.dataset,
+            batch_size,
+            batch_seed,
+            like=self.model.weights[0],
+            replacement=self.replacement,
+            label_noise=self.label_noise,
+        )
 
     def stop(self) -> None:
         """Make this step the last: it is recorded, and no update follows."""

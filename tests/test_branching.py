@@ -67,6 +67,30 @@ def test_it_is_what_goes_on_from_a_checkpoint_of_its_reference(engine, own, tmp_
 
 
 @ENGINES
+@pytest.mark.parametrize("kind", ["epochs", "replacement", "label noise", "online"])
+def test_runs_of_other_seeds_leave_one_noisy_path(engine, kind, tmp_path):
+    """Each as from a checkpoint of it, under its own seed: together with others, and on from a checkpoint of itself."""
+    own = {"replacement": {"replacement": True}, "label noise": {"label_noise": 0.2}}.get(kind, {})
+    common = {"lr": 0.002, "batch_size": 8, "optimizer_params": {"momentum": 0.5}, **own}
+    fixed = {**RUN, "engine": engine, "data": {"online": kind == "online", "noise_std": 0.1}}
+    before = dln.run_experiment({**fixed, "training": common, "checkpoint_at": [AT]}, directory=tmp_path / "before")
+    path = str(tmp_path / "before" / "checkpoints" / f"step_{AT:08d}.npz")
+    leaving = {"reference": {"training.batch_seed": 0}, "branch_at": AT}
+    trainings = [{**common, "batch_seed": 4}, {**common, "batch_seed": 5, "batch_size": 8, "lr": 0.001}]
+    leaving["reference"] |= {"training.lr": 0.002}
+    branches = dln.run_experiments([{**fixed, "training": training, **leaving} for training in trainings])
+    for training, branch in zip(trainings, branches, strict=True):
+        rest = dln.run_experiment({**fixed, "training": training, "resume": path})
+        assert lane_b(branch) == [r for r in before.records if r["step"] < AT] + rest.records
+    config = {**fixed, "training": trainings[0], **leaving, "checkpoint_at": [9, AT, 30]}
+    dln.run_experiment(config, directory=tmp_path / "branch")
+    for step in (9, AT, 30):
+        later = tmp_path / "branch" / "checkpoints" / f"step_{step:08d}_b.npz"
+        again = dln.run_experiment({**config, "checkpoint_at": None, "resume": str(later)})
+        assert again.records == [r for r in branches[0].records if r["step"] >= step]
+
+
+@ENGINES
 def test_callbacks_of_its_own_act_from_there_on(engine):
     decay = {"name": "lr_decay", "params": {"factor": 0.5, "interval": 5}}
     noise = {"name": "weight_noise", "params": {"std": 0.01, "interval": 2}}

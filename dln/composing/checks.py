@@ -59,7 +59,7 @@ def check_reference(config: SingleConfig) -> None:
         _check_branch(config)
 
 
-BRANCHING = ("training.lr", "training.batch_size", "callbacks")
+BRANCHING = ("training.lr", "training.batch_size", "training.batch_seed", "callbacks")
 """What a run may have of its own that leaves its reference on the way."""
 
 

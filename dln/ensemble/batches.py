@@ -317,6 +317,7 @@ def make_batches(
     dtype: np.dtype,
     bias: bool,
     replacement: bool = False,
+    data: Data | None = None,
 ) -> tuple[MemberBatches, Data | None]:
     """Return the batches of an ensemble, and its training data if there are any.
 
@@ -328,12 +329,13 @@ def make_batches(
         dtype: Precision of the samples.
         bias: Whether the networks have biases.
         replacement: Whether samples of a training set are drawn with replacement.
+        data: The training sets, if they are made already.
     """
     if datasets[0].online:
         pairs, source = np.unique(np.stack([dataset, np.asarray(batch_seeds)], 1), axis=0, return_inverse=True)
         generators = [(stream(int(s), "online inputs"), stream(int(s), "online noise")) for _, s in pairs]
         return FreshBatches([datasets[d] for d, _ in pairs], generators, source, batch_size, dtype, bias), None
-    data = split_data(datasets, "train", dtype, bias)
+    data = split_data(datasets, "train", dtype, bias) if data is None else data
     assert data is not None
     seeds, stream_of = np.unique(np.asarray(batch_seeds), return_inverse=True)
     if replacement:

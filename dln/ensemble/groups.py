@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,20 @@ class Group:
             places = np.array([place for place, own in enumerate(wanted) if own == (new, size)])
             some = self if len(places) == len(wanted) else self.select(places)
             yield some.resized(size) if new else some
+
+    def reseeded(self, seeds: Mapping[int, int], fresh: Callable[..., MemberBatches]) -> Iterator[Group]:
+        """Yield the groups that this one becomes when some of its members get these batch seeds.
+
+        Args:
+            seeds: By member.
+            fresh: Returns batches of some members, of these seeds and of one size, from the beginning of their streams.
+        """
+        new = np.array([m in seeds for m in self.members.tolist()])
+        if not new.all():
+            yield self.select(np.flatnonzero(~new)) if new.any() else self
+        if new.any():
+            some = self if new.all() else self.select(np.flatnonzero(new))
+            yield replace(some, batches=fresh(some.members, [seeds[m] for m in some.members.tolist()], some.batch_size))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dln.base.clock import Clock
 from dln.base.values import check_sampling
 from dln.checkpoints import Saved, clock_state, given_state, memories, named, present_state, remember
 from dln.data import Dataset
-from dln.ensemble.batches import LARGE, make_batches, split_data, with_noise
+from dln.ensemble.batches import LARGE, MemberBatches, make_batches, split_data, with_noise
 from dln.ensemble.divergence import go_through, may_overflow, records_near_limit
 from dln.ensemble.groups import Group, Kept
 from dln.ensemble.member import NEVER, UNCHANGED, Member
@@ -160,20 +160,25 @@ class Lane:
             for array, value in zip(self._past, (saved.past(name) or {}).values(), strict=False):
                 array[at] = value
 
-    def state(self, member: int, batch_size: int | None, new_epoch: bool) -> dict[str, np.ndarray]:
+    def state(
+        self, member: int, batch_size: int | None, new_epoch: bool, batch_seed: int | None
+    ) -> dict[str, np.ndarray]:
         """Return what, beside the weights, makes a member's next steps what they are: see `dln.checkpoints`.
 
         Args:
             member: Its number.
             batch_size: Of its next batch.
             new_epoch: Whether that begins an epoch.
+            batch_seed: Of the streams that begin with it; None: they go on.
         """
         group, place = self.group_of(member)
         rates, given, seeds = self._given
         lr, scale = float(self.rates.own[member]), float(self.rates.scale[member])
         arrays = given_state(float(rates[member]), given, int(seeds[member]))
         arrays |= present_state(self.step, lr, scale, batch_size, self.optimizer.name)
-        arrays |= group.state.kept(place) | group.batches.state(place) | memories(self.callbacks[member])
+        fresh = None if batch_seed is None else self._fresh_batches([member], [batch_seed], batch_size)
+        drawn = group.batches.state(place) if fresh is None else fresh.state(0)
+        arrays |= group.state.kept(place) | drawn | memories(self.callbacks[member])
         if new_epoch and "pending" in arrays:
             arrays["pending"] = np.zeros(0, np.int64)
         if self.keeps_time:
@@ -209,6 +214,7 @@ class Lane:
         if not self.members and any(self.callbacks):
             self.members = [Member(self, m) for m in range(len(self))]
         sizes: dict[int, int | None] = {}
+        seeds: dict[int, int] = {}
 
         def act(m: int) -> None:
             member = self.members[m]
@@ -217,11 +223,22 @@ class Lane:
             if member.wanted_size is not UNCHANGED:
                 sizes[m] = member.wanted_size  # type: ignore[assignment]
                 member.wanted_size = UNCHANGED
+            if member.wanted_seed is not None:
+                seeds[m], member.wanted_seed = member.wanted_seed, None
 
         if self.members:
             for_each(np.flatnonzero(self.moving).tolist(), act)
         if sizes:
             self.groups = [new for group in self.groups for new in group.split(sizes)]
+        if seeds:
+            self.groups = [new for group in self.groups for new in group.reseeded(seeds, self._fresh_batches)]
+
+    def _fresh_batches(self, members: Sequence[int], seeds: Sequence[int], batch_size: int | None) -> MemberBatches:
+        """Return batches of some members from the beginning of their streams."""
+        of, std = self.dataset[members], self.label_noise[members]
+        drawn = self.datasets, of, seeds, batch_size, self.dtype, self.bias, self.replacement
+        batches, _ = make_batches(*drawn, data=self.train_data)
+        return with_noise(batches, seeds, std) if std.any() else batches
 
     def next_callback(self, step: int) -> int:
         """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""

@@ -53,7 +53,9 @@ class Home(Protocol):
         """Return the norms of all members' gradients on the training set [R]."""
         ...
 
-    def state(self, member: int, batch_size: int | None, new_epoch: bool) -> dict[str, np.ndarray]:
+    def state(
+        self, member: int, batch_size: int | None, new_epoch: bool, batch_seed: int | None
+    ) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps of a member beside its weights."""
         ...
 
@@ -72,6 +74,7 @@ class Member:
         self.max_steps = lane.max_steps
         self.dataset = lane.datasets[lane.dataset[index]]
         self.wanted_size: object = UNCHANGED
+        self.wanted_seed: int | None = None
 
     @property
     def step(self) -> int:
@@ -127,6 +130,10 @@ class Member:
             self._model = DeepLinearNetwork.from_weights(weights, biases or None, check=False)
         return self._model
 
+    def reseed(self, batch_seed: int) -> None:
+        """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
+        self.wanted_seed = batch_seed
+
     def stop(self) -> None:
         """Make this step the last: it is recorded, and no update follows."""
         self._lane.stopped_at[self._index] = self._lane.step
@@ -138,7 +145,7 @@ class Member:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what, beside the weights, makes the next steps what they are, as `dln.checkpoints` keeps it."""
-        return self._lane.state(self._index, self.batch_size, self.wanted_size is not UNCHANGED)
+        return self._lane.state(self._index, self.batch_size, self.wanted_size is not UNCHANGED, self.wanted_seed)
 
     def gradient(self) -> list[Tensor]:
         """Return the gradient of the loss on the whole training set, one tensor a parameter of `model`."""
