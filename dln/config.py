@@ -259,7 +259,7 @@ class SingleConfig(ExperimentConfig):
         {}, "what the run is compared with: itself with other values, e.g. {training.batch_size: null}", late=True
     )
     branch_at: int | None = setting(
-        None, "up to this step the run is its reference, and goes on from there with its own values", least=0, late=True
+        None, "be the reference up to this step, and on from there the run", least=0, late=True
     )
     comparative_metrics: Any = setting([], "metrics of the reference and the run, as in run_comparative.py", late=True)
 

@@ -154,8 +154,20 @@ def _reference(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             found[key] = OmegaConf.to_container(typed) if isinstance(typed, Container) else typed
             check_leaf(f"reference.{key}", found[key], items[key])
         else:
-            raise ConfigError(f"a reference has no {key!r} of its own; {suggestion(key, items)}")
+            shared = next((reason for start, reason in _SHARED.items() if key.startswith(start)), None)
+            raise ConfigError(f"a reference has no {key!r} of its own; {shared or suggestion(key, items)}")
     return found
+
+
+_SHARED = {
+    "engine": "one engine trains both, step by step; run it alone on the other, and take that run as the baseline of "
+    "dln aggregate, or as the reference of dln.loss_gap",
+    "evaluate_": "it is recorded where its run is; one recorded more densely, run alone, is the reference of "
+    "dln.loss_gap(..., reference=history)",
+    "max_steps": "it goes as far as its run",
+    "data": "both see the same data",
+}
+"""Why a run and its reference have the same of what is called so, and what to do."""
 
 
 def _may_differ(key: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
-from dln.config import CONFIGS, Schema, fields, folder
+from dln.config import CONFIGS, ComparativeConfig, Schema, fields, folder
 from dln.errors import ConfigError, suggestion
 
 EXTRAS = ("joblib", "optuna", "ray", "submitit")
@@ -104,7 +104,11 @@ def nearest_key(key: str, schema: Schema) -> str:
     ("did you mean 'model_metrics'?", "did you mean 'shared.callbacks'?")
     >>> nearest_key("tracker.name", SingleConfig)
     "give 'tracker' whole: tracker={name: ...}"
+    >>> nearest_key("reference", ComparativeConfig)
+    'a comparison has one already: model a, whose own values stand in model_a, training_a and callbacks_a'
     """
+    if schema is ComparativeConfig and key.partition(".")[0] in ("reference", "branch_at"):
+        return "a comparison has one already: model a, whose own values stand in model_a, training_a and callbacks_a"
     known = [k for k, _ in fields(schema)]
     section, _, leaf = key.rpartition(".")
     whole = next((k for k in known if key.startswith(f"{k}.")), None)

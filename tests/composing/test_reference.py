@@ -106,6 +106,15 @@ def test_zipped_keys_are_equal_only_where_all_of_them_are(tmp_path):
     [
         (["reference={training.batch: 5}"], "a reference has no 'training.batch' of its own; did you mean"),
         (["reference={data.noise_std: 1}"], "a reference has no 'data.noise_std' of its own"),
+        (["reference={data.noise_std: 1}"], "both see the same data"),
+        (["reference={engine: autograd}"], "one engine trains both, step by step; run it alone on the other"),
+        (
+            ["reference={evaluate_every: 1}"],
+            r"it is recorded where its run is; .*dln.loss_gap\(..., reference=history\)",
+        ),
+        (["reference={max_steps: 1}"], "it goes as far as its run"),
+        (["reference={training.lr: 0.1}", "training_b.lr=1"], "a comparison has one already: model a"),
+        (["reference={model.num_hidden: 1}", "comparative_metrics=[param_distance]"], "have no distance.*end_to_end"),
         (["reference={model.in_dim: 3}"], "a reference has no 'model.in_dim' of its own"),
         (["reference={training.lr: x}"], "reference.training.lr: Value 'x'"),
         (["reference={training.lr: -1}"], "reference.training.lr must be greater than 0"),
@@ -128,6 +137,19 @@ def test_a_run_and_its_reference_go_on_from_a_checkpoint(tmp_path):
     whole = dln.run_experiment({**config, "checkpoint_at": [8]}, directory=tmp_path / "run")
     rest = dln.run_experiment({**config, "resume": str(tmp_path / "run/checkpoints/step_00000008_a.npz")})
     assert rest.records == whole.records[2:]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "autograd"])
+def test_a_reference_may_be_of_another_depth_and_width(engine):
+    """The maps are compared, and each goes as it would alone."""
+    own = {"max_steps": 6, "model": {"num_hidden": 2, "hidden_dim": 4}, "engine": engine}
+    other = {"num_hidden": 1, "hidden_dim": 3}
+    metrics = {"comparative_metrics": ["end_to_end_distance", "prediction_distance"]}
+    both = dln.run_experiment({**own, **metrics, "reference": {f"model.{key}": value for key, value in other.items()}})
+    for suffix, model in {"_a": other, "_b": own["model"]}.items():
+        alone = dln.run_experiment({**own, "model": model})
+        np.testing.assert_array_equal(both[f"test_loss{suffix}"], alone["test_loss"])
+    assert (both["end_to_end_distance"] > 0).all()
 
 
 def test_metrics_of_a_pair_need_one():
