@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dln.base.registry import Bounds
     from dln.callbacks import register_callback
     from dln.cli.python_door import run_sweep
+    from dln.cli.study import run_study
     from dln.comparative import ComparativeTrainer
     from dln.config import ComparativeConfig, MetricConfig, SingleConfig
     from dln.data import Dataset, linear_teacher
@@ -66,6 +67,7 @@ _HOME = {
     "register_tracker": "trackers.tracker",
     "run_experiment": "experiment",
     "run_experiments": "experiment",
+    "run_study": "cli.study",
     "run_sweep": "cli.python_door",
     "train_ensemble": "ensemble.engine",
 }
@@ -100,6 +102,7 @@ __all__ = [
     "register_tracker",
     "run_experiment",
     "run_experiments",
+    "run_study",
     "run_sweep",
     "scan_sweep",
     "to_xarray",

@@ -1,4 +1,4 @@
-"""The command `dln`, or `python -m dln`: run, compare, show, aggregate, merge, describe."""
+"""The command `dln`, or `python -m dln`: run, compare, study, show, aggregate, merge, describe."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def main(argv: list[str] | None = None) -> None:
             from dln.cli.help import describe
 
             print(describe(options.names))
+        elif options.command == "study":
+            from dln.cli.study import open_study
+
+            if status := open_study(options.name, options.words, options.dry_run):
+                sys.exit(status)
         elif options.command == "show":
             show(options.directory, options.columns, options.by)
         elif options.command == "aggregate":
@@ -63,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     by = "a row for each combination of these keys; by default, of those swept over but seeds"
     show.add_argument("--by", type=_names, metavar="KEY[,KEY]", help=by)
     _add_aggregate(commands.add_parser("aggregate", help="means, intervals and tests of a sweep, step by step"))
+    study = commands.add_parser("study", help="a whole study: sweeps, tables, figures, and the sentence they come to")
+    study.add_argument("name", nargs="?", help="one of ours, or a .yaml file; without it they are listed")
+    words = (
+        "scale=1 for all of it, NUMBER=VALUE, or KEY=VALUE as of dln run -m; hydra.sweep.dir=DIRECTORY goes on there"
+    )
+    study.add_argument("words", nargs="*", metavar="KEY=VALUE", help=words)
+    study.add_argument("--dry-run", action="store_true", help="only say what would run, and about what it takes")
     merge = commands.add_parser("merge", help="put several sweeps into one new directory")
     merge.add_argument("directories", nargs="+", help="the directories of the sweeps")
     merge.add_argument("-o", "--out", required=True, help="the new directory")

@@ -65,6 +65,8 @@ def test_its_command_does_what_the_doors_of_a_clone_do(installed, tmp_path):
     assert "test_loss" in here("dln", "show", "swept")
     assert "dln run -m KEY=VALUE" in here("dln", "run", "--help")
     assert "weight_norm" in here("dln", "describe", "weight_norm")
+    assert "golden_path" in here("dln", "study")
+    assert "runs of" in here("dln", "study", "singular_values", "seeds=2", "steps=3", "--dry-run")
     for name in ("rich", "numpy", "torch", "hydra"):
         (tmp_path / f"{name}.py").write_text("raise ImportError", encoding="utf-8")
     assert "weight_norm" in here("python", "-m", "dln", "describe", "weight_norm")  # those are no libraries

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dln.base.files import from_home
-from dln.cli.asked import asked_for, unnamed
+from dln.cli.asked import Asked, asked_for, unnamed
 from dln.cli.door import expand_home
 from dln.cli.launching import launched, launcher_of, members_of
 from dln.cli.multirun import preview, sweep_directory
@@ -32,6 +33,7 @@ from dln.config import CONFIGS, ComparativeConfig, Schema, folder
 from dln.errors import ConfigError
 from dln.experiment import schema_of
 from dln.sweeps.driver import run_sweep as run_plan
+from dln.sweeps.plan import Plan
 from dln.sweeps.report import Report, sweep_bar
 
 log = logging.getLogger("dln")
@@ -100,15 +102,95 @@ def run_sweep(
     >>> report.finished, report.frame()["training.lr"].to_list()
     (2, [0.001, 0.002])
     """
-    given = _lines(overrides, "overrides")
-    several = [_lines(grid, f"grids[{i}]") for i, grid in enumerate(grids)]
+    asked = asked_sweep(
+        overrides,
+        directory=directory,
+        config_name=config_name,
+        comparative=comparative,
+        zip=zip,
+        grids=grids,
+        rerun=rerun,
+        members=members,
+        launcher=launcher,
+    )
+    if dry_run or asked.dry_run:
+        print(preview(asked.plan))
+        return Report(len(asked.plan))
+    return asked.run(processes, progress)
+
+
+@dataclass(frozen=True)
+class AskedSweep:
+    """A sweep that can be run: everything about it is checked."""
+
+    asked: Asked
+    config: DictConfig
+    """As Hydra composed it."""
+    loader: Any
+    """What composed it."""
+    command: str
+    """That does the same."""
+
+    @property
+    def plan(self) -> Plan:
+        """All its runs."""
+        return self.asked.plan
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether its own words say that nothing is to be run."""
+        return bool(self.config.hydra.sweeper.dry_run)
+
+    def run(self, processes: int = 1, progress: bool = False) -> Report:
+        """Run and store it; the arguments are those of `run_sweep`."""
+        asked, config = self.asked, self.config
+        if asked.names is None and asks_for_names(config):
+            log.warning(unnamed())
+        how, where, launch = config.hydra.sweeper, sweep_directory(config), launcher_of(config, self.loader)
+        with sweep_bar(len(asked.plan)) if progress else contextlib.nullcontext() as on_progress:
+            report = run_plan(
+                asked.plan,
+                where,
+                names=asked.names,
+                command=dated(self.command),
+                on_progress=on_progress,
+                rerun=asked.again,
+                launch=None if launch is None else launched(launch, config, asked, where, log.info, how.patience),
+                members=how.members or members_of(config.hydra.launcher, launch, len(asked.plan)),
+                processes=processes,
+            )
+        if report.failed:
+            (run, error), count = report.failed[0], len(report.failed)
+            log.warning("%d of %d runs failed, the first with: %s (%s)", count, report.runs, error, " ".join(run))
+        return report
+
+
+def asked_sweep(
+    overrides: Overrides = (),
+    *,
+    directory: str | Path | None = None,
+    config_name: str = "default",
+    comparative: bool | None = None,
+    zip: Sequence[str] | Sequence[Sequence[str]] = (),
+    grids: Sequence[Overrides] = (),
+    rerun: Overrides = (),
+    members: int | None = None,
+    launcher: str | None = None,
+) -> AskedSweep:
+    """Return a sweep that is asked for as in `run_sweep`, checked; nothing is run or written.
+
+    Raises:
+        ConfigError: A run of it cannot be run.
+    """
+    given = words_of(overrides, "overrides")
+    several = [words_of(grid, f"grids[{i}]") for i, grid in enumerate(grids)]
     schema = schema_of([*given, *(line for grid in several for line in grid)], comparative, config_name)
     settings = {
         "hydra/launcher": launcher,
         "hydra.sweep.dir": None if directory is None else _word(os.fspath(from_home(directory))),
         "hydra.sweeper.zip": _word(zip),
         "hydra.sweeper.grids": _word(several),
-        "hydra.sweeper.rerun": _word(_lines(rerun, "rerun")),
+        "hydra.sweeper.rerun": _word(words_of(rerun, "rerun")),
         "hydra.sweeper.members": None if members is None else str(members),
     }
     lines = [*given, *(f"{key}={word}" for key, word in settings.items() if word)]
@@ -116,31 +198,10 @@ def run_sweep(
     how: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     keys = ("params", "zip", "grids", "rerun", "members")
     asked = asked_for(config, loader, task_overrides(config), **{key: how[key] for key in keys})
-    if dry_run or how["dry_run"]:
-        print(preview(asked.plan))
-        return Report(len(asked.plan))
-    if asked.names is None and asks_for_names(config):
-        log.warning(unnamed())
-    where, launch = sweep_directory(config), launcher_of(config, loader)
-    with sweep_bar(len(asked.plan)) if progress else contextlib.nullcontext() as on_progress:
-        report = run_plan(
-            asked.plan,
-            where,
-            names=asked.names,
-            command=dated(_command(lines, schema, config_name)),
-            on_progress=on_progress,
-            rerun=asked.again,
-            launch=None if launch is None else launched(launch, config, asked, where, log.info, how["patience"]),
-            members=how["members"] or members_of(config.hydra.launcher, launch, len(asked.plan)),
-            processes=processes,
-        )
-    if report.failed:
-        (run, error), count = report.failed[0], len(report.failed)
-        log.warning("%d of %d runs failed, the first with: %s (%s)", count, report.runs, error, " ".join(run))
-    return report
+    return AskedSweep(asked, config, loader, _command(lines, schema, config_name))
 
 
-def _lines(overrides: Any, name: str) -> list[str]:
+def words_of(overrides: Any, name: str) -> list[str]:
     """Return overrides, given in any form, as on the command line."""
     if isinstance(overrides, Mapping):
         return [*swept_overrides(overrides)]

@@ -12,8 +12,8 @@ WAYS = {1: "above", -1: "below"}
 def digits(value: float | None, count: int = 4) -> str:
     """Write a number, or a dash where there is none.
 
-    >>> digits(0.12345), digits(None), digits(2.0, 3)
-    ('0.1234', '-', '2.00')
+    >>> digits(0.123), digits(None), digits(2.0, 3)
+    ('0.1230', '-', '2.00')
     """
     return "-" if value is None else f"{value:#.{count}g}"
 
