@@ -24,6 +24,8 @@ def main(argv: list[str] | None = None) -> None:
         from dln.cli.commands import open_command
 
         open_command(argv[0], argv[1:])
+    if argv[:1] == ["study"]:  # argparse wants options before words
+        argv = ["study", *sorted(argv[1:], key=lambda word: not word.startswith("-"))]
     options = _parser().parse_args(argv)
     from dln.cli.show import show
     from dln.results.frames import merge_sweeps

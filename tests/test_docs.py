@@ -89,22 +89,52 @@ def test_yaml_examples_are_configs():
 @pytest.mark.long
 def test_the_page_on_studies(door, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for line in [line for block in blocks("bash", STUDIES) for line in block.splitlines()]:
+    before = STUDIES.partition("## A study is a file")[0]
+    for line in [line for block in blocks("bash", before) for line in block.splitlines()]:
         _, script, *argv = shlex.split(line)
         if script == "-m":
             main(argv[1:])
         else:
             assert door.run(tmp_path, *argv, f"max_steps={STEPS}", "evaluate_every=4", door=script).status == 0
     out = capsys.readouterr().out
-    (promised,) = [block for block in blocks("", STUDIES) if "leaves the baseline" in block]
+    (promised,) = [block for block in blocks("", before) if "leaves the baseline" in block]
     for line in promised.splitlines():  # of another length: the beginning is the same
         assert line.partition(" leaves")[0] in out
     assert {path.name for path in tmp_path.glob("path.*")} == {"path.csv", "path.parquet"}
     names = {}
-    for block in blocks("python", STUDIES):
+    for block in blocks("python", before):
         exec(block, names)
     assert len(names["table"]) == 3 * (STEPS // 4 + 1)
     assert names["table"].filter(step=0)["test_loss ratio"].to_list() == [None, 1, 1]
     against = names["against"].filter(step=0)  # what sweeps store is rounded
     np.testing.assert_allclose(against["test_loss ratio bootstrap low"], np.ones(3), rtol=1e-7)
     assert against["test_loss side"].to_list() == [0, 0, 0]
+
+
+@pytest.mark.long
+def test_the_commands_of_whole_studies(tmp_path, monkeypatch, capsys):
+    """Those of the page and of the README, with few steps, and the file that the page shows."""
+    monkeypatch.chdir(tmp_path)
+    page = STUDIES.split("## A study is a file")[1]
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    lines = [line for text in (page, readme) for block in blocks("bash", text) for line in block.splitlines()]
+    commands = [shlex.split(line)[3:] for line in lines if line.startswith("python -m dln study")]
+    assert len(commands) == 6
+    short = {"golden_path": ["model.gamma=1.0", "max_steps=5"], "singular_values": ["steps=5"]}
+    for argv in commands:
+        small = [] if any("hidden_dim" in word for word in argv) else ["model.hidden_dim=4"]
+        few = [] if any("seeds" in word for word in argv) else ["seeds=3"]
+        main([*argv, *short[argv[1]], *few, *small] if len(argv) > 1 else argv)
+    out = capsys.readouterr().out
+    assert out.count("test_loss leaves its baseline in ") == 3
+    assert (tmp_path / "golden/figures/ratio_offline.pdf").exists()
+    (example,) = blocks("yaml", page)
+    (tmp_path / "noise.yaml").write_text(example, encoding="utf-8")
+    main(["study", "noise.yaml", "seeds=3", "steps=5", "hydra.sweep.dir=noise"])
+    assert "test_loss leaves its baseline in " in capsys.readouterr().out
+    (block,) = blocks("python", page)
+    names = {}
+    short_block = block.replace('"seeds": 5', '"seeds": 3, "model.gamma": 1.0, "max_steps": 5')
+    assert short_block != block
+    exec(short_block, names)
+    assert names["report"].tables["offline"].height > 0
