@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from dln.base.registry import Entry, import_extensions
 from dln.base.values import check_plain
+from dln.composing.keys import keys
 from dln.composing.yaml_file import read_yaml
-from dln.config import SingleConfig, keys, leaf_of
+from dln.config import SingleConfig, leaf_of
 from dln.errors import ConfigError, suggestion
 from dln.studies.aggregate import Wanted
 from dln.studies.figures import FIGURES
