@@ -19,7 +19,7 @@ from dln import factory
 from dln.base.blame import for_each
 from dln.base.machine import is_shortage
 from dln.blueprint import Blueprint
-from dln.composing.alike import structure
+from dln.composing.alike import structure, trajectory
 from dln.config import ExperimentConfig
 from dln.data import Dataset
 from dln.factory import Described
@@ -137,7 +137,7 @@ def train_together(
             histories = alone(blueprints, checkpoints or [None] * len(configs))
             (curves, present), events = _stacked(histories), [history.events for history in histories]
             trajectories, records = lanes, histories.__getitem__
-            alike = np.arange(len(configs))
+            alike = _alike(blueprints)
         if blueprints[0].config.events:
             found = _find_events(blueprints, curves, present, events)
             events = [own | more for own, more in zip(events, found, strict=True)]
@@ -149,6 +149,13 @@ def train_together(
             blueprint.forget()
     seconds = time.perf_counter() - started
     return Results(engine, curves, present, events, trajectories, lanes, seconds, records, observers, lane_a, alike)
+
+
+def _alike(blueprints: Sequence[Blueprint]) -> np.ndarray:
+    """Return a number for each run that is the same for those whose first lanes go the same way."""
+    numbers: dict[str, int] = {}
+    ways = [trajectory(blueprint.config, next(iter(blueprint.config.lanes))) for blueprint in blueprints]
+    return np.array([numbers.setdefault(way, len(numbers)) for way in ways])
 
 
 def train_all(

@@ -48,7 +48,7 @@ def taken_apart(plan: Plan, cells: np.ndarray, results: Results, stored: Collect
         stored: Identities of references that are on disk.
     """
     of, new = np.full(len(cells), NONE, IDENTITY), {}
-    for run, runs in _shared(plan, cells, results):
+    for run, runs in _runs_of(plan, cells, results, len(stored) > 0):
         same = runs[_as_the_first(results, runs)]
         if len(same) > 1 or run in stored:
             of[same] = run
@@ -57,14 +57,14 @@ def taken_apart(plan: Plan, cells: np.ndarray, results: Results, stored: Collect
     return Apart(of, _rows(plan, cells, results, new) if new else None, new)
 
 
-def _shared(plan: Plan, cells: np.ndarray, results: Results) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Yield the identity of every reference that did not end early, and its runs."""
+def _runs_of(plan: Plan, cells: np.ndarray, results: Results, alone: bool) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Yield the identity of every reference that did not end early, and its runs; `alone`: of a single one, too."""
     if not results.lane_a:
         return
     ended = [any(name.startswith(ENDS) and name.endswith("_a") for name in events) for events in results.events]
-    _, first, number = np.unique(results.alike, return_index=True, return_inverse=True)
-    identity = np.array([_identity(plan, int(cells[run])) for run in first], IDENTITY)
-    distinct, of = np.unique(np.where(ended, NONE, identity[number]), return_inverse=True)
+    _, first, number, count = np.unique(results.alike, return_index=True, return_inverse=True, return_counts=True)
+    known = [_identity(plan, int(cells[run])) if alone or n > 1 else NONE for run, n in zip(first, count, strict=True)]
+    distinct, of = np.unique(np.where(ended, NONE, np.array(known, IDENTITY)[number]), return_inverse=True)
     ordered = np.argsort(of, kind="stable")
     for run, runs in zip(distinct.tolist(), np.split(ordered, np.cumsum(np.bincount(of))[:-1]), strict=True):
         if run != NONE:
