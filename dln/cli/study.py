@@ -195,7 +195,9 @@ def _said(study: Study, parts: dict[str, Found]) -> list[str]:
     said: list[str] = []
     for say in study.sentences:
         some = {name: parts[name] for name in study.parts_of(say)}
-        said += SENTENCES.get(say.name).call(f"sentence {say.name!r}", some, named=say.params, read=list)
+        said += SENTENCES.get(say.name).call(
+            f"sentence {say.name!r}", some, named=say.params, read=list, where=f"sentence {say.name!r}"
+        )
     return said
 
 

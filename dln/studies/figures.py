@@ -25,7 +25,7 @@ FIGURES = Registry("figure", supplied=("table", "axes", "found"))
 """What the `figures` of a study may name."""
 
 figure = FIGURES.register
-"""Register a function of a panel's `table` of rows, its `axes`, `found` (the part's `Found`), and parameters."""
+"""Register a function of parameters and, as it asks, a panel's rows (`table`), its `axes`, the part's `found`."""
 
 INK = "#222222"
 PANEL = (2.25, 1.8)
@@ -45,8 +45,8 @@ def draw(
         columns: The key whose values are their columns.
 
     Raises:
-        StorageError: There is no such key or curve.
-        ConfigError: There is no such function.
+        ConfigError: There is no such function, key or curve.
+        ExtensionError: A function of yours raised anything else.
     """
     found.check(*(key for key in (rows, columns) if key))
     entry = FIGURES.get(name)
@@ -61,7 +61,9 @@ def draw(
             panel = found.table
             for key, value in ((rows, upper), (columns, left)):
                 panel = panel if key is None else panel.filter(panel[key].eq_missing(value))
-            axes = entry.call(f"figure {name!r}", panel, grid[i][j], found, named=params)
+            supplied = {"table": panel, "axes": grid[i][j], "found": found}
+            named = {name: supplied[name] for name in entry.asks_for} | params
+            axes = entry.call(f"figure {name!r}", named=named, where=f"figure {name!r}")
             keys = [(key, value) for key, value in ((rows, upper), (columns, left)) if key]
             axes.set_title(", ".join(f"{short(key)} {value_of(key, value)}" for key, value in keys), fontsize=8)
             if j:

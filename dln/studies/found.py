@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dln.errors import StorageError, suggestion
+from dln.errors import ConfigError, suggestion
 from dln.studies.outcomes import condition_keys, outcomes
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class Found:
         return f"{100 * self.confidence:g} %"
 
     def check(self, *names: str) -> None:
-        """Raise StorageError, with the nearest name, unless there are keys or curves of these names."""
+        """Raise ConfigError, with the nearest name, unless there are keys or curves of these names."""
         curves = [name.removesuffix(" mean") for name in self.table.columns if name.endswith(" mean")]
         for name in names:
             if name not in (*self.keys, *curves):
-                raise StorageError(
+                raise ConfigError(
                     f"the table of {self.name} has no {name!r}; {suggestion(name, [*self.keys, *curves])}"
                 )
 
@@ -70,7 +70,7 @@ class Found:
         """Return lr x step of some rows."""
         rates = rows[RATE].to_numpy() if RATE in rows.columns else self.lr
         if rates is None:
-            raise StorageError(f"{self.name}: learning rates differ, and {RATE} is none of its keys; name it in by")
+            raise ConfigError(f"{self.name}: learning rates differ, and {RATE} is none of its keys; name it in by")
         return rates * rows["step"].to_numpy()
 
     def place(self, row: Mapping[str, Any], keys: Sequence[str] | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln.base.registry import Registry
-from dln.errors import StorageError
+from dln.errors import ConfigError
 from dln.studies.comparison import holm, ratio_of_means
 from dln.studies.crossing import Crossing, crossing
 from dln.studies.found import RATE, Found, heading, short, value_of
@@ -35,9 +35,9 @@ def departures(parts: Mapping[str, Found], of: str = "test_loss", per: str = "tr
     A departure here is significant among the steps of its condition and among all conditions: p values, corrected
     after Holm for steps, are corrected so again for conditions.
     """
-    rows = [row | {"part": name} for name, found in parts.items() for row in _compared(found, of)]
+    rows: list[dict[str, Any]] = [row | {"part": name} for name, found in parts.items() for row in _compared(found, of)]
     if not rows:
-        raise StorageError(f"no condition has a baseline to compare {of} with: name one in aggregate")
+        raise ConfigError(f"no condition has a baseline to compare {of} with: name one in aggregate")
     left = [row for row in rows if row["leaves"]]
     runs, diverged = (sum(row[name] for row in rows) for name in ("runs", "diverged"))
     sure = next(iter(parts.values())).sure
@@ -150,7 +150,7 @@ def escapes(
 ) -> list[str]:
     """Say when the mean of each of some curves has come to a fraction of where it ends, and which never leave.
 
-    A curve that ends below `small` times the largest of them counts as one that does not.
+    A curve counts as one that does not whose mean ends where it began, but for `small` times the largest at the end.
     """
     told, runs, left, count = [], [], set(), 0
     for name, found in parts.items():
@@ -159,10 +159,10 @@ def escapes(
         for keys, rows in found.conditions():
             last = rows.row(-1, named=True)
             runs.append(last["runs"])
-            top = small * max(last[f"{curve} mean"] for curve in of)
+            first, least = rows.row(0, named=True), small * max(abs(last[f"{curve} mean"]) for curve in of)
             said = []
             for curve, called in zip(of, names or of, strict=True):
-                stays = last[f"{curve} mean"] < top
+                stays = abs(last[f"{curve} mean"] - first[f"{curve} mean"]) < least
                 left |= set() if stays else {curve}
                 said.append(f"{called} {(_stayed if stays else _escaped)(found, rows, curve, fraction)}")
             told += [f"  {_at(found, keys)}{_runs(found, last, of[0])}", *(f"    {line}" for line in said)]
@@ -176,9 +176,9 @@ def escapes(
 
 def _stayed(found: Found, rows: polars.DataFrame, curve: str, fraction: float) -> str:
     begin, end = (rows[f"{curve} mean"][i] for i in (0, -1))
-    most = float(np.nanmax(_column(rows, f"{curve} high")))
-    told = f"{digits(begin, 2)} at first, {digits(end, 2)} at the end, its mean surely below {digits(most, 2)}"
-    return f"is not learned: {told}"
+    low, high = (_column(rows, f"{curve} {side}") for side in ("low", "high"))
+    told = f"{digits(begin, 2)} at first, {digits(end, 2)} at the end"
+    return f"is not learned: {told}, its mean always within [{digits(low.min(), 2)}, {digits(high.max(), 2)}]"
 
 
 def _escaped(found: Found, rows: polars.DataFrame, curve: str, fraction: float) -> str:
@@ -229,8 +229,8 @@ def _apart(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _at_equal_time(found: Found, slow: Mapping[str, Any], fast: Mapping[str, Any], of: str) -> str:
     """Say what a curve ends at, of what it does at a smaller rate that has come to the same lr x step."""
     counts = ("count", "mean", "std")
-    one, other = (Moments(*(np.array([row[f"{of} {what}"]], float) for what in counts)) for row in (fast, slow))
-    ratio = ratio_of_means(one, other, found.confidence)
+    count, mean, std = (np.array([[row[f"{of} {what}"]] for row in (fast, slow)], float) for what in counts)
+    ratio = ratio_of_means(Moments(count[0], mean[0], std[0]), Moments(count[1], mean[1], std[1]), found.confidence)
     told = between(*(float(value[0]) for value in (ratio.ratio, ratio.low, ratio.high)))
     return f"at lr = {digits(fast[RATE], 3)} {of} ends at {told} of that ({fast['runs']} runs)"
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import dln
-from dln.errors import StorageError
+from dln.errors import ConfigError
 from dln.studies.crossing import crossing
 from dln.studies.found import Found
 from dln.studies.sentences import boundary, crossings, departures, escapes
@@ -89,9 +89,9 @@ def test_diverged_runs_are_counted():
 
 
 def test_without_a_baseline_nothing_leaves_it():
-    with pytest.raises(StorageError, match="no condition has a baseline to compare loss with"):
+    with pytest.raises(ConfigError, match="no condition has a baseline to compare loss with"):
         departures(found(runs({SIZE: 1}, {"loss": np.ones(10)}), [SIZE]), "loss", SIZE)
-    with pytest.raises(StorageError, match="has no 'los'; did you mean 'loss'"):
+    with pytest.raises(ConfigError, match="has no 'los'; did you mean 'loss'"):
         departures(found(runs({SIZE: 1}, {"loss": np.ones(10)}), [SIZE]), "los", SIZE)
 
 
