@@ -84,7 +84,7 @@ def test_medians_and_several_curves(found):
 def test_what_a_table_does_not_have(found):
     with pytest.raises(ConfigError, match="has no 'los'; did you mean 'loss'"):
         draw(found, "curves", {"of": ["los"]})
-    with pytest.raises(ConfigError, match="has no 'model.gama'; did you mean 'model.gamma'"):
+    with pytest.raises(ConfigError, match=r"has no 'model.gama'; did you mean 'model.gamma'"):
         draw(found, "curves", {"of": ["loss"]}, rows="model.gama")
 
 
