@@ -101,7 +101,9 @@ def tried(plan: Plan, cells: np.ndarray, steps: int, records: int) -> Trial:
     """Train runs for some steps, with records evenly among them, and store them for a moment."""
     at = np.unique(np.linspace(0, steps, records).round().astype(int)).tolist()
     change = {"max_steps": steps, "evaluate_at": at, **QUIET}
-    configs = [dataclasses.replace(plan.config(int(cell)), **change) for cell in cells]
+    whole = [plan.config(int(cell)) for cell in cells]
+    change |= {"branch_at": 0} if getattr(whole[0], "branch_at", None) else {}  # most of such a run is its own
+    configs = [dataclasses.replace(config, **change) for config in whole]
     with tempfile.TemporaryDirectory() as folder:
         results = SweepStore(folder)
         (results.directory / PARTS).mkdir()

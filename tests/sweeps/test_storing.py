@@ -51,11 +51,11 @@ def assert_same(directory, undisturbed):
     assert_frame_equal(load_sweep(directory), load_sweep(undisturbed))
 
 
-def dies_at(operation, plan, directory, monkeypatch, power):
+def dies_at(operation, plan, directory, monkeypatch, power, **how):
     """Run a sweep that dies at its k-th operation on files, with or without the whole machine; whether it did."""
     with crashing(operation, monkeypatch) as crash:
         try:
-            run_sweep(plan, directory, members=1)
+            run_sweep(plan, directory, **{"members": 1, **how})
             return False
         except CrashError:
             pass
@@ -75,6 +75,25 @@ def test_whenever_a_sweep_dies_the_next_one_makes_it_whole(power, every, plan, u
         shutil.rmtree(tmp_path / "here")
         operation += every
     assert operation > 90
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("power", "every"), [(True, 1), (False, 3)], ids=["machine", "process"])
+def test_and_so_it_is_with_what_its_runs_are_compared_with(power, every, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    seeds = ["training.batch_seed=0,1", "training.batch_size=2", "reference={training.batch_size: null}"]
+    plan, how = plan_of(*TINY, "training.lr=0.001,0.002", *seeds), {"members": 2, "own_directories": False}
+    run_sweep(plan, tmp_path / "undisturbed", **how)
+    assert len(load_sweep(tmp_path / "undisturbed" / "references")) == 2
+    operation = 0
+    while dies_at(operation, plan, tmp_path / "here", monkeypatch, power, **how):
+        run_sweep(plan, tmp_path / "here", **how)
+        assert_same(tmp_path / "here", tmp_path / "undisturbed")
+        found, expected = (load_sweep(tmp_path / name / "references").sort("run") for name in ("here", "undisturbed"))
+        assert_frame_equal(found, expected)
+        shutil.rmtree(tmp_path / "here")
+        operation += every
+    assert operation > 60
 
 
 def test_a_run_whose_directory_was_removed_is_computed_again(plan, undisturbed, tmp_path):
