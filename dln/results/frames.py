@@ -224,9 +224,9 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
         other = description["fixed"]
         fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
     with target.locked():
-        compared = [path for directory in directories for path in SweepStore(directory).references.files()]
-        if compared:
-            target.references.prepared().gather(compared)
+        for path in (path for directory in directories for path in SweepStore(directory).references.files()):
+            target.refer(read([path]))
+        target.settle_references()
         target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
         target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told)})
         target.note("".join(SweepStore(directory).commands() for directory in directories))

@@ -192,14 +192,19 @@ class SweepStore:
         """Where what runs are compared with is stored."""
         return SweepStore(self.directory / REFERENCES)
 
-    def prepared(self) -> SweepStore:
-        """Make this a sweep's directory that others may be at work in, and return it."""
+    def refer(self, table: pa.Table) -> None:
+        """Write what runs are compared with; others may be doing the same."""
         with self.writing():
-            for folder in (self.directory, self.directory / PARTS):
+            for folder in (self.references.directory, self.references.directory / PARTS):
                 folder.mkdir(exist_ok=True)
-        if self.description() is None:
-            self.describe({"kind": "SingleConfig", "fixed": {}})
-        return self
+        self.references.write(table)
+        self.references.stored().update(tables.identities_of(table))
+
+    def settle_references(self) -> None:
+        """Put what runs are compared with into one file, and say of it that it is a sweep; nobody else may be here."""
+        if self.references.files():
+            self.references.compact(np.array([], IDENTITY))
+            self.references.describe({"kind": "SingleConfig", "fixed": {}})
 
     def stored(self) -> set[bytes]:
         """Return the identities of the runs that are known here to be stored, to be added to as more are."""

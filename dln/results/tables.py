@@ -229,6 +229,11 @@ def identities(path: Path, column: str = RUN) -> np.ndarray:
     return np.concatenate([np.array([], IDENTITY), *parts])
 
 
+def identities_of(table: pa.Table) -> list[bytes]:
+    """Return the identities of a table's runs."""
+    return _identities(table[RUN]).tolist()
+
+
 def _identities(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(column.fill_null("").to_pylist(), IDENTITY)
 

@@ -32,8 +32,6 @@ class Apart:
     """The identity of each run's reference [R], or `NONE`."""
     table: pa.Table | None
     """A row for each that is not stored yet."""
-    new: Collection[bytes]
-    """Their identities."""
 
 
 def taken_apart(plan: Plan, cells: np.ndarray, results: Results, stored: Collection[bytes]) -> Apart:
@@ -54,7 +52,7 @@ def taken_apart(plan: Plan, cells: np.ndarray, results: Results, stored: Collect
             of[same] = run
         if len(same) > 1 and run not in stored:
             new[run] = int(runs[0])
-    return Apart(of, _rows(plan, cells, results, new) if new else None, new)
+    return Apart(of, _rows(plan, cells, results, new) if new else None)
 
 
 def _runs_of(plan: Plan, cells: np.ndarray, results: Results, alone: bool) -> Iterator[tuple[bytes, np.ndarray]]:

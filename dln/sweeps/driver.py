@@ -106,7 +106,7 @@ def run_sweep(
             with following(results, report, started, on_progress):
                 named = directories is not None
                 _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
-        results.references.compact(np.array([], IDENTITY))
+        results.settle_references()
         results.compact(identities)
         _confirm(plan, results, owed)
         report.seconds = time.perf_counter() - started

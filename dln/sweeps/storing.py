@@ -67,8 +67,7 @@ def store_outcome(
                 told.append((plan.config(cell), history, seconds, places[run]))
     apart = taken_apart(plan, outcome.cells, outcome.results, results.references.stored())
     if apart.table is not None:
-        results.references.prepared().write(apart.table)
-        results.references.stored().update(apart.new)
+        results.refer(apart.table)
     results.write(_table(plan, outcome, apart.of))
     for one in told:
         on_run(*one)  # type: ignore[misc]

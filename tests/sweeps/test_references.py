@@ -146,6 +146,14 @@ def test_lane_a_of_a_comparison_is_stored_once_too(tmp_path, engine):
     assert all(losses == reference["train_loss"] for losses in frame["train_loss_a"].to_list())
 
 
+@pytest.mark.long
+def test_workers_write_what_their_runs_share_at_the_same_time(tmp_path, sweep):
+    joblib = {"hydra.launcher.n_jobs": 2, "hydra.sweeper.members": 2}
+    report = dln.run_sweep({**AXES, **FIXED, **PAIR, **joblib}, directory=tmp_path / "s", launcher="joblib")
+    assert report.found == 0
+    assert_same_frames(dln.load_sweep(tmp_path / "s"), dln.load_sweep(sweep))
+
+
 def test_an_unfinished_sweep_is_read_too(sweep, tmp_path):
     """Parts, and two of them with one reference, as several workers leave them."""
     directory = copied(sweep, tmp_path)
