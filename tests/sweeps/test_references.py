@@ -148,6 +148,7 @@ def test_lane_a_of_a_comparison_is_stored_once_too(tmp_path, engine):
 
 @pytest.mark.long
 def test_workers_write_what_their_runs_share_at_the_same_time(tmp_path, sweep):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     joblib = {"hydra.launcher.n_jobs": 2, "hydra.sweeper.members": 2}
     report = dln.run_sweep({**AXES, **FIXED, **PAIR, **joblib}, directory=tmp_path / "s", launcher="joblib")
     assert report.found == 0
