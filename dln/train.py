@@ -12,7 +12,7 @@ import torch
 
 from dln.base.arithmetic import uniform
 from dln.base.clock import Clock
-from dln.base.values import layer_factors, real_number
+from dln.base.values import layer_factors, real_number, whole_number
 from dln.batches import Batches, make_batches
 from dln.checkpoints import Saved, State, clock_state, given_state, memories, named, present_state, remember
 from dln.config import MetricConfig
@@ -271,7 +271,7 @@ class Trainer:
 
     def reseed(self, batch_seed: int) -> None:
         """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
-        self.batches = self._batches(self.batch_size, batch_seed)
+        self.batches = self._batches(self.batch_size, whole_number(batch_seed, "batch_seed", least=0))
 
     def _batches(self, batch_size: int | None, batch_seed: int) -> Batches:
         return make_batches(

@@ -123,6 +123,27 @@ def test_branches_are_swept_and_each_is_the_run_alone(tmp_path):
         np.testing.assert_array_equal(apart, alone["step"] > (row["branch_at"] or 0))
 
 
+@dln.register_callback("test_branching_reseeds")
+def reseeds(step: int, seed: int):
+    return dln.timeline.acting_at([step], lambda now, trainer: trainer.reseed(seed))
+
+
+@ENGINES
+def test_a_callback_of_ones_own_may_begin_other_streams(engine):
+    """Members of an ensemble, each at its own step: as runs that leave a path there."""
+    training = {"batch_size": 6, "lr": 0.002}
+    acts = [{"name": "test_branching_reseeds", "params": {"step": step, "seed": 9}} for step in (5, AT)]
+    fixed = {**RUN, "engine": engine}
+    runs = dln.run_experiments([{**fixed, "training": training, "callbacks": [act]} for act in acts])
+    for step, run in zip((5, AT), runs, strict=True):
+        leaving = {"reference": {"training.batch_seed": 0}, "branch_at": step}
+        branch = dln.run_experiment({**fixed, "training": {**training, "batch_seed": 9}, **leaving})
+        assert run.records == lane_b(branch)
+    wrong = {"name": "test_branching_reseeds", "params": {"step": 5, "seed": -1}}
+    with pytest.raises(ConfigError, match="batch_seed must be a whole number, 0 or more, not -1"):
+        dln.run_experiment({**fixed, "training": training, "callbacks": [wrong]})
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from torch.nn import MSELoss
 
-from dln.base.values import check_batch_size, real_number
+from dln.base.values import check_batch_size, real_number, whole_number
 from dln.data import Dataset
 from dln.ensemble.groups import Group
 from dln.ensemble.rates import Rates
@@ -132,7 +132,7 @@ class Member:
 
     def reseed(self, batch_seed: int) -> None:
         """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
-        self.wanted_seed = batch_seed
+        self.wanted_seed = int(whole_number(batch_seed, "batch_seed", least=0))
 
     def stop(self) -> None:
         """Make this step the last: it is recorded, and no update follows."""
