@@ -48,7 +48,7 @@ LONG = [
 
 def pytest_configure() -> None:
     """Let no test depend on how busy the machine is, and answer Ctrl-C, which shells have background jobs ignore."""
-    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("untimed", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -71,8 +71,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     worker = getattr(session.config, "workerinput", None)
     if worker is None or len(session.items) < WHOLE:
         return
-    rules = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {})]
-    kinds = [*itertools.product(rules, ["float32", "float64"], [4, 200])]  # narrow: lanes; wide: rows
+    narrow, wide = 4, 200  # members side by side, and in rows
+    plain, momentum, adam, adamw = ("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {}), ("AdamW", {})
+    kinds = [
+        *itertools.product([plain, adam], ["float64"], [narrow, wide]),
+        *itertools.product([plain], ["float32"], [narrow, wide]),
+        *((rule, dtype, narrow) for rule, dtype in ((momentum, "float64"), (adam, "float32"), (adamw, "float64"))),
+    ]
     for (optimizer, params), dtype, width in kinds[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         training = {"optimizer": optimizer, "optimizer_params": params, "batch_size": 2}
         about = {"max_steps": 1, "engine": "compiled", "dtype": dtype, "metrics": ["weight_norm"]}

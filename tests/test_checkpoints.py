@@ -59,7 +59,8 @@ def test_with_every_stream_of_batches(tmp_path, name, engine):
 
 @pytest.mark.parametrize("name", optimizers())
 def test_under_every_optimizer(tmp_path, name):
-    assert_goes_on({"training": {"optimizer": name, "batch_size": 7, "lr": 0.003}}, tmp_path)
+    training = {"optimizer": name, "batch_size": 7, "lr": 0.003}
+    assert_goes_on({"training": training, "dtype": "float64"}, tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])

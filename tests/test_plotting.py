@@ -17,7 +17,7 @@ from dln.plotting import LANES, NotebookFigure, _norm, plot_comparison, plot_run
 
 @pytest.fixture(autouse=True)
 def drawn(monkeypatch):
-    """Figures are drawn when a test ends: what cannot be drawn, or not without a warning, is found then."""
+    """The last figure is drawn when a test ends: what cannot be drawn, or not without a warning, is found then."""
     undrawn = []
 
     class Remembered(NotebookFigure):
@@ -32,7 +32,7 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr("dln.plotting.NotebookFigure", Remembered)
     yield
-    for figure in list(undrawn):
+    for figure in undrawn[-1:]:
         figure.draw_without_rendering()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 import hydra._internal.config_loader_impl as _loading
 import hydra._internal.hydra as _application
+import omegaconf.base as _values
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -46,6 +47,10 @@ __all__ = [
 ]
 
 VERSION = tuple(map(int, hydra.__version__.split(".")[:2]))
+
+_values.parse = functools.lru_cache(maxsize=1024)(_values.parse)  # type: ignore[attr-defined]
+"""OmegaConf parses a reference such as ${shared.model.gamma} at every look, for most of a millisecond; here once. What
+it makes of it is only read."""
 
 _overrides_dirname: Any = getattr(_loading, "get_overrides_dirname", None)
 """None in Hydra 1.4, where `hydra.job.override_dirname` refers to the overrides itself."""

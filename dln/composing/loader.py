@@ -25,8 +25,8 @@ from dln.composing.yaml_file import check_yaml
 from dln.config import CONFIGS, ComparativeConfig, ExperimentConfig, Schema, SingleConfig, fields, folder, is_free_dict
 from dln.errors import ConfigError
 
-_packaged: dict[tuple[str, str], bytes] = {}
-"""Configs that lie in packages, Hydra's own above all, by source and path: pickled, for each caller a copy."""
+_read: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+"""Configs in YAML, by source and path: a file's bytes, and what Hydra made of them, pickled, for each caller a copy."""
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def _told_of(config_name: str | None) -> Iterator[None]:
 
 
 class CheckedRepository(ConfigRepository):
-    """Hydra's access to YAML files: a user's file is looked at before Hydra reads it, a package's is read once."""
+    """Hydra's access to YAML files: a user's file is looked at before Hydra reads it, and each is read once."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return what a file holds.
@@ -51,15 +51,20 @@ class CheckedRepository(ConfigRepository):
                 cannot be read.
         """
         source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or source.scheme() != "pkg":
-            if source is not None and source.scheme() == "file":
-                check_yaml(Path(source.path) / source._normalize_file_name(config_path))
+        if source is None or source.scheme() not in ("pkg", "file"):
             with _told_of(config_path):
                 return super().load_config(config_path)
-        key = source.path, config_path
-        if key not in _packaged:
-            _packaged[key] = pickle.dumps(super().load_config(config_path))
-        return pickle.loads(_packaged[key])
+        key, content = (source.path, config_path), b""  # what lies in a package stays as it is
+        if source.scheme() == "file":
+            path = Path(source.path) / source._normalize_file_name(config_path)
+            with contextlib.suppress(OSError):  # the check says so
+                content = path.read_bytes()
+            if key not in _read or _read[key][0] != content:
+                check_yaml(path)
+        if key not in _read or _read[key][0] != content:
+            with _told_of(config_path):
+                _read[key] = content, pickle.dumps(super().load_config(config_path))
+        return pickle.loads(_read[key][1])
 
 
 _MODES = ([], ["hydra.mode=RUN"], ["hydra.mode=MULTIRUN"])

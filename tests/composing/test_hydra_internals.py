@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import setup_globals
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from dln.composing import hydra_internals as module
 from dln.composing.hydra_internals import (
@@ -116,3 +117,24 @@ def test_a_job_of_a_sweep_has_the_directory_that_hydra_gives_it():
     subdir = "hydra.sweep.subdir=${hydra:job.num}_${hydra.job.override_dirname}"
     config = loader.load_configuration("default", [subdir, "max_steps=3"], RunMode.RUN)
     assert module.job_subdir(config, 2, ["max_steps=3", "dtype=float64"]) == "2_dtype=float64,max_steps=3"
+
+
+def test_a_reference_is_parsed_once_and_resolved_wherever_it_stands():
+    parse = module._values.parse
+    node = OmegaConf.create({"a": {"x": 1, "y": "${.x}"}, "b": {"x": 2, "y": "${.x}"}})
+    before = parse.cache_info().misses
+    assert [(node.a.y, node.b.y) for _ in range(2)] == [(1, 2)] * 2
+    node.a.x = 3
+    assert node.a.y == 3
+    assert parse.cache_info().misses - before <= 1
+
+
+def test_a_file_that_is_changed_is_read_again(tmp_path):
+    loader = SingleLoader(create_config_search_path(str(tmp_path)))
+    for steps in (5, 6, 7):
+        (tmp_path / "own.yaml").write_text(f"max_steps: {steps}\n", encoding="utf-8")
+        for _ in range(2):
+            assert loader.load_configuration("own", [], RunMode.RUN).max_steps == steps
+    (tmp_path / "own.yaml").write_text("max_steps: [\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"own.yaml"):
+        loader.load_configuration("own", [], RunMode.RUN)

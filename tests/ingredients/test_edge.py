@@ -96,7 +96,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("training", REFUSED, ids=str)
 def test_where_no_edge_is_known_none_is_told(training, tmp_path):
-    config = {"max_steps": 2, "training": training}
+    config = {"max_steps": 2, "training": training, "dtype": "float64"}
     with pytest.raises(ConfigError, match=r"metric 'stability': the edge of stability"):
         dln.run_experiment({**config, "metrics": ["stability"]}, directory=tmp_path / "run")
     assert not (tmp_path / "run").exists()
