@@ -122,10 +122,9 @@ def main() -> None:
             print(f"| {width} | {batch} | {1e6 * found.step:.3f} | {1e3 * found.begin:.2f} | {own:.2f} |", flush=True)
     kinds = len(WIDTHS) * len(SIZES)
     print(f"\ncore hours of a row: {LIKE_IT * SEEDS:,} x ({len(STEPS)} x (begin + stored) + {steps:,} steps) / 3600")
-    print(
-        f"{total:.1f} core hours in all, {1e6 * training / kinds / 2:.2f} us a step on two cores, of which begin and stored"
-    )
-    print(f"are {total - training * steps * LIKE_IT * SEEDS / 3600:.1f}\n")
+    beyond = total - training * steps * LIKE_IT * SEEDS / 3600
+    print(f"{total:.1f} core hours in all, {beyond:.1f} of them to begin and to store")
+    print(f"{1e6 * training / kinds / 2:.2f} us a step of a run on two cores, on average\n")
     jobs, begin = RUNS // MEMBERS, started()
     print(f"a job takes {begin:.1f} s to start; {RUNS:,} / {MEMBERS} runs = {jobs:,} jobs at most\n")
     print("| cores | hours of computing | with jobs of one core, each started and noticed | |")

@@ -32,6 +32,8 @@ from dln.sweeps.storing import Outcome, store_outcome
 
 ENOUGH = 0.25
 """Seconds of a trial that can be measured."""
+FIRST = 16
+"""Runs of the first trial: fewer do not fill the vectors of the compiled engine, and their cost would tell of noise."""
 FASTER = 6
 """How many times larger the next trial is at most."""
 QUIET = {"checkpoint_every": None, "checkpoint_at": None, "resume": None, "objective": None, "tracker": None}
@@ -77,12 +79,12 @@ def estimate(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Estimate:
     max_steps, records = full.max_steps, len(recorded_steps(full))
 
     tried(plan, cells[:1], 1, 2)  # kernels are loaded
-    runs, begin = _until_long(lambda runs: tried(plan, cells[:runs], 1, 2), min(most, thread_count()), most, enough)
-    enough += begin.seconds
-    steps, went = _until_long(lambda steps: tried(plan, cells[:runs], steps, 2), min(2, max_steps), max_steps, enough)
-    enough += went.seconds - begin.seconds
-    many = min(records, steps + 1)
-    shown, told = _until_long(lambda records: tried(plan, cells[:runs], steps, records), min(3, many), many, enough)
+    runs, begin = _until_long(lambda runs: tried(plan, cells[:runs], 1, 2), min(most, FIRST), most, enough)
+    enough = max(enough, begin.seconds)  # what is found by a difference is no smaller than what it is the difference of
+    long = begin.seconds + enough
+    steps, went = _until_long(lambda steps: tried(plan, cells[:runs], steps, 2), min(2, max_steps), max_steps, long)
+    many, long = min(records, steps + 1), went.seconds + enough
+    shown, told = _until_long(lambda records: tried(plan, cells[:runs], steps, records), min(3, many), many, long)
 
     def scaled(began: float, gone: float, recorded: float) -> float:
         """Return what all runs take of something that the three trials took so much of."""
