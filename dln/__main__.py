@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
             from dln.cli.aggregate import print_aggregate
 
             files = [name for name in (options.csv, options.parquet) if name]
-            told = {"confidence": options.confidence, "resamples": options.resamples, "quantiles": options.quantiles}
+            told = {name: getattr(options, name) for name in ("confidence", "resamples", "quantiles")}
+            told["pairs"] = options.pair
             print_aggregate(options.directory, options.over, options.by, options.of, options.baseline, files, **told)
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
@@ -98,7 +99,8 @@ def _add_aggregate(parser: argparse.ArgumentParser) -> None:
         help="the conditions to compare with; or the directory of another sweep, or of one run",
     )
     add("--confidence", type=float, default=0.95, help="of all intervals and bands")
-    add("--quantiles", type=_numbers, default=[0.5], metavar="Q[,Q]", help="which ones the files have")
+    add("--quantiles", type=_numbers, metavar="Q[,Q]", help="which ones the files have; by default the median")
+    add("--pair", type=_names, action="append", metavar="CURVE,CURVE", help="curves whose covariance the files have")
     add("--resamples", type=int, default=0, help="for bootstrap intervals in the files")
     add("--csv", metavar="FILE", help="write all steps there")
     add("--parquet", metavar="FILE", help="write all steps there")

@@ -287,25 +287,28 @@ class Blueprint:
     def _check_events(self) -> None:
         own, *others = self.labels.values()
         labels = [label for label in own if all(label in of_other for of_other in others)]
+        check_events(self.config.events, labels, self._data, self._first_records)
 
-        def first(labels: Collection[str]) -> list[Record]:
-            return [lane.measure(lane.supply()) for lane in self._probes(labels).values()]
-
-        check_events(self.config.events, labels, self._data, first)
+    @property
+    def names(self) -> list[str]:
+        """Losses that are recorded and labels of metrics, with their lane's suffix."""
+        losses = ["train_loss", *["test_loss"] * (self.outline.test_inputs is not None)]
+        of_lanes = [name + suffix for suffix, labels in self.labels.items() for name in (*losses, *labels)]
+        return [*of_lanes, *(metric.label for metric in self.pair_metrics)]
 
     def _check_objective(self) -> None:
-        losses = ["train_loss", *(["test_loss"] if self.outline.test_inputs is not None else [])]
-        of_lanes = [name + suffix for suffix, labels in self.labels.items() for name in (*losses, *labels)]
-        pairs = [metric.label for metric in self.pair_metrics]
         begin = max((saved.step for saved in self.resumed.values() if saved is not None), default=0)
-        check_goals(self.config.objective, [*of_lanes, *pairs], self.recorded, begin, self._first_record)
+        check_goals(self.config.objective, self.names, self.recorded, begin, self.first_record)
+
+    def _first_records(self, labels: Collection[str]) -> list[Record]:
+        return [lane.measure(lane.supply()) for lane in self._probes(labels).values()]
 
     @property
     def _data(self) -> Dataset:
         """The outline in the run's precision."""
         return self.outline.to(getattr(torch, self.config.dtype), "cpu")
 
-    def _first_record(self, names: Collection[str]) -> Record:
+    def first_record(self, names: Collection[str]) -> Record:
         """Return the columns of a first record whose metrics have these names, the lane's suffix added."""
         lanes, record = self._probes(names), {}
         supplies = {suffix: lane.supply() for suffix, lane in lanes.items()}
@@ -336,9 +339,8 @@ class Blueprint:
             lr_factors=lane.lr_factors,
             criterion=training.criterion,
             criterion_params=training.criterion_params,
-            metrics=[
-                metric for listed in lane.metrics.values() for metric in listed
-            ],  # not those of the run: they remember what they were shown first
+            # not those of the run, which remember what they were shown first
+            metrics=[metric for listed in lane.metrics.values() for metric in listed],
         )
 
 

@@ -162,6 +162,18 @@ class Branch(NamedTuple):
     callbacks: list[CallbackConfig]
 
 
+@dataclass
+class AggregateConfig:
+    """What a sweep keeps of its runs in place of their curves."""
+
+    over: Any = setting(None, "sweeps keep sums over this key, or these, e.g. training.batch_seed; null: all curves")
+    of: Any = setting(None, "of which columns; null: all of one number, and pairs")
+    keep: Any = setting(["min", "max", "log", "quantiles"], "what, beside count, mean and std")
+    quantiles: Any = setting([0.5], "which ones are told unless others are asked for")
+    pairs: Any = setting([], "columns whose covariance is kept: [[NAME, NAME]]")
+    curves: int = setting(0, "so many runs of each cell, the first ones, keep their curves too", least=0)
+
+
 class LaneConfig(NamedTuple):
     """What a config says of one of its models."""
 
@@ -225,6 +237,7 @@ class ExperimentConfig(ABC):
     objective: Any = setting(None, "what others' sweepers optimise: COLUMN, {COLUMN: min}, max, a step; or a list")
     tracker: Any = setting(None, "what else is told of the run: tensorboard, wandb, trackio, mlflow (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")
+    aggregate: AggregateConfig = field(default_factory=AggregateConfig)
 
     @property
     def saves_weights(self) -> bool:

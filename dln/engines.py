@@ -6,6 +6,7 @@ run_experiments, sweeps, estimates -> train_together -> compiled: all in one ens
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,6 +63,14 @@ class Results:
 
     def __len__(self) -> int:
         return len(self.events)
+
+    def of(self, some: np.ndarray) -> Results:
+        """Return what came of some of the runs, given by their numbers."""
+        curves = {name: curve if name == "step" else curve[some] for name, curve in self.curves.items()}
+        events, observers = ([each[run] for run in some] for each in (self.events, self.observers))
+        parts = {"curves": curves, "events": events, "observers": observers}
+        parts |= {"present": self.present[some], "alike": self.alike[some]}
+        return dataclasses.replace(self, **parts, records=lambda run: self.records(int(some[run])))
 
     def history(self, run: int) -> History:
         """Return a run as `run_experiment` does."""

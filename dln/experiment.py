@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dln import factory
+from dln.aggregates.keeping import refuse_alone
 from dln.base.files import from_home
 from dln.base.values import plain
 from dln.blueprint import Blueprint
@@ -178,7 +179,8 @@ def run_blueprint(
 
 
 def _check_place(config: ExperimentConfig, directory: str | Path | None) -> None:
-    """Raise ConfigError where weights are to be saved and there is no directory."""
+    """Raise ConfigError where weights are to be saved and there is no directory, or a run is to be averaged over."""
+    refuse_alone(config.aggregate)
     if config.saves_weights and directory is None:
         key = "checkpoint_every" if config.checkpoint_at is None else "checkpoint_at"
         raise ConfigError(f"{key} needs a directory to save weights in: run_experiment(..., directory=...)")

@@ -48,6 +48,11 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return total, np.where(np.isfinite(rest), rest, 0.0)
 
 
+@uniform()
+def _is_single(a: np.ndarray) -> bool:
+    return bool((a.astype(np.float32) == a).all())
+
+
 def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a as a sum of two numbers of at most 26 bits each."""
     shifted = a * (2.0**27 + 1)
@@ -75,6 +80,8 @@ def exact_sum(terms: ArrayLike) -> np.ndarray:
 
 def exact_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return terms [M or 2 M, ...] whose sum is that of the products of a and b [M, ...]: see `two_product`."""
+    if _is_single(a) and (b is a or _is_single(b)):
+        return a * b  # of 24 bits each: nothing is rounded
     total, rest = two_product(a, b)
     return np.concatenate([total, rest]) if rest.any() else total
 
@@ -100,16 +107,21 @@ def centred_products(count: np.ndarray, product: np.ndarray, a: np.ndarray, b: n
 
 def _taken_apart(terms: np.ndarray) -> list[np.ndarray]:
     """Return parts [N] whose sum is that of finite terms [M, N], which are used up."""
-    if (np.abs(terms) >= LARGE).any():
+    if _largest(terms).max(initial=0.0) >= LARGE:
         large = np.where(np.abs(terms) >= 1, terms, 0) / SCALE
         return [part * SCALE for part in _taken_apart(large)] + _taken_apart(np.where(np.abs(terms) < 1, terms, 0))
     parts, room = [], len(terms).bit_length()
-    while (largest := np.abs(terms).max(0, initial=0.0)).any():
+    while (largest := _largest(terms)).any():
         anchor = np.ldexp(1.0, np.frexp(largest)[1] + room)  # so many terms of its last place add up below it
-        high = (terms + anchor) - anchor
+        high = terms + anchor
+        high -= anchor
         parts.append(high.sum(0))
         terms -= high
     return parts
+
+
+def _largest(terms: np.ndarray) -> np.ndarray:
+    return np.maximum(terms.max(0, initial=0.0), -terms.min(0, initial=0.0))
 
 
 def _canonical(parts: np.ndarray) -> np.ndarray:
@@ -124,9 +136,8 @@ def _canonical(parts: np.ndarray) -> np.ndarray:
     parts[0, beyond] = plain[beyond]  # the sum itself is beyond what float64 holds
     for at in np.flatnonzero(_may_tie(parts)):
         parts[:, at] = _one_by_one(parts[:, at].tolist())
-    used = parts.any(1)
-    used[0] = True
-    return parts[used] + 0.0  # no zero is negative
+    used = np.flatnonzero(parts.any(1))
+    return parts[: used[-1] + 1 if len(used) else 1] + 0.0  # no zero is negative
 
 
 def _may_tie(parts: np.ndarray) -> np.ndarray:

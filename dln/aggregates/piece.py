@@ -76,7 +76,7 @@ class Column:
             logs,
             np.fmin.reduce(values, 0) if "min" in keep else None,
             np.fmax.reduce(values, 0) if "max" in keep else None,
-            joined([Sketch.of(plain if there.all() else values)], len(values)) if "quantiles" in keep else None,
+            Sketch.of(values) if "quantiles" in keep else None,
         )
 
     @classmethod
@@ -160,7 +160,8 @@ class Piece:
             pairs: Names of columns whose covariances are kept.
         """
         columns = {name: Column.of(values, keep) for name, values in curves.items()}
-        return cls(np.sort(runs), step, *ends, columns, {pair: Pair.of(*(curves[c] for c in pair)) for pair in pairs})
+        both = {(one, other): Pair.of(curves[one], curves[other]) for one, other in pairs}
+        return cls(np.sort(runs), step, *ends, columns, both)
 
 
 def joined_pieces(pieces: Sequence[Piece]) -> Piece:
@@ -168,7 +169,8 @@ def joined_pieces(pieces: Sequence[Piece]) -> Piece:
     if len(pieces) == 1:
         return pieces[0]
     first, runs = pieces[0], np.sort(np.concatenate([piece.runs for piece in pieces]))
-    ends = (np.sum([getattr(piece, name) for piece in pieces], 0) for name in ("present", "diverged", "stopped"))
     columns = {name: Column.joined([p.columns[name] for p in pieces], len(runs)) for name in first.columns}
     pairs = {pair: Pair.joined([piece.pairs[pair] for piece in pieces]) for pair in first.pairs}
-    return Piece(runs, first.step, *ends, columns, pairs)
+    ends = ([getattr(piece, name) for piece in pieces] for name in ("present", "diverged", "stopped"))
+    present, diverged, stopped = (np.sum(each, 0) for each in ends)
+    return Piece(runs, first.step, present, diverged, stopped, columns, pairs)

@@ -1,7 +1,7 @@
 """Quantiles of many numbers from counts that add: how many lie in each bin, at every record.
 
-A bin holds the numbers that agree in their sign, their power of two and the first 7 bits after it: its ends are less
-than 1 part in 128 apart, and so is what is found in it from the number that was there. Up to `EXACT` numbers are told
+A bin holds the numbers that agree in their sign, their power of two and the first 6 bits after it: its ends are less
+than 1 part in 64 apart, and so is what is found in it from the number that was there. Up to `EXACT` numbers are told
 apart in all bits, so that their quantiles are exact. Bins are found from bits alone: whatever the order and however
 numbers are cut into parts, the counts are the same. (What is smaller than 2^-1022 counts as zero.)
 """
@@ -18,7 +18,7 @@ import numpy as np
 EXACT = 256
 """Runs up to which every number is kept in full."""
 
-COARSE = 52 - 7
+COARSE = 52 - 6
 """Bits of a float64 that are left out beyond that."""
 
 
@@ -36,24 +36,35 @@ class Sketch:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Sketch:
-        """Count numbers [R, T], NaN left out, in full.
+        """Count numbers [R, T], NaN left out; in full if there are at most `EXACT` runs.
 
         >>> sketch = Sketch.of(np.array([[1.0, np.nan], [1.0, -2.0], [3.0, 0.0]]))
         >>> sketch.sizes, sketch.counts, sketch[np.array([2, 0]), :]
         (array([2, 2]), array([2, 1, 1, 1]), array([ 3., -2.]))
         """
-        size = np.ascontiguousarray(np.abs(values.T)).view(np.int64)
-        bins = np.where(values.T < 0, -size, size)
-        number = np.broadcast_to(np.arange(len(bins))[:, None], bins.shape)
-        there = ~np.isnan(values.T)
-        return _counted(0, len(bins), number[there], bins[there], np.ones(there.sum(), np.int64))
+        shift = 0 if len(values) <= EXACT else COARSE
+        columns = np.ascontiguousarray(values.T)
+        size = np.abs(columns).view(np.int64) >> shift
+        bins = np.where(columns < 0, -size, size).astype(np.int32 if shift else np.int64)
+        nothing, last = np.isnan(columns), np.iinfo(bins.dtype).max
+        bins[nothing] = last
+        bins.sort(1)
+        new = np.ones(bins.shape, bool)
+        np.not_equal(bins[:, 1:], bins[:, :-1], out=new[:, 1:])
+        new &= bins != last
+        number, rank = np.nonzero(new)
+        ends = np.append(rank[1:], 0)
+        total = len(values) - nothing.sum(1)
+        closes = np.append(number[1:] != number[:-1], True)[: len(number)]
+        counts = np.where(closes, total[number], ends[: len(number)]) - rank
+        return cls(shift, new.sum(1), bins[new].astype(np.int64), counts)
 
     def coarse(self) -> Sketch:
-        """Return the sketch with bins of 1 part in 128."""
+        """Return the sketch with bins of 1 part in 64."""
         if self.shift:
             return self
         bins = np.sign(self.bins) * (np.abs(self.bins) >> COARSE)
-        return _counted(COARSE, len(self.sizes), self._numbers, bins, self.counts)
+        return _added(COARSE, len(self.sizes), self._numbers, bins, self.counts)
 
     @property
     def _numbers(self) -> np.ndarray:
@@ -77,14 +88,13 @@ class Sketch:
         rank = np.asarray(at[0])
         first = np.cumsum([0, *self.sizes])[:-1]
         place = self._before[first] + rank
-        bin = np.clip(np.searchsorted(self._before, place, "right") - 1, 0, max(0, len(self.bins) - 1))
         if not len(self.bins):
             return np.full(len(rank), np.nan)
-        low = _ends(self.bins[bin], self.shift)
+        own = np.clip(np.searchsorted(self._before, place, "right") - 1, 0, len(self.bins) - 1)
+        key, low = self.bins[own], _ends(self.bins[own], self.shift)
         if not self.shift:
             return low
-        share = (place - self._before[bin] + 0.5) / self.counts[bin]
-        key = self.bins[bin]
+        share = (place - self._before[own] + 0.5) / self.counts[own]
         high = _ends(np.where(key < 0, key - 1, key + 1), self.shift)
         low, high = np.where(key < 0, high, low), np.where(key < 0, low, high)
         return np.where(key == 0, 0.0, np.where(np.isfinite(high - low), low + share * (high - low), low))
@@ -110,8 +120,13 @@ def joined(sketches: Sequence[Sketch], numbers: int) -> Sketch:
 def _counted(shift: int, records: int, number: np.ndarray, bins: np.ndarray, counts: np.ndarray) -> Sketch:
     """Return counts of bins, given one by one with the number of their record, put together."""
     order = np.lexsort((bins, number))
-    number, bins, counts = number[order], bins[order], counts[order]
-    starts = np.flatnonzero(np.diff(number, prepend=-1) | np.diff(bins, prepend=0))
+    return _added(shift, records, number[order], bins[order], counts[order])
+
+
+def _added(shift: int, records: int, number: np.ndarray, bins: np.ndarray, counts: np.ndarray) -> Sketch:
+    """Do as `_counted` does with bins that are in order."""
+    new = (np.diff(number) != 0) | (np.diff(bins) != 0)
+    starts = np.flatnonzero(np.concatenate([[len(number) > 0], new])[: len(number)])
     counts = np.add.reduceat(counts, starts) if len(starts) else counts
     return Sketch(shift, np.bincount(number[starts], minlength=records), bins[starts], counts)
 

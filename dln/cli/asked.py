@@ -15,6 +15,7 @@ from dln.errors import ConfigError, suggestion
 from dln.sweeps.driver import OWN_DIRECTORY_UP_TO
 from dln.sweeps.jobs import Recipe
 from dln.sweeps.plan import Plan
+from dln.sweeps.summing import check_keeping
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ def asked_for(
     settings = hydra_overrides(config)
     recipe = Recipe(shared, [list(grid) for grid in grids], groups, config.hydra.job.config_name, settings)
     plan = recipe.plan(loader)
+    check_keeping(plan)
     again = matching(plan, rerun)
-    named = len(plan) <= OWN_DIRECTORY_UP_TO or plan.saves_weights
+    named = (len(plan) <= OWN_DIRECTORY_UP_TO and plan.keeping is None) or plan.saves_weights
     return Asked(recipe, plan, run_names(config, recipe, plan, loader) if named else None, again)
 
 

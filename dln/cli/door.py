@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dln import __version__
+from dln.aggregates.keeping import refuse_alone
 from dln.base.files import from_home, in_short
 from dln.base.output import look_for_libraries_first, speak_patiently
 from dln.cli import foreign
@@ -222,6 +223,7 @@ def checked(config: DictConfig, schema: Schema, left: str | None = None) -> Blue
     """
     with contextlib.chdir(left or os.curdir):
         resolved = resolve(config, schema)
+        refuse_alone(resolved.aggregate)
         from dln.factory import check_names  # imports torch: only once the schema is satisfied
 
         return check_names(resolved if left is None else from_here(resolved))

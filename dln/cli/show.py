@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dln.base.files import from_home
+from dln.cli.aggregate import print_aggregate
 from dln.cli.sheet import end, moment, number, sheet
 from dln.cli.table import print_table
 from dln.errors import StorageError, printable, suggestion
@@ -38,7 +39,12 @@ def show(directory: str | None = None, columns: Sequence[str] = (), by: Sequence
     folders = [Path(name) for name in FOLDERS] if directory is None else [from_home(directory)]
     stored = None if directory is None else look(folders[0])
     if isinstance(stored, StoredSweep):
-        print_table(stored.directory, columns, by)
+        if stored.sums_over:
+            over = " and ".join(stored.sums_over)
+            print(printable(f"{stored.runs} runs, of which sums over {over} are kept"))
+            print_aggregate(str(stored.directory), stored.sums_over, by, columns or None)
+        else:
+            print_table(stored.directory, columns, by)
         if stored.command:
             print(printable(f"made by: {stored.command}"))
         return

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dln.aggregates.keeping import keeping_of
 from dln.base.values import check_batch_size, check_plain, check_sampling, hidden_widths, real_number
 from dln.config import DataConfig, ExperimentConfig, LaneConfig, SingleConfig, fields, is_free_dict
 from dln.errors import ConfigError, suggestion
@@ -22,6 +23,7 @@ def check(config: ExperimentConfig) -> None:
             value = getattr(value, part)
         check_leaf(key, value, item)
     _check_own_data(config.data)
+    keeping_of(config.aggregate)
     if isinstance(config, SingleConfig):
         check_reference(config)
     first, *others = config.lanes.values()

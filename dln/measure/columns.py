@@ -7,6 +7,7 @@ A record's column is a label; in a comparison, a lane's label and its suffix; of
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
@@ -92,6 +93,39 @@ def check_column(
         if np.ndim(record[column]):
             numbers = " x ".join(map(str, np.shape(record[column])))
             raise ConfigError(f"{where}: the column {column!r} has {numbers} numbers a record; name one of one number")
+
+
+def entry_of(name: str) -> tuple[str, int | None]:
+    """Take the number of an entry from the name of a vector.
+
+    >>> entry_of("singular_values[2]"), entry_of("test_loss")
+    (('singular_values', 2), ('test_loss', None))
+    """
+    found = re.fullmatch(r"(.+)\[(\d+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
+def check_number(name: str, where: str, recorded: Sequence[str], first: Callable[[Collection[str]], Record]) -> None:
+    """Raise ConfigError unless a name is of a column with one number a record, or of an entry of a vector, `name[1]`.
+
+    Args:
+        name: The name.
+        where: The config key that names it.
+        recorded: Losses and labels of metrics.
+        first: Returns a first record, with the metrics of these labels.
+    """
+    whole, entry = entry_of(name)
+    if entry is None:
+        check_column(name, where, recorded, lambda owners: [first(owners)])
+        return
+    record = first([label for label in recorded if whole == label or whole.startswith(f"{label}.")])
+    if whole not in record:
+        raise ConfigError(
+            f"{where}: there is no column {whole!r}; {suggestion(whole, dict.fromkeys([*recorded, *record]))}"
+        )
+    if np.ndim(record[whole]) != 1 or not 1 <= entry <= len(record[whole]):
+        many = f"its entries are 1 to {len(record[whole])}" if np.ndim(record[whole]) == 1 else "it is no vector"
+        raise ConfigError(f"{where}: there is no {name!r}: {many}")
 
 
 def lane_columns(names: Iterable[str], labels: Sequence[str], suffix: str) -> dict[str, str]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from dln.base.files import sync, sync_tree
 from dln.base.sealed import read_document
 from dln.errors import StorageError
+from dln.results.piece_store import AGGREGATES, PIECES
 from dln.results.references import REFERENCES
 from dln.results.run import CHECKPOINTS, COMMANDS, SUMMARY, is_whole
 from dln.results.sweep import DAMAGED, FAILED, PARTS, RESULTS, SWEEP
 
-OF_THE_SWEEP = (SWEEP, RESULTS, PARTS, REFERENCES, COMMANDS, FAILED, DAMAGED)
+OF_THE_SWEEP = (SWEEP, RESULTS, PARTS, PIECES, AGGREGATES, REFERENCES, COMMANDS, FAILED, DAMAGED)
 """What lies in a sweep's directory beside those of runs; what else begins with a dot is the sweep's, too."""
 
 _BESIDE = re.compile(r"\.[0-9a-f]{24}(\.[0-9a-f]+-[0-9a-f]+)?(\.old)?\.tmp")

@@ -11,6 +11,7 @@ import numpy as np
 
 from dln.config import leaf_of
 from dln.errors import DlnError, StorageError
+from dln.results.pieces import Found
 from dln.results.references import REFERENCE, check_there, with_references
 from dln.results.sweep import SWEEP, SweepStore
 from dln.results.tables import KINDS, RUN, check, columns_of, read, schema_of
@@ -36,7 +37,7 @@ def load_sweep(
         StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
         DamagedError: A file is not what was written; the message names it.
     """
-    return _settled(directory, lambda files: _load(directory, files, columns, constants))
+    return settled(directory, lambda files: _load(directory, files, columns, constants))
 
 
 def _load(
@@ -72,7 +73,7 @@ def scan_sweep(directory: str | Path) -> polars.LazyFrame:
     """
     import polars as pl
 
-    files, references = _settled(directory, lambda files: (files, _references(directory, files)))
+    files, references = settled(directory, lambda files: (files, _references(directory, files)))
     frames = [pl.scan_parquet(path, glob=False, hive_partitioning=False) for path in files]
     if len(frames) == 1:
         return with_references(frames[0], references)
@@ -206,32 +207,61 @@ def merge_sweeps(directories: Sequence[str | Path], out: str | Path, keep: str =
         StorageError: They hold different curves, or are of different kinds, or `out` is taken.
         DamagedError: A file is not what was written; the message names it.
     """
-    files = [_settled(directory, list) for directory in directories]
     told = [_description(directory) for directory in directories]
     kinds = {description["kind"] for description in told}
     if len(kinds) > 1:
         raise StorageError(f"sweeps of different kinds cannot be merged: {', '.join(sorted(kinds))}")
+    stores = [SweepStore(directory) for directory in directories]
+    pieces = [settled(store.directory, list, pieces=True) for store in stores if store.pieces.files()]
+    if pieces:
+        _check_pieces(directories, told, pieces)
+    files = [settled(store.directory, list) for store in stores if store.files() or not pieces]
     names = [set(_named(paths)["curves"]) for paths in files]
-    for directory, own in zip(directories, names, strict=True):
+    for directory, own in zip(directories, names, strict=not pieces):
         odd = sorted(own ^ names[0])
         if odd:
             raise StorageError(f"{directory} and {directories[0]} differ in the curves {', '.join(odd)}")
     target = SweepStore(out)
-    if target.description() is not None or target.files():
+    if target.description() is not None or target.files() or target.pieces.files():
         raise StorageError(f"{out} holds a sweep already; choose another directory")
     fixed: dict[str, Any] = told[0]["fixed"]
     for description in told:
         other = description["fixed"]
         fixed = {key: value for key, value in fixed.items() if key in other and other[key] == value}
+    kept = {"aggregate": told[0]["aggregate"]} if pieces else {}
     with target.locked():
         for path in (path for directory in directories for path in SweepStore(directory).references.files()):
             target.refer(read([path]))
         target.settle_references()
-        target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
-        target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told)})
+        if files:
+            target.gather([path for paths in (files if keep == "first" else files[::-1]) for path in paths])
+        if pieces:
+            target.pieces.gather([path for paths in pieces for path in paths])
+        target.describe({"kind": kinds.pop(), "fixed": fixed, **_contents(told), **kept})
         target.note("".join(SweepStore(directory).commands() for directory in directories))
         target.sign(*(each for description in told for each in description.get("provenance", [])))
     return len(target.finished())
+
+
+def _check_pieces(
+    directories: Sequence[str | Path], told: Sequence[Mapping[str, Any]], pieces: Sequence[Sequence[Path]]
+) -> None:
+    """Raise StorageError where sums of several sweeps cannot be put together."""
+    first = told[0].get("aggregate")
+    for directory, description in zip(directories, told, strict=True):
+        if description.get("aggregate") != first:
+            raise StorageError(
+                f"{directory} and {directories[0]} keep different aggregates, or one keeps curves, and cannot be merged"
+            )
+    files = [path for paths in pieces for path in paths]
+    found = Found.of(files)
+    for one, other in found.counted()[1]:
+        shared = len(np.intersect1d(found.runs[one], found.runs[other]))
+        raise StorageError(
+            f"{files[found.file[one]]} and {files[found.file[other]]} keep sums that have {shared} runs in common, and "
+            "each has others: what is left of a sum without them cannot be told; run one of them again with other "
+            "seeds, or all in one directory"
+        )
 
 
 def _contents(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -249,7 +279,7 @@ def stored_columns(directory: str | Path) -> dict[str, list[str]]:
     Raises:
         StorageError: There is no sweep, or it has no finished run yet, or it cannot be read.
     """
-    return _settled(directory, _named, checked=False)
+    return settled(directory, _named, checked=False)
 
 
 def _named(files: Sequence[Path]) -> dict[str, list[str]]:
@@ -264,11 +294,20 @@ def _description(directory: str | Path) -> dict[str, Any]:
     return told
 
 
-def _settled(directory: str | Path, use: Callable[[list[Path]], T], checked: bool = True) -> T:
-    """Return what `use` makes of a sweep's files, once each is checked; try again if a driver has compacted them."""
+def settled(directory: str | Path, use: Callable[[list[Path]], T], checked: bool = True, pieces: bool = False) -> T:
+    """Return what `use` makes of a sweep's files, once each is checked; try again if a driver has compacted them.
+
+    Args:
+        directory: The sweep's.
+        use: Takes the files of rows.
+        checked: Whether they are checked.
+        pieces: Take those of pieces instead.
+    """
     store = SweepStore(directory)
     for _ in range(ATTEMPTS):
-        files = store.files()
+        files = store.pieces.files() if pieces else store.files()
+        if not files and not pieces and store.pieces.files():
+            raise StorageError(f"{directory} keeps sums over runs, and no curves: dln.aggregate tells what they say")
         if not files:
             what = "no run of it is finished" if (store.directory / SWEEP).exists() else f"there is no {SWEEP}"
             raise StorageError(f"no results of a sweep in {directory}: {what}")

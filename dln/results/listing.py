@@ -22,6 +22,7 @@ from dln.base.sealed import content, reading
 from dln.errors import DamagedError, StorageError
 from dln.history import ENDS, Record
 from dln.results import tables
+from dln.results.piece_store import AGGREGATES
 from dln.results.run import COMMANDS, HISTORY, SUMMARY, read_summary
 from dln.results.sweep import PARTS, RESULTS, SWEEP, SweepStore
 from dln.utils import parsed_record, whole_lines
@@ -55,7 +56,9 @@ def look(directory: Path) -> StoredRun | StoredSweep | None:
 
 def _as_stored(directory: Path, names: Sequence[str]) -> StoredRun | StoredSweep | None:
     """Return what lies in a directory that holds files and folders of these names."""
-    if SWEEP in names or RESULTS in names or (PARTS in names and any((directory / PARTS).glob("*.parquet"))):
+    if {SWEEP, RESULTS, AGGREGATES}.intersection(names) or (
+        PARTS in names and any((directory / PARTS).glob("*.parquet"))
+    ):
         return StoredSweep(directory)
     return StoredRun(directory) if {HISTORY, SUMMARY, HYDRA}.intersection(names) else None
 
@@ -195,6 +198,11 @@ class StoredSweep:
         return self._told.runs
 
     @property
+    def sums_over(self) -> list[str]:
+        """The keys that it keeps sums over, in place of curves; none where it keeps curves."""
+        return self._told.sums_over
+
+    @property
     def failed(self) -> int:
         """How many of its runs raised."""
         return self._told.failed
@@ -214,7 +222,7 @@ class StoredSweep:
         """Whether nothing is missing that its command was to compute, and its files are tables."""
         if self.faults:
             return "damaged"
-        return "complete" if self._told.files == [self.directory / RESULTS] and not self.failed else "unfinished"
+        return "complete" if self._told.settled and not self.failed else "unfinished"
 
     @functools.cached_property
     def when(self) -> float:
@@ -236,25 +244,31 @@ class _SweepFiles:
     """What the files of a sweep say, those that can be read."""
 
     files: list[Path]
+    settled: bool = False
+    """Whether nothing is left to be put together."""
     fixed: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, None] = field(default_factory=dict)
     runs: int = 0
     failed: int = 0
     faults: list[str] = field(default_factory=list)
+    sums_over: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, directory: Path) -> _SweepFiles:
         store, told = SweepStore(directory), cls([])
         with told._noting(directory):
-            told.files = store.files()
+            told.files = store.pieces.files() if store.pieces.exists else store.files()
+            told.settled = told.files in ([directory / RESULTS], [directory / AGGREGATES])
         with told._noting(directory):
             told.fixed = (store.description() or {}).get("fixed", {})
         with told._noting(directory):
             told.failed = len(store.failures())
         for path in told.files:
             with told._noting(directory), tables.opened(path) as file:
-                told.runs += file.metadata.num_rows
-                told.keys |= dict.fromkeys(tables.about(file.schema_arrow)["config"])
+                about = tables.about(file.schema_arrow)
+                told.sums_over = about.get("aggregate", {}).get("over", [])
+                told.runs += about.get("runs", file.metadata.num_rows)
+                told.keys |= dict.fromkeys([*about["config"], *about.get("aggregate", {}).get("moved", [])])
         return told
 
     @contextlib.contextmanager

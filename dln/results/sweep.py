@@ -8,6 +8,9 @@ references/        what runs are compared with, each once (see dln.results.refer
 failed.jsonl       runs that raised, and what they raised; a rerun tries them again
 damaged/           files that could not be read; their runs are computed again
 
+Where aggregates are kept in place of curves, runs are finished that `pieces/` or `aggregates.parquet` holds
+(dln.results.piece_store), and rows are of those that keep their curves too.
+
 A row has the run's identity (a hash of its resolved config), every key of its config, the steps of events such as
 `diverged_at`, and the curves: lists over its own records.
 """
@@ -33,6 +36,7 @@ from dln.base.locking import locking
 from dln.base.sealed import content, read_document, reading, write_document
 from dln.errors import DamagedError, StorageError
 from dln.results import tables
+from dln.results.piece_store import PieceStore
 from dln.results.references import REFERENCES, orphans
 from dln.results.run import COMMANDS
 from dln.results.tables import IDENTITY
@@ -51,6 +55,8 @@ class SweepStore:
         self.damaged: list[str] = []
         """Files that `finished` has set aside."""
         self._stored: set[bytes] | None = None
+        self.pieces = PieceStore(self.directory, self.writing, self.set_aside)
+        """Sums over runs, where the sweep keeps them in place of curves."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -100,6 +106,7 @@ class SweepStore:
             path.unlink(missing_ok=True)
         for path in (self.directory / PARTS).glob(BESIDE.format("*.parquet")):
             path.unlink()
+        self.pieces.clear()
 
     def description(self) -> dict[str, Any] | None:
         """Return what sweep.json says, or None if there is none.
@@ -140,7 +147,14 @@ class SweepStore:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     def finished(self) -> np.ndarray:
-        """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside."""
+        """Return the sorted identities of all runs whose results can be read; files that cannot be are set aside.
+
+        Where aggregates are kept those are the runs that a piece holds, whether they keep their curves too or not.
+        """
+        return self.pieces.finished() if self.pieces.exists else self.in_rows()
+
+    def in_rows(self) -> np.ndarray:
+        """Return the sorted identities of all runs that have a row; files that cannot be read are set aside."""
         done = [np.array([], IDENTITY), *map(tables.identities, self.whole_files())]
         return np.unique(np.concatenate(done))
 
@@ -181,7 +195,7 @@ class SweepStore:
 
     def constants(self) -> dict[str, Any]:
         """Return the values of the config that are the same in all runs that lie here, as `tables.stored` has them."""
-        return tables.constants(self.files())
+        return tables.constants([*self.files(), *self.pieces.files()])
 
     def write(self, table: pa.Table) -> None:
         """Write the results of an ensemble as a part of its own."""
@@ -239,7 +253,8 @@ class SweepStore:
             path.unlink(missing_ok=True)
 
     def drop(self, runs: np.ndarray) -> None:
-        """Remove the results of some runs."""
+        """Remove the results of some runs; where aggregates are kept, those of all that they are summed up with."""
+        self.pieces.drop(runs)
         for path in self.files():
             mine = tables.identities(path)
             keep = np.setdiff1d(mine, runs)
@@ -324,21 +339,31 @@ class Tally:
 
     def __post_init__(self) -> None:
         """Skip the parts that are there already."""
-        self._seen.update(self.store.files())
+        self._seen.update(self._files())
+
+    def _files(self) -> list[Path]:
+        return self.store.pieces.files() if self.store.pieces.exists else self.store.files()
 
     def update(self) -> None:
         """Count the parts that are new."""
-        for path in self.store.files():
+        for path in self._files():
             if path in self._seen:
                 continue
             self._seen.add(path)
             try:
                 about = tables.columns_of(path)
+                if "aggregate" in about:
+                    self._add(about["runs"], about["diverged"], about)
+                    continue
                 lost = [name for name in about["events"] if name.startswith("diverged_at")]
                 table = tables.read([path], [tables.RUN, *lost])
             except OSError:  # `finished` will set it aside
                 continue
-            self.runs += len(table)
-            self.diverged += int(np.any([table[name].is_valid() for name in lost], 0).sum()) if lost else 0
-            self.trajectories += about["trajectories"]
-            self.lanes += about["lanes"]
+            diverged = int(np.any([table[name].is_valid() for name in lost], 0).sum()) if lost else 0
+            self._add(len(table), diverged, about)
+
+    def _add(self, runs: int, diverged: int, about: Mapping[str, Any]) -> None:
+        self.runs += runs
+        self.diverged += diverged
+        self.trajectories += about["trajectories"]
+        self.lanes += about["lanes"]

@@ -67,7 +67,7 @@ def make_table(
     [[4.0, 2.0], [3.0]]
     """
     columns: dict[str, pa.Array] = {RUN: pa.array(runs, pa.string())}
-    columns |= {key: _config_column(values) for key, values in config.items()}
+    columns |= {key: config_column(values) for key, values in config.items()}
     columns |= {key: _event_column(key, values) for key, values in events.items()}
     columns |= {key: _list_column(values, present, (elsewhere or {}).get(key)) for key, values in curves.items()}
     told = {"config": list(config), "events": list(events), "curves": list(curves)}
@@ -180,16 +180,17 @@ def gather(files: Sequence[Path], order: np.ndarray, others: bool = False) -> It
     chosen = first[at[here]][np.argsort(place[here])]
     if others:
         chosen = np.concatenate([chosen, np.sort(np.delete(first, at[here]))])
-    groups = _RowGroups(files, joint_schema([schema_of(path) for path in files]))
+    groups = RowGroups(files, joint_schema([schema_of(path) for path in files]))
     for start in range(0, len(chosen), ROW_GROUP):
         some = chosen[start : start + ROW_GROUP]
         yield groups.rows(source[some], row[some])
 
 
-class _RowGroups:
+class RowGroups:
     """Row groups of several files; those used last are held, as far as `GATHERED` goes."""
 
     def __init__(self, files: Sequence[Path], schema: pa.Schema) -> None:
+        """Name the files, and what their rows are to be cast to."""
         self.files, self.schema = files, schema
         self.starts = [np.cumsum([0, *_sizes(path)]) for path in files]
         self.held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
@@ -264,7 +265,7 @@ def stored(value: Any) -> Any:
     >>> stored(0.5), stored([1, 2])
     (0.5, '[1, 2]')
     """
-    return _config_column([value])[0].as_py()
+    return config_column([value])[0].as_py()
 
 
 def _sizes(path: Path) -> list[int]:
@@ -273,7 +274,8 @@ def _sizes(path: Path) -> list[int]:
         return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
 
-def _config_column(values: Sequence[Any]) -> pa.Array:
+def config_column(values: Sequence[Any]) -> pa.Array:
+    """Return the values of a key as a column; those that are neither numbers nor words as JSON."""
     distinct = {id(value): value for value in values}  # what is fixed in a sweep is one object for all its runs
     texts = {i: v if isinstance(v, int | float | str | None) else _json(v) for i, v in distinct.items()}
     plain = [texts[id(value)] for value in values]
@@ -352,14 +354,19 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Say how columns are written: curves as split bytes, which compress best, everything else as dictionaries."""
+    """Say how columns are written: numbers of curves as split bytes, which compress best, all else as dictionaries.
+
+    So are whole numbers in pieces; identities there, no two of which are the same, are written as they are.
+    """
     split, words = {}, []
+    pieces = "aggregate" in about(schema)
     for field in schema:
         name, kind = field.name, field.type
         while _is_list(kind):
             name, kind = f"{name}.list.element", kind.value_type
-        if pa.types.is_floating(kind) and _is_list(field.type):
+        numbers = pa.types.is_floating(kind) or (pieces and pa.types.is_integer(kind))
+        if numbers and _is_list(field.type):
             split[name] = "BYTE_STREAM_SPLIT"
-        else:
+        elif not pa.types.is_fixed_size_binary(kind):
             words.append(name)
     return {"use_dictionary": words, "column_encoding": split, "compression": "zstd"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,15 +14,16 @@ from dln.errors import ConfigError, StorageError
 from dln.results.tables import RUN
 from dln.studies import bootstrap, comparison
 from dln.studies.baselines import Baselines
-from dln.studies.curves import Curves
-from dln.studies.statistics import Moments, in_order, moments, quantile, quantile_interval, t_interval, trajectory
-from dln.studies.stored_runs import BEGIN, StoredRuns, open_runs
+from dln.studies.curves import Sample
+from dln.studies.opening import open_runs
+from dln.studies.statistics import Ordered, quantile, quantile_interval, t_interval, trajectory
+from dln.studies.stored_runs import BEGIN, StoredRuns
 
 if TYPE_CHECKING:
     import polars
 
     from dln.studies.baselines import Baseline
-    from dln.studies.stored_runs import Results
+    from dln.studies.opening import Results
 
 HELD = 2**26
 """Values of curves that are held at a time, as far as conditions go into that."""
@@ -35,6 +37,7 @@ class Wanted:
     quantiles: Sequence[float] = (0.5,)
     resamples: int = 0
     seed: int = 0
+    pairs: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         for name, values in {"confidence": [self.confidence], "quantiles": self.quantiles}.items():
@@ -53,9 +56,10 @@ def aggregate(
     of: str | Sequence[str] | None = None,
     baseline: Baseline | None = None,
     confidence: float = 0.95,
-    quantiles: Sequence[float] = (0.5,),
+    quantiles: Sequence[float] | None = None,
     resamples: int = 0,
     seed: int = 0,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> polars.DataFrame:
     """Return statistics of stored runs: a row for each condition, a combination of the keys `by`, and each step.
 
@@ -65,6 +69,8 @@ def aggregate(
     ================================  =====================================================================
     `count`, `mean`, `std`, `error`   of the runs that have a value here; `error` is std / sqrt(count)
     `low`, `high`                     Student's interval for the mean
+    `min`, `max`                      the smallest and the largest
+    `log mean`, `log std`             of natural logarithms, where all values are positive
     `q0.5`, `q0.5 low`, `q0.5 high`   quantiles, with intervals that suppose no distribution
     `bootstrap low`, `... high`       the BCa interval for the mean, if there are `resamples`
     `baseline`                        the baseline's mean
@@ -80,7 +86,8 @@ def aggregate(
     diverged, of those that have not. A step is one that all runs of the condition have that had not ended before.
 
     Args:
-        results: A sweep's directory, of which only what is needed is read, or a frame that was loaded from one.
+        results: A sweep's directory, of which only what is needed is read, or a frame that was loaded from one. Where a
+            sweep keeps sums over runs in place of curves (`aggregate.over`), they are put together, to the same table.
         over: The keys in which the runs of a condition differ, e.g. "training.batch_seed".
         by: The keys that tell conditions apart. None: all others that vary, but those that move with `over`.
         of: Which curves, an entry of a vector as `singular_values[1]`. None: all of numbers.
@@ -89,9 +96,11 @@ def aggregate(
             whose conditions agree in those keys of `by` that it has more than one value of, or one that occurs here
             too. A baseline that is one run, or whose runs are all the same, is exact: a trajectory without spread.
         confidence: Of all intervals.
-        quantiles: Which ones.
+        quantiles: Which ones. None: the median; of a sweep that keeps sums, those that it says.
         resamples: How many times to draw runs anew for the bootstrap; 0: not at all.
         seed: Of those draws.
+        pairs: Curves whose covariance and correlation are told, `cov(a, b)` and `corr(a, b)`. None: of a sweep that
+            keeps sums those that it keeps, else none.
 
     Raises:
         StorageError: There is no such sweep, key or curve; `over` does not vary, or runs of a condition differ in more
@@ -101,22 +110,27 @@ def aggregate(
     """
     import polars as pl
 
-    wanted = Wanted(confidence, tuple(quantiles), resamples, seed)
+    wanted = Wanted(confidence, (0.5,) if quantiles is None else tuple(quantiles), resamples, seed)
     runs = open_runs(results)
+    for pair in pairs or ():
+        if isinstance(pair, str) or len(pair) != 2:
+            raise StorageError(f"a pair is two curves, such as ('drift', 'noise_trace'), not {pair!r}")
+    wanted = dataclasses.replace(wanted, quantiles=runs.quantiles(quantiles), pairs=runs.pairs(pairs))
     over = _names(over)
     by = _grouped_by(runs, over, None if by is None else _names(by))
     columns = runs.curve_names() if of is None else _names(of)
     if not columns:
         raise StorageError(f"{runs.name} has no curve of numbers; name an entry of a vector, of=['singular_values[1]']")
     for name in columns:
-        runs.curve(name)
+        runs.check_curve(name)
     conditions = runs.conditions(by, over)
     baselines = None if baseline is None else Baselines(baseline, runs, conditions, by, over, columns)
     tables: dict[int, polars.DataFrame] = {}
     for some in _batches(conditions, runs.records() * len(columns)):
         references = baselines.read(some) if baselines else {}
-        for number, curves in runs.read(some, by, over, columns):
-            found = _of_condition(curves, columns, wanted, references.get(number), baselines is not None)
+        needed = [*dict.fromkeys([*columns, *(name for pair in wanted.pairs for name in pair)])]
+        for number, sample in runs.read(some, by, over, needed):
+            found = _of_condition(sample, columns, wanted, references.get(number), baselines is not None)
             rows = pl.DataFrame(found, nan_to_null=True).cast({f"{n} side": pl.Int8 for n in columns if baselines})
             tables[number] = conditions[[number]].select(by).join(rows, how="cross") if by else rows
     return pl.concat([tables[number] for number in sorted(tables)])
@@ -163,51 +177,58 @@ def _batches(conditions: polars.DataFrame, values: int) -> Iterator[polars.DataF
 
 
 def _of_condition(
-    curves: Curves, columns: Sequence[str], wanted: Wanted, reference: Curves | None, compared: bool
+    sample: Sample, columns: Sequence[str], wanted: Wanted, reference: Sample | None, compared: bool
 ) -> dict[str, np.ndarray]:
     """Return all columns of a condition's rows, [T] each."""
-    found: dict[str, np.ndarray] = {"step": curves.steps, "runs": np.full(len(curves.steps), len(curves))}
-    found |= {"diverged": curves.diverged, "stopped": curves.stopped}
+    found: dict[str, np.ndarray] = {"step": sample.steps, "runs": np.full(len(sample.steps), len(sample))}
+    found |= {"diverged": sample.diverged, "stopped": sample.stopped}
     for name in columns:
-        values = curves.matrix(name)
-        own = moments(values)
-        told = _summary(values, own, wanted)
+        told = _summary(sample, name, wanted)
         if compared:
-            others = None if reference is None else reference.aligned(name, curves.steps)
-            resolution = max(each.resolution(name) for each in (curves, reference or curves))
-            told |= _against(values, own, others, wanted, resolution)
+            told |= _against(sample, reference, name, wanted)
         found |= {f"{name} {what}": column for what, column in told.items()}
+    for one, other in wanted.pairs:
+        both = sample.covariance(one, other)
+        found[f"cov({one}, {other})"] = both
+        with np.errstate(all="ignore"):
+            found[f"corr({one}, {other})"] = both / (sample.moments(one).std * sample.moments(other).std)
     return found
 
 
-def _summary(values: np.ndarray, own: Moments, wanted: Wanted) -> dict[str, np.ndarray]:
+def _summary(sample: Sample, name: str, wanted: Wanted) -> dict[str, np.ndarray]:
+    own, logs = sample.moments(name), sample.log_moments(name)
     found = {"count": own.count, "mean": own.mean, "std": own.std, "error": own.error}
     found["low"], found["high"] = t_interval(own, wanted.confidence)
-    ordered, count = in_order(values) if wanted.quantiles else (values, own.count)
-    for level in wanted.quantiles:
-        found[f"q{level:g}"] = quantile(ordered, count, level)
-        ends = quantile_interval(ordered, count, level, wanted.confidence)
-        found[f"q{level:g} low"], found[f"q{level:g} high"] = ends
+    found |= sample.extremes(name)
+    found |= {"log mean": logs.mean, "log std": logs.std} if logs is not None else {}
+    found |= _quantiles(*sample.in_order(name), wanted) if wanted.quantiles else {}
     if wanted.resamples:
-        ends = bootstrap.mean_interval(values, wanted.confidence, wanted.resamples, wanted.seed)
+        ends = bootstrap.mean_interval(sample.matrix(name), wanted.confidence, wanted.resamples, wanted.seed)
         found["bootstrap low"], found["bootstrap high"] = ends
     return found
 
 
-def _against(
-    values: np.ndarray, own: Moments, others: np.ndarray | None, wanted: Wanted, resolution: float
-) -> dict[str, np.ndarray]:
-    """Return what tells a condition from its baseline [B, T]; of a condition that is one itself (None) nothing."""
-    if others is None:
-        others = np.full((1, values.shape[1]), np.nan)
-    if np.array_equal(others, np.broadcast_to(others[:1], others.shape), equal_nan=True):
-        others = others[:1]
-    theirs = trajectory(others[0]) if len(others) == 1 else moments(others)
+def _quantiles(ordered: Ordered, count: np.ndarray, wanted: Wanted) -> dict[str, np.ndarray]:
+    found = {}
+    for level in wanted.quantiles:
+        found[f"q{level:g}"] = quantile(ordered, count, level)
+        ends = quantile_interval(ordered, count, level, wanted.confidence)
+        found[f"q{level:g} low"], found[f"q{level:g} high"] = ends
+    return found
+
+
+def _against(sample: Sample, reference: Sample | None, name: str, wanted: Wanted) -> dict[str, np.ndarray]:
+    """Return what tells a condition from its baseline; of a condition that is one itself (None) nothing."""
+    own, nothing = sample.moments(name), np.full((1, len(sample.steps)), np.nan)
+    theirs = trajectory(nothing[0]) if reference is None else reference.moments_at(name, sample.steps)
     ratio = comparison.ratio_of_means(own, theirs, wanted.confidence)
     found = {"baseline": theirs.mean, "ratio": ratio.ratio, "ratio low": ratio.low, "ratio high": ratio.high}
     if wanted.resamples:
-        ends = bootstrap.ratio_interval(values, others, wanted.confidence, wanted.resamples, wanted.seed)
+        others = nothing if reference is None else reference.aligned(name, sample.steps)
+        others = others[:1] if theirs.exact else others
+        ends = bootstrap.ratio_interval(sample.matrix(name), others, wanted.confidence, wanted.resamples, wanted.seed)
         found["ratio bootstrap low"], found["ratio bootstrap high"] = ends
+    resolution = max(each.resolution(name) for each in (sample, reference or sample))
     found["p"] = comparison.welch(own, theirs)
     found["p corrected"] = comparison.holm(found["p"])
     found["side"] = comparison.sides(own, theirs, found["p corrected"], wanted.confidence, resolution)

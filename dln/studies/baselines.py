@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from dln.errors import StorageError
 from dln.history import History
-from dln.studies.curves import Curves
-from dln.studies.stored_runs import CONDITION, StoredRuns, open_runs
+from dln.studies.curves import Sample
+from dln.studies.opening import open_runs
+from dln.studies.stored_runs import CONDITION, StoredRuns
 
 if TYPE_CHECKING:
     import polars
 
-    from dln.studies.stored_runs import Results
+    from dln.studies.opening import Results
 
     Baseline = Mapping[str, Any] | History | Results
 
@@ -49,7 +50,7 @@ class Baselines:
         self.by = [key for key in by if key not in own and (own or self._tells(key, conditions))]
         self.over = [key for key in over if key in self.runs.keys]
         for name in columns:
-            self.runs.curve(name)
+            self.runs.check_curve(name)
         self.conditions = self.runs.conditions(self.by, self.over)
         self.of = self._found(conditions, by, own)
         """By the number of a condition, that of its baseline."""
@@ -77,7 +78,7 @@ class Baselines:
             return False
         return self.runs.counts[key] > 1 or self.runs.first(key) in conditions[key].to_list()
 
-    def read(self, conditions: polars.DataFrame) -> dict[int, Curves]:
+    def read(self, conditions: polars.DataFrame) -> dict[int, Sample]:
         """Return the baselines of some conditions, by the conditions' numbers."""
         numbers = {number: self.of[number] for number in conditions[CONDITION].to_list() if number in self.of}
         needed = self.conditions[sorted({*numbers.values()})]

@@ -2,15 +2,79 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dln.errors import StorageError
+from dln.studies.statistics import (
+    Moments,
+    Ordered,
+    covariance,
+    in_order,
+    log_moments,
+    moments,
+    resolution_of,
+    trajectory,
+)
 
 if TYPE_CHECKING:
     import polars
+
+
+class Sample(Protocol):
+    """Runs of one condition: their curves, or what is kept of them."""
+
+    steps: np.ndarray
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """How many had diverged, in a lane, by each step [T]."""
+        ...
+
+    @property
+    def stopped(self) -> np.ndarray:
+        """How many had ended before each step [T] without having diverged."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def moments(self, name: str) -> Moments:
+        """Return count, mean and standard deviation of a column at each step."""
+        ...
+
+    def log_moments(self, name: str) -> Moments | None:
+        """Return those of its logarithms, NaN where a value is not positive; None if they are not known."""
+        ...
+
+    def extremes(self, name: str) -> dict[str, np.ndarray]:
+        """Return its smallest and its largest value at each step, `min` and `max`, as far as they are known."""
+        ...
+
+    def in_order(self, name: str) -> tuple[Ordered, np.ndarray]:
+        """Return its values in ascending order at each step, and how many there are."""
+        ...
+
+    def covariance(self, one: str, other: str) -> np.ndarray:
+        """Return the covariance of two columns at each step."""
+        ...
+
+    def moments_at(self, name: str, steps: np.ndarray) -> Moments:
+        """Return the moments at other steps, NaN at those that there are none of; exact if all runs are the same."""
+        ...
+
+    def resolution(self, name: str) -> float:
+        """Return what part of a value may be rounding that all runs have alike."""
+        ...
+
+    def matrix(self, name: str) -> np.ndarray:
+        """Return its values [R, T]; raise StorageError where there are only sums."""
+        ...
+
+    def aligned(self, name: str, steps: np.ndarray) -> np.ndarray:
+        """Return its values at other steps; raise StorageError where there are only sums."""
+        ...
+
 
 DIVERGED = "diverged"
 """The column of the step at which a run, or a lane of it, diverged; null where it did not."""
@@ -76,14 +140,41 @@ class Curves:
         import polars as pl
 
         kind = getattr(self.frame.schema[name], "inner", None)
-        return 8 * float(np.finfo(np.float32 if kind == pl.Float32 else np.float64).eps)
+        return resolution_of(np.dtype(np.float32 if kind == pl.Float32 else np.float64))
 
-    @functools.cached_property
+    def moments(self, name: str) -> Moments:
+        """Return count, mean and standard deviation of a curve at each step."""
+        return moments(self.matrix(name))
+
+    def log_moments(self, name: str) -> Moments:
+        """Return those of its logarithms, NaN where a value is not positive."""
+        return log_moments(self.matrix(name))
+
+    def extremes(self, name: str) -> dict[str, np.ndarray]:
+        """Return its smallest and its largest value at each step."""
+        values = self.matrix(name)
+        return {"min": np.fmin.reduce(values, 0), "max": np.fmax.reduce(values, 0)}
+
+    def in_order(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return its values in ascending order at each step, and how many there are."""
+        return in_order(self.matrix(name))
+
+    def covariance(self, one: str, other: str) -> np.ndarray:
+        """Return the covariance of two curves at each step."""
+        return covariance(self.matrix(one), self.matrix(other))
+
+    def moments_at(self, name: str, steps: np.ndarray) -> Moments:
+        """Return the moments at other steps, NaN at those that there are none of; exact if all runs are the same."""
+        values = self.aligned(name, steps)
+        alike = np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=True)
+        return trajectory(values[0]) if alike else moments(values)
+
+    @property
     def diverged(self) -> np.ndarray:
         """How many runs had diverged, in a lane, by each step [T]."""
         return np.searchsorted(np.sort(self.frame[DIVERGED].drop_nulls().to_numpy()), self.steps, "right")
 
-    @functools.cached_property
+    @property
     def stopped(self) -> np.ndarray:
         """How many runs had ended before each step [T] without having diverged."""
         last = self.frame["step"].list.last().filter(self.frame[DIVERGED].is_null()).fill_null(-1).to_numpy()

@@ -10,13 +10,13 @@ import numpy as np
 
 from dln.errors import ConfigError, StorageError
 from dln.studies.aggregate import aggregate
-from dln.studies.stored_runs import open_runs
+from dln.studies.opening import open_runs
 
 if TYPE_CHECKING:
     import polars
     from jaxtyping import Float64
 
-    from dln.studies.stored_runs import Results
+    from dln.studies.opening import Results
 
 
 def mean_map(

@@ -30,7 +30,7 @@ def outcomes(table: polars.DataFrame) -> polars.DataFrame:
     import polars as pl
 
     keys = condition_keys(table)
-    curves = [name.removesuffix(" mean") for name in table.columns if name.endswith(" mean")]
+    curves = [name.removesuffix(" count") for name in table.columns if name.endswith(" count")]
     compared = any(name.endswith(" side") for name in table.columns)
     rows = []
     for condition in table.partition_by(keys, maintain_order=True) if keys else [table]:

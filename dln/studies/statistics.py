@@ -8,12 +8,24 @@ no definition is not finite, without a warning.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
 from dln.base.arithmetic import uniform
+
+
+class Ordered(Protocol):
+    """Values in ascending order at each record: an array [R, T], or what tells them by rank and record."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The most values that a record has, and the records."""
+        ...
+
+    def __getitem__(self, at: Any, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,42 @@ def moments(values: ArrayLike) -> Moments:
     return Moments(count, first + shift, std)
 
 
+def log_moments(values: ArrayLike) -> Moments:
+    """Return the moments of logarithms at each record, NaN where a value is not positive.
+
+    >>> log_moments([[1.0, -1.0], [np.e**2, 2.0]]).mean
+    array([ 1., nan])
+    """
+    values = np.asarray(values, np.float64)
+    with np.errstate(all="ignore"):
+        found = moments(np.log(values))
+    positive = np.where(np.isnan(values), True, values > 0).all(0)
+    there = np.sum(~np.isnan(values), 0)
+    return Moments(there, np.where(positive, found.mean, np.nan), np.where(positive, found.std, np.nan))
+
+
+@uniform()
+def covariance(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+    """Return the covariance of two values of each run at each record: sum of products of deviations / (n - 1).
+
+    NaN where there are fewer than two runs, or some have one of the two values only.
+
+    >>> covariance([[1.0], [3.0]], [[5.0], [4.0]])
+    array([-1.])
+    """
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    alike = (np.isnan(one) == np.isnan(other)).all(0)
+    count = np.sum(~np.isnan(one), 0)
+    (_, left), (_, right) = centred(one), centred(other)
+    product = np.einsum("rt,rt->t", left, right) - left.sum(0) * right.sum(0) / count
+    return product / np.where(alike & (count > 1), count - 1.0, np.nan)
+
+
+def resolution_of(kind: np.dtype) -> float:
+    """Return what part of a stored number may be rounding that all runs have alike: 8 units in the last place."""
+    return 8 * float(np.finfo(kind).eps)
+
+
 def trajectory(values: ArrayLike) -> Moments:
     """Return the moments of one deterministic trajectory [T]: it is its mean, without spread.
 
@@ -100,7 +148,7 @@ def in_order(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 @uniform()
-def quantile(ordered: np.ndarray, count: np.ndarray, level: ArrayLike) -> np.ndarray:
+def quantile(ordered: Ordered, count: np.ndarray, level: ArrayLike) -> np.ndarray:
     """Return a quantile at each record, interpolated linearly between the ordered values next to (count - 1) level.
 
     Args:
@@ -120,7 +168,7 @@ def quantile(ordered: np.ndarray, count: np.ndarray, level: ArrayLike) -> np.nda
 
 @uniform()
 def quantile_interval(
-    ordered: np.ndarray, count: np.ndarray, level: float, confidence: float = 0.95
+    ordered: Ordered, count: np.ndarray, level: float, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return an interval for a quantile that supposes nothing of how values are distributed.
 
@@ -139,6 +187,6 @@ def quantile_interval(
     return _at(ordered, np.where(known, below, -1), count), _at(ordered, above, count)
 
 
-def _at(ordered: np.ndarray, rank: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _at(ordered: Ordered, rank: np.ndarray, count: np.ndarray) -> np.ndarray:
     there = (rank >= 0) & (rank < count)
     return np.where(there, ordered[np.where(there, rank, 0).astype(int), np.arange(ordered.shape[1])], np.nan)

@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dln.base.files import from_home
 from dln.config import leaf_of
 from dln.errors import StorageError, suggestion
 from dln.history import History
-from dln.results.frames import combinations, scan_sweep, stored_columns
-from dln.results.listing import StoredRun, look
-from dln.results.run import load_run
+from dln.results.frames import combinations
 from dln.results.tables import RUN, stored
-from dln.studies.curves import DIVERGED, Curves
+from dln.studies.curves import DIVERGED, Curves, Sample
 
 if TYPE_CHECKING:
     import polars
-
-    Results = str | Path | polars.DataFrame | polars.LazyFrame
 
 CONDITION, BEGIN, END = "condition", "begin", "end"
 """Columns of conditions: their numbers, and between which rows their runs lie."""
@@ -104,18 +98,27 @@ class StoredRuns:
 
         table = _collected(self.lazy.select(*dict.fromkeys([*by, *over, *self.varying])))
         told = [*dict.fromkeys([*by, *over])]
-        apart = combinations(table, told)
-        if apart < self.counts[RUN]:
-            odd = [key for key in self.varying if key not in told and combinations(table, [*told, key]) > apart]
+        if combinations(table, told) < self.counts[RUN]:
+            odd = self._odd(table, told, self.varying)
             if odd:
-                raise StorageError(
-                    f"runs that agree in {', '.join(by) or 'everything'} differ in more than {' and '.join(over)}: "
-                    f"{', '.join(odd)}; name each among the keys to average over, or among those to group by"
-                )
+                raise StorageError(self._more_than(by, over, odd))
         row = pl.int_range(self.counts[RUN])
         rows = table.select(*by, row.alias(BEGIN), (row + 1).alias(END))
         about = pl.len().alias(RUN), pl.col(BEGIN).min(), pl.col(END).max()
         return (rows.group_by(by).agg(*about).sort(by) if by else rows.select(*about)).with_row_index(CONDITION)
+
+    @staticmethod
+    def _odd(table: polars.DataFrame, told: Sequence[str], keys: Sequence[str]) -> list[str]:
+        """Return which keys differ among rows that agree in those that are `told`."""
+        apart = combinations(table, told)
+        return [key for key in keys if key not in told and combinations(table, [*told, key]) > apart]
+
+    @staticmethod
+    def _more_than(by: Sequence[str], over: Sequence[str], odd: Sequence[str]) -> str:
+        return (
+            f"runs that agree in {', '.join(by) or 'everything'} differ in more than {' and '.join(over)}: "
+            f"{', '.join(odd)}; name each among the keys to average over, or among those to group by"
+        )
 
     def follows(self, key: str, others: Sequence[str]) -> bool:
         """Return whether a key is a function of others, as one that is zipped with them is."""
@@ -156,6 +159,20 @@ class StoredRuns:
         of = element.arr if isinstance(inner, pl.Array) else element.list
         return pl.col(whole).list.eval(of.get(entry - 1, null_on_oob=True)).alias(name)
 
+    def check_curve(self, name: str) -> None:
+        """Raise StorageError, with the nearest name, if there is no such curve of numbers."""
+        self.curve(name)
+
+    def pairs(self, wanted: Sequence[tuple[str, str]] | None) -> list[tuple[str, str]]:
+        """Return the pairs of curves whose covariance is to be told; raise StorageError for what is no curve."""
+        for name in (name for pair in wanted or () for name in pair):
+            self.check_curve(name)
+        return [(one, other) for one, other in wanted or ()]
+
+    def quantiles(self, wanted: Sequence[float] | None) -> tuple[float, ...]:
+        """Return which quantiles are to be told: None is the median."""
+        return (0.5,) if wanted is None else tuple(wanted)
+
     def _known(self) -> list[str]:
         import polars as pl
 
@@ -170,7 +187,7 @@ class StoredRuns:
 
     def read(
         self, conditions: polars.DataFrame, by: Sequence[str], over: Sequence[str], columns: Sequence[str]
-    ) -> Iterator[tuple[int, Curves]]:
+    ) -> Iterator[tuple[int, Sample]]:
         """Yield the number and the runs of each of some `conditions`; runs are in the order of the keys `over`."""
         import polars as pl
 
@@ -187,25 +204,7 @@ class StoredRuns:
             yield int(number), Curves(frame.sort(over) if over else frame)
 
 
-def open_runs(results: Results | History) -> StoredRuns:
-    """Return the runs of a sweep's directory, of a frame loaded from one, or one run: its history or directory.
-
-    Raises:
-        StorageError: There are none, or they cannot be read.
-        DamagedError: A file is not what was written.
-    """
-    import polars as pl
-
-    if isinstance(results, pl.DataFrame | pl.LazyFrame):
-        return StoredRuns(results.lazy(), None, "the frame")
-    if isinstance(results, History):
-        return StoredRuns(_as_row(results), None, "the history")
-    if isinstance(look(from_home(results)), StoredRun):
-        return StoredRuns(_as_row(load_run(results)), None, f"the run in {results}")
-    return StoredRuns(scan_sweep(results), stored_columns(results)["events"], f"the sweep in {results}")
-
-
-def _as_row(history: History) -> polars.LazyFrame:
+def as_row(history: History) -> polars.LazyFrame:
     """Return a history as a sweep of one run; matrices are left out."""
     import polars as pl
 
@@ -217,13 +216,15 @@ def _as_row(history: History) -> polars.LazyFrame:
     return pl.LazyFrame(row)
 
 
+GONE = "a file has gone while it was read; try again once the sweep's driver has ended"
+
+
 def _collected(lazy: polars.LazyFrame) -> polars.DataFrame:
     """Compute a frame without holding more of its files than it must."""
     try:
         return lazy.collect(engine="streaming")
     except FileNotFoundError as error:
-        gone = "a file has gone while it was read; try again once the sweep's driver has ended"
-        raise StorageError(f"{gone}: {error}") from None
+        raise StorageError(f"{GONE}: {error}") from None
 
 
 def _entry(name: str) -> tuple[str, int | None]:

@@ -21,6 +21,7 @@ from dln.engines import MEMBERS, go_together, train_together
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
 from dln.footprint import cut_to_fit, ensemble_bytes
 from dln.results.directories import RunDirectories
+from dln.results.piece_store import LOOSE
 from dln.results.run import CHECKPOINTS
 from dln.results.sweep import SWEEP, SweepStore
 from dln.results.tables import IDENTITY, stored
@@ -78,10 +79,12 @@ def run_sweep(
         report = Report(len(plan), directory=str(directory))
         identities = plan.identities
         if own_directories is None:
-            own_directories = len(plan) <= OWN_DIRECTORY_UP_TO
+            own_directories = len(plan) <= OWN_DIRECTORY_UP_TO and plan.keeping is None
         _clear(results)
-        done = results.finished()
         owed = _describe(plan, results, own_directories)
+        if plan.keeping is not None:
+            results.pieces.begin()
+        done = results.finished()
         results.note(command)
         directories = RunDirectories(results.directory, names) if own_directories or plan.saves_weights else None
         gone = _incomplete(plan, results, done, owed)
@@ -89,7 +92,7 @@ def run_sweep(
         gone = np.union1d(np.union1d(gone, results.orphans()), identities[list(rerun)])
         if len(gone):
             results.drop(gone)
-            done = np.setdiff1d(done, gone)
+            done = np.setdiff1d(done, gone) if plan.keeping is None else results.finished()
         results.forget_failures()
         report.damaged = [*results.damaged, *results.references.damaged]
         report.found = len(np.intersect1d(identities, done))
@@ -100,6 +103,7 @@ def run_sweep(
                 ensembles = _missing(plan, identities, done, members, max(ONE_BY_ONE, processes))
                 for _ in compute(plan, ensembles, results, report, directories, on_run, on_cores):
                     report.seconds = time.perf_counter() - started
+                    results.pieces.compact(at_most=LOOSE)
                     if on_progress is not None:
                         on_progress(report)
         else:
@@ -108,6 +112,7 @@ def run_sweep(
                 _have_computed(plan, identities, done, results, lambda some: launch(some, named), members)
         results.settle_references()
         results.compact(identities)
+        results.pieces.compact(plan.condition_identities)
         _confirm(plan, results, owed)
         report.seconds = time.perf_counter() - started
     return report
@@ -133,6 +138,8 @@ def _incomplete(plan: Plan, results: SweepStore, done: np.ndarray, owed: bool) -
     """
     directories = RunDirectories(results.directory)
     incomplete = [np.array([], IDENTITY)]
+    if plan.keeping is not None and plan.keeps_curves.any():
+        incomplete.append(np.setdiff1d(np.intersect1d(plan.identities[plan.keeps_curves], done), results.in_rows()))
     for cells in plan.together():
         weights = plan.config(int(cells[0])).saves_weights
         if owed or weights:
@@ -189,7 +196,10 @@ def _missing(
     wanted[np.unique(identities, return_index=True)[1]] = True
     wanted &= ~np.isin(identities, done)
     for cells in plan.together():
-        yield from cut(plan, cells[wanted[cells]], members, one_by_one, share)
+        some = cells[wanted[cells]]
+        if plan.keeping is not None:  # runs that are averaged over together make one piece
+            some = some[np.argsort(plan.conditions[some], kind="stable")]
+        yield from map(np.sort, cut(plan, some, members, one_by_one, share))
 
 
 ATTEMPTS = 10
@@ -306,6 +316,7 @@ def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
         if before["kind"] != type(plan.config(0)).__name__:
             raise ConfigError(f"{results.directory} holds a sweep of another kind, {before['kind']}")
         check_same(plan.contents, before.get("files"), results.directory)
+        _check_keeping(plan, results, before.get("aggregate"))
         free = {key for key in FILE_KEYS if f"{key}.digest" in fixed}  # a path may change, what lies there may not
         changed = {k: (v, fixed[k]) for k, v in before["fixed"].items() if k in fixed.keys() - free and fixed[k] != v}
         if changed:
@@ -318,8 +329,28 @@ def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
         own_directories = own_directories and before.get("directories", False)
     kind, files = type(plan.config(0)).__name__, {**(before or {}).get("files", {}), **located(plan.contents)}
     told = {"kind": kind, "fixed": fixed, "files": files, "directories": own_directories}
+    told |= {} if plan.keeping is None else {"aggregate": plan.keeping.told()}
     results.describe({**(before or {}), **told})
     return own_directories
+
+
+def _check_keeping(plan: Plan, results: SweepStore, before: Mapping[str, Any] | None) -> None:
+    """Raise ConfigError where a directory's runs are not kept as those of a plan are to be, if there are any."""
+    now = None if plan.keeping is None else json.loads(json.dumps(plan.keeping.told()))
+    if now == before or not (results.files() or results.pieces.files()):
+        return
+    if now is None or before is None:
+        held, asked = ("aggregates", "curves") if now is None else ("curves", "aggregates")
+        raise ConfigError(
+            f"the sweep in {results.directory} keeps {held}, not {asked}; choose another directory, or "
+            + ("give aggregate.over as before" if now is None else "leave aggregate out")
+        )
+    lines = [
+        f"  aggregate.{k}: {json.dumps(before.get(k))} -> {json.dumps(now[k])}" for k in now if before.get(k) != now[k]
+    ]
+    raise ConfigError(
+        f"the sweep in {results.directory} keeps other aggregates; choose another directory:\n" + "\n".join(lines)
+    )
 
 
 def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -330,9 +361,11 @@ def _described(results: SweepStore, fixed: Mapping[str, Any]) -> dict[str, Any] 
     except DamagedError:
         results.set_aside(results.directory / SWEEP)
     rows = results.constants() if told is None else {}
+    keeping = results.pieces.keeping() if told is None else None
     if rows:
         pairs = any(key.startswith("model_a.") for key in rows)
         same = {key: value if stored(value) == rows[key] else rows[key] for key, value in fixed.items() if key in rows}
         told = {"kind": (ComparativeConfig if pairs else SingleConfig).__name__, "fixed": same, "files": {}}
         told["directories"] = RunDirectories(results.directory).exist
+        told |= {} if keeping is None else {"aggregate": keeping.told()}
     return told

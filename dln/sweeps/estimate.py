@@ -96,6 +96,9 @@ def estimate(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Estimate:
     if not go_together(full) and seconds > WORTH and thread_count() > 1:  # then on all cores, once processes have begun
         seconds = 2 * WORTH + (seconds - WORTH) / min(thread_count(), len(cells))
     stored = told.frame + scaled(begin.values, went.values, told.values)
+    if plan.keeping is not None:  # identities, and about as much for each condition
+        conditions = len(np.unique(plan.conditions[cells]))
+        stored = told.frame + 12 * len(cells) + conditions * told.values * records / max(shown, 1)
     return Estimate(told.engine, seconds, stored, ensemble_bytes(together[:most]))
 
 
@@ -109,12 +112,21 @@ def tried(plan: Plan, cells: np.ndarray, steps: int, records: int) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         results = SweepStore(folder)
         (results.directory / PARTS).mkdir()
-        directories = RunDirectories(results.directory) if len(plan) <= OWN_DIRECTORY_UP_TO else None
+        if plan.keeping is not None:
+            results.pieces.begin()
+        own = len(plan) <= OWN_DIRECTORY_UP_TO and plan.keeping is None
+        directories = RunDirectories(results.directory) if own else None
         started = time.perf_counter()
         outcome = Outcome(cells, dataclasses.replace(train_together(configs), observers=[[]] * len(cells)))
         store_outcome(plan, outcome, results, directories)
         results.compact(plan.identities[cells])
+        results.pieces.compact()
         seconds = time.perf_counter() - started
+        if plan.keeping is not None:
+            (piece,) = results.pieces.files()
+            table, frame = sizes(piece)
+            kept = len(np.unique(plan.conditions[cells]))
+            return Trial(outcome.results.engine, seconds, (table - 12 * len(cells)) // kept, frame)
         table, frame = sizes(*results.files())
         whole = sum(path.stat().st_size for path in results.directory.rglob("*") if path.is_file())
         own = whole - table - frame  # of the runs' directories

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from dln.aggregates.keeping import Keeping, keeping_of
 from dln.config import ExperimentConfig
+from dln.errors import ConfigError
 from dln.results.tables import IDENTITY
 from dln.sweeps.shapes import Shape, Shaped
 
@@ -63,6 +66,64 @@ class Plan:
     def identities(self) -> np.ndarray:
         """Every cell's `identity`, as bytes [cells]."""
         return np.fromiter((self.identity(cell).encode() for cell in range(len(self))), IDENTITY, len(self))
+
+    @functools.cached_property
+    def keeping(self) -> Keeping | None:
+        """What is kept in place of curves; None: curves are.
+
+        Raises:
+            ConfigError: It is not the same in all runs, or a key to average over does not vary.
+        """
+        first, *others = {repr(shape.base.aggregate): shape.base.aggregate for shape in self._shapes()}.values()
+        keeping = keeping_of(first)
+        if others:
+            raise ConfigError("aggregate says what a sweep keeps of all its runs: it cannot be swept over")
+        if keeping is None:
+            return None
+        moved = [shape.moving_with(keeping.over) for shape in self._shapes()]
+        return dataclasses.replace(keeping, moved=tuple(sorted(set.intersection(*moved))))
+
+    @functools.cached_property
+    def conditions(self) -> np.ndarray:
+        """The number of each cell's condition [cells]: cells that are averaged over have one in common."""
+        return self._apart[0]
+
+    @functools.cached_property
+    def keeps_curves(self) -> np.ndarray:
+        """Which cells keep their curves [cells]: all, or the first ones of each condition."""
+        if self.keeping is None:
+            return np.ones(len(self), bool)
+        return self._apart[1] < self.keeping.curves
+
+    @functools.cached_property
+    def _apart(self) -> tuple[np.ndarray, np.ndarray]:
+        assert self.keeping is not None
+        numbers, places, start = [], [], 0
+        for each in self.grids:
+            number, place = each.apart(self.keeping.moved)
+            numbers.append(number + start)
+            places.append(place)
+            start += int(number.max(initial=-1)) + 1
+        return np.concatenate(numbers), np.concatenate(places)
+
+    def condition_values(self, cell: int) -> dict[str, Any]:
+        """Return the values of the keys of a cell that its condition has, too."""
+        assert self.keeping is not None
+        return {key: value for key, value in self.values(cell).items() if key not in self.keeping.moved}
+
+    def condition_identity(self, cell: int) -> str:
+        """Return a hash of what the runs of a cell's condition have in common: the same in any sweep."""
+        assert self.keeping is not None
+        shape, swept = self._find(cell)
+        return shape.identity({**swept, **dict.fromkeys(self.keeping.moved)})
+
+    @property
+    def condition_identities(self) -> list[str]:
+        """Every condition's identity, in the order of their first cells; none where curves are kept."""
+        if self.keeping is None:
+            return []
+        first = np.unique(self.conditions, return_index=True)[1]
+        return [self.condition_identity(int(cell)) for cell in np.sort(first)]
 
     @property
     def saves_weights(self) -> bool:

@@ -15,7 +15,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,26 @@ class Shape:
         lines = [_line(*leaf, value, self.contents) for leaf, value in zip(self._leaves, values, strict=True)]
         return _hash(self.text.format(*lines))
 
+    def moving_with(self, keys: Sequence[str]) -> set[str]:
+        """Return the leaves whose value is known where those of some keys are, of which none is fixed.
+
+        Raises:
+            ConfigError: A key is not swept over, or its values change what runs have in common.
+        """
+        found: set[str] = set()
+        for axis in self.direct:
+            own = [(leaves, c) for leaves, c in zip(axis.leaves, axis.columns, strict=True) if {*leaves} & {*keys}]
+            apart = len({*zip(*(column for _, column in own), strict=True)}) == len(axis.axis)
+            found.update(*(axis.leaves if own and apart else [leaves for leaves, _ in own]))
+        for key in keys:
+            if key not in found:
+                free = ", ".join(sorted(self.varying())) or "nothing"
+                raise ConfigError(
+                    f"aggregate.over: {key} does not vary in this sweep, or changes what its runs have in common; "
+                    f"what may be averaged over: {free}"
+                )
+        return found
+
     @functools.cached_property
     def _leaves(self) -> list[tuple[str, dataclasses.Field]]:
         """The keys of the blanks, and their fields."""
@@ -125,6 +145,23 @@ class Shaped:
             path: v for axis, at in zip(shape.direct, own, strict=True) for path, v in axis.values(at).items()
         }
 
+    def apart(self, keys: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the number of each cell among those that differ in more than some leaves, and its place among others.
+
+        Both are [cells]. The place is that of its values, in order, of the axes that have any of the leaves.
+        """
+        sizes = [len(axis) for axis in self.grid.axes]
+        ranks: dict[int, np.ndarray] = {}
+        direct = next(iter(self.shapes.values())).direct
+        for i, axis in zip((i for i in range(len(sizes)) if i not in self.outer), direct, strict=True):
+            own = [c for leaves, c in zip(axis.leaves, axis.columns, strict=True) if {*leaves} & {*keys}]
+            ranks |= {i: _ranks(own[0])} if own else {}
+        number = place = np.zeros(sizes, np.int64)
+        for i, size in enumerate(sizes):
+            along = ranks.get(i, np.arange(size)).reshape([size if j == i else 1 for j in range(len(sizes))])
+            number, place = (number, place * size + along) if i in ranks else (number * size + along, place)
+        return number.ravel(), place.ravel()
+
     def together(self) -> Iterator[np.ndarray]:
         """Yield cells that can be trained together, in ascending order."""
         sizes = [len(axis) for axis in self.grid.axes]
@@ -134,6 +171,17 @@ class Shaped:
         of_cells = np.broadcast_to(places, sizes).ravel()
         for number in range(len(numbers)):
             yield np.flatnonzero(of_cells == number)
+
+
+def _ranks(values: Iterable[Any]) -> np.ndarray:
+    """Return the place of each value among them in ascending order, null first.
+
+    >>> _ranks([5, None, 3])
+    array([2, 0, 1])
+    """
+    given = [*values]
+    order = sorted(range(len(given)), key=lambda i: (given[i] is not None, str(type(given[i])), given[i] or 0))
+    return np.argsort(order)
 
 
 def shaped(grid: Grid, schema: Schema, compose: Compose) -> Shaped:
@@ -290,8 +338,8 @@ def _typed(axis: Axis, schema: Schema) -> tuple[Sequence[Any], ...]:
 
 
 def _is_read(path: str) -> bool:
-    """Whether runs read a key: what is `shared` was copied to the lanes; who tracks them, or optimises, looks on."""
-    return not f"{path}.".startswith(("shared.", "tracker.", "objective."))
+    """Whether runs read a key: what is `shared` was copied to the lanes; who tracks, optimises or averages looks on."""
+    return not f"{path}.".startswith(("shared.", "tracker.", "objective.", "aggregate."))
 
 
 def _get(config: Any, path: str) -> Any:

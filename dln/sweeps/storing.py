@@ -23,6 +23,7 @@ from dln.results.sweep import SweepStore
 from dln.results.tables import make_table
 from dln.sweeps.apart import NONE, as_stored, taken_apart
 from dln.sweeps.plan import Plan
+from dln.sweeps.summing import summed_up
 
 OnRun = Callable[[ExperimentConfig, History, float, Path], Any]
 """Called with a run's config, its history, the seconds it took and its directory."""
@@ -35,6 +36,10 @@ class Outcome:
     cells: np.ndarray
     """Their cells."""
     results: Results
+
+    def of(self, some: np.ndarray) -> Outcome:
+        """Return that of some of the runs, by their places."""
+        return Outcome(self.cells[some], self.results.of(some))
 
 
 def store_outcome(
@@ -65,10 +70,16 @@ def store_outcome(
             places[run] = directories.put(cell, plan.identity(cell))
             if on_run is not None:
                 told.append((plan.config(cell), history, seconds, places[run]))
-    apart = taken_apart(plan, outcome.cells, outcome.results, results.references.stored())
-    if apart.table is not None:
-        results.refer(apart.table)
-    results.write(_table(plan, outcome, apart.of))
+    rows = outcome
+    if plan.keeping is not None:
+        rows = outcome.of(np.flatnonzero(plan.keeps_curves[outcome.cells]))
+    if len(rows.cells):
+        apart = taken_apart(plan, rows.cells, rows.results, results.references.stored())
+        if apart.table is not None:
+            results.refer(apart.table)
+        results.write(_table(plan, rows, apart.of))
+    if plan.keeping is not None:
+        results.pieces.write(summed_up(plan, outcome.cells, outcome.results))
     for one in told:
         on_run(*one)  # type: ignore[misc]
     for run, cell in enumerate(outcome.cells.tolist()):

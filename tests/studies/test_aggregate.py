@@ -144,7 +144,7 @@ def test_files_frames_parts_and_the_order_of_runs_make_no_difference(sweep, tabl
 def test_all_curves_of_numbers_are_aggregated_unless_some_are_named(sweep):
     for results in (sweep, dln.load_sweep(sweep)):
         names = dln.aggregate(results, SEED, quantiles=()).columns
-        told = ["count", "mean", "std", "error", "low", "high"]
+        told = ["count", "mean", "std", "error", "low", "high", "min", "max", "log mean", "log std"]
         assert names == [SIZE, WIDTH, "step", "runs", "diverged", "stopped", *(f"loss {what}" for what in told)]
 
 
