@@ -287,7 +287,8 @@ class Blueprint:
     def _check_events(self) -> None:
         own, *others = self.labels.values()
         labels = [label for label in own if all(label in of_other for of_other in others)]
-        check_events(self.config.events, labels, self._data, self._first_records)
+        first = lambda some: [lane.measure(lane.supply()) for lane in self._probes(some).values()]  # noqa: E731
+        check_events(self.config.events, labels, self._data, first)
 
     @property
     def names(self) -> list[str]:
@@ -299,9 +300,6 @@ class Blueprint:
     def _check_objective(self) -> None:
         begin = max((saved.step for saved in self.resumed.values() if saved is not None), default=0)
         check_goals(self.config.objective, self.names, self.recorded, begin, self.first_record)
-
-    def _first_records(self, labels: Collection[str]) -> list[Record]:
-        return [lane.measure(lane.supply()) for lane in self._probes(labels).values()]
 
     @property
     def _data(self) -> Dataset:

@@ -53,7 +53,8 @@ class Found:
 
     def check(self, *names: str) -> None:
         """Raise ConfigError, with the nearest name, unless there are keys or curves of these names."""
-        curves = [name.removesuffix(" mean") for name in self.table.columns if name.endswith(" mean")]
+        means = [name for name in self.table.columns if name.endswith(" mean") and not name.endswith(" log mean")]
+        curves = [name.removesuffix(" mean") for name in means]
         for name in names:
             if name not in (*self.keys, *curves):
                 raise ConfigError(
