@@ -166,12 +166,12 @@ class Branch(NamedTuple):
 class AggregateConfig:
     """What a sweep keeps of its runs in place of their curves."""
 
-    over: Any = setting(None, "sweeps keep sums over this key, or these, e.g. training.batch_seed; null: all curves")
-    of: Any = setting(None, "of which columns; null: all of one number, and pairs")
-    keep: Any = setting(["min", "max", "log", "quantiles"], "what, beside count, mean and std")
-    quantiles: Any = setting([0.5], "which ones are told unless others are asked for")
-    pairs: Any = setting([], "columns whose covariance is kept: [[NAME, NAME]]")
-    curves: int = setting(0, "so many runs of each cell, the first ones, keep their curves too", least=0)
+    over: Any = setting(None, "sweeps keep sums over it, e.g. training.batch_seed, or a list; null: curves")
+    of: Any = setting(None, "of which columns; null: all of one number")
+    keep: Any = setting(["min", "max", "log", "quantiles"], "what, beside count, mean, std")
+    quantiles: Any = setting([0.5], "told unless others are asked for")
+    pairs: Any = setting([], "covariances: [[NAME, NAME]]")
+    curves: int = setting(0, "so many runs of each condition keep curves", least=0)
 
 
 class LaneConfig(NamedTuple):

@@ -18,6 +18,10 @@ from dln.base.registry import Entry, Registry, import_extensions
 from dln.config import CONFIGS, ComparativeConfig, Schema, SingleConfig, fields, folder
 from dln.errors import ConfigError, suggestion
 
+TOGETHER = {f"aggregate.{name}": "aggregate.keep" for name in ("quantiles", "pairs", "curves")}
+TOGETHER["aggregate.of"] = "aggregate.over"
+"""Keys that stand on the line of another."""
+
 
 def help_text(schema: Schema, argv: Sequence[str]) -> str:
     """Return what `--help` prints for a door; extensions named on the command line are listed too."""
@@ -51,9 +55,10 @@ def _keys(schema: Schema, width: int) -> Iterator[str]:
         choices = f" [{' | '.join(meta['choices'])}]" if meta["choices"] and len(meta["choices"]) > 1 else ""
         told = meta["help"] + choices
         beside = re.sub(r"_params$", "", re.sub(r"_b$", "_a", key))  # a name and its parameters, lane a and b
+        beside = TOGETHER.get(key, beside)
         if beside != key and beside in rows:
             shown, meaning = rows[beside]
-            more = f", and {told}" if key.endswith("_params") else ""
+            more = f", and {told}" if key.endswith("_params") else f"; {told}" if key in TOGETHER else ""
             rows[beside] = f"{shown}, {key.rpartition('.')[2]}={_default(item)}", meaning + more
         else:
             rows[key] = f"{key}={_default(item)}", told
@@ -163,6 +168,8 @@ def _code(text: str) -> str:
 
 def _default(item: dataclasses.Field) -> str:
     value: Any = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
     if value is None or value is MISSING:
         return "null"
     if isinstance(value, dict):
