@@ -16,6 +16,7 @@ from dln.studies import bootstrap, comparison
 from dln.studies.baselines import Baselines
 from dln.studies.curves import Sample
 from dln.studies.opening import open_runs
+from dln.studies.own_reference import REFERENCE, Against, OwnReference, with_references
 from dln.studies.statistics import Ordered, quantile, quantile_interval, t_interval, trajectory
 from dln.studies.stored_runs import BEGIN, StoredRuns
 
@@ -94,7 +95,9 @@ def aggregate(
         baseline: What they are compared with: values of some keys, e.g. {"training.batch_size": None}, for the
             conditions that have them and agree in the others; one run, its history or directory; or another sweep,
             whose conditions agree in those keys of `by` that it has more than one value of, or one that occurs here
-            too. A baseline that is one run, or whose runs are all the same, is exact: a trajectory without spread.
+            too; or "reference": every run's own, which is what `reference` says, or model a of a comparison; `of` are
+            then columns of the run, test_loss or test_loss_b. A baseline that is one run, or whose runs are all the
+            same, is exact: a trajectory without spread.
         confidence: Of all intervals.
         quantiles: Which ones. None: the median; of a sweep that keeps sums, those that it says.
         resamples: How many times to draw runs anew for the bootstrap; 0: not at all.
@@ -118,20 +121,25 @@ def aggregate(
     wanted = dataclasses.replace(wanted, quantiles=runs.quantiles(quantiles), pairs=runs.pairs(pairs))
     over = _names(over)
     by = _grouped_by(runs, over, None if by is None else _names(by))
-    columns = runs.curve_names() if of is None else _names(of)
+    wants_own = isinstance(baseline, str) and baseline == REFERENCE
+    own = with_references(runs, None if of is None else _names(of)) if wants_own else {}
+    columns = [*own] or (runs.curve_names() if of is None else _names(of))
     if not columns:
         raise StorageError(f"{runs.name} has no curve of numbers; name an entry of a vector, of=['singular_values[1]']")
     for name in columns:
         runs.check_curve(name)
     conditions = runs.conditions(by, over)
-    baselines = None if baseline is None else Baselines(baseline, runs, conditions, by, over, columns)
+    apart = None if wants_own else baseline
+    baselines = None if apart is None else Baselines(apart, runs, conditions, by, over, columns)
     tables: dict[int, polars.DataFrame] = {}
     for some in _batches(conditions, runs.records() * len(columns)):
         references = baselines.read(some) if baselines else {}
-        needed = [*dict.fromkeys([*columns, *(name for pair in wanted.pairs for name in pair)])]
+        needed = [*dict.fromkeys([*columns, *own.values(), *(name for pair in wanted.pairs for name in pair)])]
         for number, sample in runs.read(some, by, over, needed):
-            found = _of_condition(sample, columns, wanted, references.get(number), baselines is not None)
-            rows = pl.DataFrame(found, nan_to_null=True).cast({f"{n} side": pl.Int8 for n in columns if baselines})
+            reference = OwnReference(sample, own) if own else references.get(number)
+            found = _of_condition(sample, columns, wanted, reference, baseline is not None)
+            sides = columns if baseline is not None else []
+            rows = pl.DataFrame(found, nan_to_null=True).cast({f"{name} side": pl.Int8 for name in sides})
             tables[number] = conditions[[number]].select(by).join(rows, how="cross") if by else rows
     return pl.concat([tables[number] for number in sorted(tables)])
 
@@ -177,7 +185,7 @@ def _batches(conditions: polars.DataFrame, values: int) -> Iterator[polars.DataF
 
 
 def _of_condition(
-    sample: Sample, columns: Sequence[str], wanted: Wanted, reference: Sample | None, compared: bool
+    sample: Sample, columns: Sequence[str], wanted: Wanted, reference: Against | None, compared: bool
 ) -> dict[str, np.ndarray]:
     """Return all columns of a condition's rows, [T] each."""
     found: dict[str, np.ndarray] = {"step": sample.steps, "runs": np.full(len(sample.steps), len(sample))}
@@ -217,7 +225,7 @@ def _quantiles(ordered: Ordered, count: np.ndarray, wanted: Wanted) -> dict[str,
     return found
 
 
-def _against(sample: Sample, reference: Sample | None, name: str, wanted: Wanted) -> dict[str, np.ndarray]:
+def _against(sample: Sample, reference: Against | None, name: str, wanted: Wanted) -> dict[str, np.ndarray]:
     """Return what tells a condition from its baseline; of a condition that is one itself (None) nothing."""
     own, nothing = sample.moments(name), np.full((1, len(sample.steps)), np.nan)
     theirs = trajectory(nothing[0]) if reference is None else reference.moments_at(name, sample.steps)
