@@ -19,13 +19,12 @@ from dln.cli.python_door import AskedSweep, Overrides, asked_sweep, words_of
 from dln.errors import ConfigError, StorageError
 from dln.plotting import save_figure
 from dln.results.run import claim_directory
-from dln.results.sweep import SweepStore
 from dln.studies.aggregate import aggregate
 from dln.studies.figures import draw
 from dln.studies.found import RATE, Found, heading
 from dln.studies.scaling import arranged, overrides_of
 from dln.studies.sentences import SENTENCES
-from dln.studies.study import Part, Study, load_study, names, path_of
+from dln.studies.study import Study, load_study, names, path_of
 from dln.terminal import FAILURE, answer_signals, duration, status_of
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def _carried_out(asked: Checked, progress: bool, processes: int) -> StudyReport:
         report.runs, report.failed = report.runs + swept.runs, report.failed + len(swept.failed)
         if progress:
             print(f"  {swept.runs} runs in {duration(swept.seconds)}, {swept.found} of them found", flush=True)
-        parts[name] = _found(name, part, place)
+        parts[name] = _found(name, asked)
     report.tables = {name: found.table for name, found in parts.items()}
     report.sentences = _said(study, parts)
     _write_tables(parts, place / TABLES)
@@ -184,10 +183,10 @@ def _copy(file: Path, path: Path) -> None:
         raise StorageError(f"cannot write to {path.parent}: {error.strerror or error}") from error
 
 
-def _found(name: str, part: Part, place: Path) -> Found:
+def _found(name: str, asked: Checked) -> Found:
     """Return the table of a part's runs."""
-    table = aggregate(place / name, **part.aggregate.options)
-    lr = SweepStore(place / name).constants().get(RATE)
+    part, lr = asked.study.parts[name], asked.sweeps[name].plan.values(0).get(RATE)
+    table = aggregate(asked.place / name, **part.aggregate.options)
     return Found(name, part.about, table, part.aggregate.confidence, lr)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dln.base.registry import Registry
 from dln.plotting import GREY, PALETTE, RAMP, STYLE, NotebookFigure
@@ -70,6 +70,8 @@ def draw(
                 axes.set_ylabel("")
             if i < len(down) - 1:
                 axes.set_xlabel("")
+        for row in grid:
+            _fitted(row)
         _one_legend(drawn)
         if found.about:
             drawn.suptitle(found.about, fontsize=9)
@@ -131,6 +133,20 @@ def _scaled(axes: Axes, values: Sequence[np.ndarray], most: float = 20.0) -> Non
         axes.set_yscale("log", nonpositive="mask")
 
 
+def _fitted(row: Sequence[Axes]) -> None:
+    """Let logarithmic panels that share their vertical axis show their curves; bands that reach further leave it."""
+    lines = [line for axes in row for line in axes.lines if not str(line.get_label()).startswith("_")]
+    if row[0].get_yscale() != "log" or not lines:
+        return
+    known = np.concatenate([np.asarray(line.get_ydata(), float) for line in lines])
+    known = known[known > 0]
+    row[0].set_ylim(known.min() / 1.5, known.max() * 1.5)
+    if known.max() / known.min() < 1000:  # few powers of ten, or none: round numbers say more
+        row[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        row[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        row[0].yaxis.set_minor_formatter(NullFormatter())
+
+
 @figure("curves")
 def curves(
     table: polars.DataFrame,
@@ -190,10 +206,6 @@ def ratio(
         shown.append(mean)
     axes.set_ylabel(f"{of.replace('_', ' ')} / baseline")
     _scaled(axes, shown, most=2.5)
-    if axes.get_yscale() == "log":
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(title=short(per))
     return axes
 
@@ -231,7 +243,7 @@ def ends(
     axes.set_xscale("log")
     axes.set_xlabel(short(x))
     axes.set_ylabel(f"final {of.replace('_', ' ')}")
-    _scaled(axes, shown)
+    _scaled(axes, shown, most=5)
     if per:
         axes.legend(title=short(per))
     return axes

@@ -68,7 +68,9 @@ class Found:
             yield {key: rows[key][0] for key in self.keys}, rows
 
     def times(self, rows: polars.DataFrame) -> np.ndarray:
-        """Return lr x step of some rows."""
+        """Return lr x step of some rows; where `time` is recorded, that, whatever changes the rate."""
+        if "time mean" in rows.columns:
+            return rows["time mean"].to_numpy()
         rates = rows[RATE].to_numpy() if RATE in rows.columns else self.lr
         if rates is None:
             raise ConfigError(f"{self.name}: learning rates differ, and {RATE} is none of its keys; name it in by")

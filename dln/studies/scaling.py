@@ -145,4 +145,10 @@ def overrides_of(part: Part) -> list[str]:
     >>> overrides_of(Part(Table("training.batch_seed"), sweep))
     ['training.lr=0.1,0.2', 'evaluate_at={linear: 5}', 'training.batch_size=null']
     """
-    return [f"{key}={value}" if isinstance(value, str) else set_to(key, value) for key, value in part.sweep.items()]
+    keys = dict(part.sweep)
+    if part.store == "sums":
+        table = part.aggregate
+        kept = {"aggregate.over": _names(table.over), "aggregate.quantiles": table.quantiles}
+        kept |= {"aggregate.of": _names(table.of)} if table.of else {}
+        keys = {key: list(value) for key, value in kept.items()} | keys
+    return [f"{key}={value}" if isinstance(value, str) else set_to(key, value) for key, value in keys.items()]

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dln.base.registry import Entry, import_extensions
 from dln.base.values import check_plain
@@ -52,6 +52,8 @@ class Part:
     sweep: dict[str, Any] = field(default_factory=dict)
     zip: list[Any] = field(default_factory=list)
     about: str = ""
+    store: Literal["curves", "sums"] = "curves"
+    """What is kept of the runs: their curves, or sums over those of each condition, which are small."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ def _part(given: Any, where: str) -> Part:
         content["aggregate"] = table
     part = _read(Part, content, where)
     check_plain(f"{where}.sweep", part.sweep)
+    if part.store == "sums" and part.aggregate.resamples:
+        raise ConfigError(f"{where}: a bootstrap draws runs anew, whose curves must be there: store: curves")
     return part
 
 
