@@ -32,8 +32,9 @@ MINE = {
                 "of": ["test_loss"],
                 "baseline": {"training.batch_size": None},
             },
+            "store": store,
         }
-        for name, noise in {"quiet": 0.0, "noisy": 2.0}.items()
+        for name, noise, store in (("quiet", 0.0, "curves"), ("noisy", 2.0, "sums"))
     },
     "figures": {"path": {"name": "ratio"}},
     "sentences": ["departures"],
@@ -55,17 +56,18 @@ def test_the_command_leaves_tables_figures_and_the_sentence(mine, tmp_path, caps
     assert " of 2 conditions of 6 runs" in said
     assert said in summary
     assert f"dln study {mine} max_steps=30 hydra.sweep.dir={tmp_path / 'done'}" in summary
-    for name, noise in {"quiet": 0.0, "noisy": 2.0}.items():
+    for name in ("quiet", "noisy"):
         table = pl.read_parquet(tmp_path / f"done/tables/{name}.parquet")
         of = {"over": "training.batch_seed", "of": ["test_loss"], "baseline": {"training.batch_size": None}}
         assert_frame_equal(table, dln.aggregate(tmp_path / "done" / name, **of))
         assert_frame_equal(pl.read_csv(tmp_path / f"done/tables/{name}.csv"), table, check_dtypes=False)
         assert table["step"].max() == 30
-        assert set(dln.load_sweep(tmp_path / "done" / name, [], constants=True)["data.noise_std"]) == {noise}
         for kind in ("pdf", "png"):
             assert (tmp_path / f"done/figures/path_{name}.{kind}").stat().st_size > 2000
-    commands = [line for line in summary.splitlines() if line.startswith("  dln run -m ")]
-    assert len(commands) == 2
+    quiet, noisy = [line for line in summary.splitlines() if line.startswith("  dln run -m ")]
+    assert (" data.noise_std=0.0 " in quiet, " data.noise_std=2.0 " in noisy) == (True, True)
+    assert len(dln.load_sweep(tmp_path / "done/quiet")) == 6
+    assert (tmp_path / "done/noisy/aggregates.parquet").exists()
 
 
 def test_an_interrupted_study_goes_on(tmp_path, capsys):

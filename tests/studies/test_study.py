@@ -48,6 +48,8 @@ def written(tmp_path):
         ({"parts__one__aggregate__ovr": ""}, "unknown key 'parts.one.aggregate.ovr'; did you mean 'over'"),
         ({"parts__one__aggregate": {"of": ["x"]}}, "parts.one.aggregate.over: .* needs this parameter"),
         ({"parts__one__aggregate__confidence": 2}, "confidence must lie between 0 and 1"),
+        ({"parts__one__store": "all"}, "parts.one.store: .* takes 'curves' or 'sums' here, not 'all'"),
+        ({"parts__one__store": "sums", "parts__one__aggregate__resamples": 500}, "parts.one: a bootstrap draws runs"),
         ({"parts__one": 3}, "parts.one must be a mapping, key: value, not 3"),
         ({"parts": {}}, "parts: a study has at least one"),
         ({"parts": 1}, "parts: .* takes dict.* here, not 1"),
