@@ -70,7 +70,9 @@ def exact_sum(terms: ArrayLike) -> np.ndarray:
     terms = np.array(terms, np.float64)
     shape = terms.shape[1:]
     terms = terms.reshape(len(terms), -1)
-    odd = ~np.isfinite(terms).all(0)
+    odd = ~np.isfinite(terms.sum(0))
+    if odd.any():  # rarely: or only their sum is beyond float64
+        odd = ~np.isfinite(terms).all(0)
     undefined = terms[:, odd].sum(0)
     terms[:, odd] = 0
     parts = _canonical(np.array([*_taken_apart(terms), np.zeros(terms.shape[1])]))
@@ -107,16 +109,18 @@ def centred_products(count: np.ndarray, product: np.ndarray, a: np.ndarray, b: n
 
 def _taken_apart(terms: np.ndarray) -> list[np.ndarray]:
     """Return parts [N] whose sum is that of finite terms [M, N], which are used up."""
-    if _largest(terms).max(initial=0.0) >= LARGE:
+    largest = _largest(terms)
+    if largest.max(initial=0.0) >= LARGE:
         large = np.where(np.abs(terms) >= 1, terms, 0) / SCALE
         return [part * SCALE for part in _taken_apart(large)] + _taken_apart(np.where(np.abs(terms) < 1, terms, 0))
     parts, room = [], len(terms).bit_length()
-    while (largest := _largest(terms)).any():
+    while largest.any():
         anchor = np.ldexp(1.0, np.frexp(largest)[1] + room)  # so many terms of its last place add up below it
         high = terms + anchor
         high -= anchor
         parts.append(high.sum(0))
         terms -= high
+        largest = _largest(terms)
     return parts
 
 

@@ -48,7 +48,8 @@ class PieceStore:
     @property
     def exists(self) -> bool:
         """Whether the sweep keeps aggregates in place of curves."""
-        return (self.directory / PIECES).is_dir() or (self.directory / AGGREGATES).exists()
+        with reading(self.directory):
+            return (self.directory / PIECES).is_dir() or (self.directory / AGGREGATES).exists()
 
     def begin(self) -> None:
         """Make the folder of pieces: from now on runs are finished that a piece holds."""
