@@ -14,6 +14,7 @@ import dln
 from dln.__main__ import main
 from dln.composing.compose import resolve
 from dln.config import SingleConfig
+from tests.test_readme import early
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = (DOCS / "sweeps.md").read_text(encoding="utf-8")
@@ -90,12 +91,13 @@ def test_yaml_examples_are_configs():
 def test_the_page_on_studies(door, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = STUDIES.partition("## A study is a file")[0]
-    for line in [line for block in blocks("bash", before) for line in block.splitlines()]:
+    for line in [line for block in blocks("bash", before) for line in block.replace("\\\n", " ").splitlines()]:
         _, script, *argv = shlex.split(line)
         if script == "-m":
             main(argv[1:])
         else:
-            assert door.run(tmp_path, *argv, f"max_steps={STEPS}", "evaluate_every=4", door=script).status == 0
+            few = [*map(early, argv), f"max_steps={STEPS}", "evaluate_every=4"]
+            assert door.run(tmp_path, *few, door=script).status == 0
     out = capsys.readouterr().out
     (promised,) = [block for block in blocks("", before) if "leaves the baseline" in block]
     for line in promised.splitlines():  # of another length: the beginning is the same

@@ -56,11 +56,18 @@ def shortened(command: str) -> list[str]:
     _, *argv = shlex.split(command, comments=True)
     if is_question(argv):
         return argv
+    argv = [early(a) for a in argv]
     given = [a for a in argv if a.startswith("max_steps=")]
     if not given:
         return [*argv, f"max_steps={STEPS}"]
     few = ",".join(str(STEPS + i) for i in range(given[0].count(",") + 1))
     return [f"max_steps={few}" if a in given else a for a in argv]
+
+
+def early(argument: str) -> str:
+    """An argument, with steps in it that a short run has."""
+    key, _, values = argument.partition("=")
+    return f"{key}={','.join(map(str, range(values.count(',') + 1)))}" if key == "branch_at" else argument
 
 
 def is_question(argv: list[str]) -> bool:
