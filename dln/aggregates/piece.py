@@ -67,9 +67,11 @@ class Column:
     def of(cls, values: np.ndarray, keep: Collection[str]) -> Column:
         """Sum up numbers [R, T], those that are not NaN."""
         there = ~np.isnan(values)
-        plain = np.where(there, values, 0.0)
-        positive = np.where(values > 0, values, np.nan)
-        logs = Sums.of(np.where(there, np.log(positive), 0.0)) if "log" in keep else None
+        plain = values if there.all() else np.where(there, values, 0.0)
+        logs = None
+        if "log" in keep:
+            positive = np.log(values if (plain > 0).all() else np.where(values > 0, values, np.nan))
+            logs = Sums.of(positive if plain is values else np.where(there, positive, 0.0))
         return cls(
             there.sum(0),
             Sums.of(plain),

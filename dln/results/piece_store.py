@@ -59,6 +59,12 @@ class PieceStore:
         with self._writing():
             parts.mkdir(exist_ok=True)
 
+    def forget(self) -> None:
+        """Remove the folder of pieces, which holds none: from now on runs are finished that have a row."""
+        if self.exists:
+            with self._writing():
+                (self.directory / PIECES).rmdir()
+
     def clear(self) -> None:
         """Remove what processes that were killed left half written; nobody else may be at work here."""
         beside_of(self.directory / AGGREGATES).unlink(missing_ok=True)

@@ -82,8 +82,7 @@ def run_sweep(
             own_directories = len(plan) <= OWN_DIRECTORY_UP_TO and plan.keeping is None
         _clear(results)
         owed = _describe(plan, results, own_directories)
-        if plan.keeping is not None:
-            results.pieces.begin()
+        results.pieces.forget() if plan.keeping is None else results.pieces.begin()
         done = results.finished()
         results.note(command)
         directories = RunDirectories(results.directory, names) if own_directories or plan.saves_weights else None
@@ -329,8 +328,9 @@ def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
         own_directories = own_directories and before.get("directories", False)
     kind, files = type(plan.config(0)).__name__, {**(before or {}).get("files", {}), **located(plan.contents)}
     told = {"kind": kind, "fixed": fixed, "files": files, "directories": own_directories}
-    told |= {} if plan.keeping is None else {"aggregate": plan.keeping.told()}
-    results.describe({**(before or {}), **told})
+    others = {key: value for key, value in (before or {}).items() if key != "aggregate"}
+    kept = {} if plan.keeping is None else {"aggregate": plan.keeping.told()}
+    results.describe({**others, **told, **kept})
     return own_directories
 
 

@@ -169,6 +169,20 @@ def test_other_aggregates_or_curves_in_the_same_directory_are_refused(kept, curv
         merge_sweeps([kept, curves], kept / "new")
 
 
+def test_a_sweep_that_has_kept_nothing_yet_may_keep_something_else(curves, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dln.sweeps.driver.train_together", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(study(), tmp_path)
+    assert (tmp_path / "pieces").is_dir()
+    assert not SweepStore(tmp_path).pieces.files()
+    assert run_sweep(plan_of(*STUDY, f"{SEED}=0..5"), tmp_path, own_directories=False).finished == 12
+    assert_frame_equal(load_sweep(tmp_path), load_sweep(curves))
+
+
 def test_what_was_not_kept_is_told_in_a_line(kept, tmp_path):
     run_sweep(study("0,1", "aggregate.keep=[min]", "aggregate.of=test_loss", "aggregate.pairs=[]"), tmp_path)
     told = dln.aggregate(tmp_path, SEED).columns
