@@ -11,7 +11,7 @@ With T(s) what an ensemble of m runs takes for s steps,
 
     step  = (T(s2) - T(s1)) / (m (s2 - s1))          records among them as often as in the study
     begin = T(s1) / m - s1 step
-    run   = begin + steps step + stored              stored: what 250 records take to be aggregated and written
+    run   = begin + steps step + stored              stored: what 250 records take to be summed up and written
 
 Then come whole machines: cores, and what jobs cost that a launcher starts.
 """
@@ -39,6 +39,8 @@ SEEDS, RECORDS, LIKE_IT = 10_000, 250, 8
 COMMON = ["data.train_samples=500", "data.params.matrix=power_law", "data.noise_std=0.5", "training.lr=0.0001"]
 RUNS = LIKE_IT * len(STEPS) * len(WIDTHS) * len(SIZES) * SEEDS
 CORES = (2, 192)
+AGGREGATES, IDENTITY = "aggregates.parquet", 12
+"""The file of a sweep that keeps sums, and the bytes there of a run."""
 POLL = 10.0
 """Seconds between a launcher's looks at its jobs: what submitit and Ray take to notice an end, assumed."""
 
@@ -74,18 +76,21 @@ def cost(width: int, size: int, options: argparse.Namespace) -> Cost:
 
 
 def stored(ensembles: int = 4, repeats: int = 2) -> tuple[float, float]:
-    """Return the CPU seconds and the bytes that a run's 250 records take beyond its training, planning included."""
+    """Return the CPU seconds that a run's records take beyond its training, planning included, and a condition's bytes.
+
+    Sums are kept over the seeds, whose identities take 12 bytes a run beside.
+    """
     words = ["model.hidden_dim=10", "training.batch_size=1"]
-    runs, times = ensembles * MEMBERS, []
+    runs, times, size = ensembles * MEMBERS, [], 0
     for _ in range(repeats):
         alone = sum(trained(words, MEMBERS, RECORDS) for _ in range(ensembles))
         with tempfile.TemporaryDirectory() as place:
             start = time.process_time()
-            more = [f"max_steps={RECORDS}", f"training.batch_seed=range({runs})"]
+            more = [f"max_steps={RECORDS}", f"training.batch_seed=range({runs})", "aggregate.over=training.batch_seed"]
             run_sweep([*COMMON, *words, *more], directory=Path(place) / "sweep")
             times.append((time.process_time() - start - alone) / runs)
-            size = sum(path.stat().st_size for path in (Path(place) / "sweep").glob("*.parquet"))
-    return max(0.0, *times), size / runs
+            size = (Path(place) / "sweep" / AGGREGATES).stat().st_size
+    return max(0.0, min(times)), size - IDENTITY * runs
 
 
 def started() -> float:
