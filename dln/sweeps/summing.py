@@ -40,7 +40,7 @@ def summed_up(plan: Plan, cells: np.ndarray, results: Results) -> pa.Table:
     """
     assert plan.keeping is not None
     config, keeping = plan.config(int(cells[0])), plan.keeping
-    step = np.array([*recorded_steps(config)])
+    step = np.array(sorted(recorded_steps(config)))
     ends = _Ends(results, tuple(config.lanes), step)
     columns = _columns(results, step, keeping.columns, keeping.of is None, config.dtype)
     numbers, pieces, first = plan.conditions[cells], [], []

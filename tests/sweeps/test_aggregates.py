@@ -66,9 +66,10 @@ def test_the_table_is_that_of_the_curves(how, kept, curves):
         (SingleConfig, SEED, ["reference={training.batch_size: null}", "comparative_metrics=[param_distance]"]),
         (SingleConfig, [SEED, "training.lr"], ["engine=autograd", "training.lr=1e60,0.01", "dtype=float64"]),
         (SingleConfig, SEED, ["metrics=[singular_values]", "aggregate.of=['singular_values[2]']"]),
+        (SingleConfig, SEED, ["evaluate_at={linear: 5}", "max_steps=40"]),
         (ComparativeConfig, "training_b.batch_seed", []),
     ],
-    ids=["reference", "diverging", "entry", "comparison"],
+    ids=["reference", "diverging", "entry", "steps of a list", "comparison"],
 )
 def test_so_it_is_of_other_runs(schema, over, more, tmp_path):
     lane = "shared." if schema is ComparativeConfig else ""
