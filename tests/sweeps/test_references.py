@@ -120,13 +120,12 @@ def test_sweeps_are_merged_with_their_references(sweep, tmp_path):
         assert_same_frames(both.filter(both["run"].is_in(part["run"].to_list())), part)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "autograd"])
-def test_references_that_end_early_are_left_to_the_rows(tmp_path, engine):
+def test_references_that_end_early_are_left_to_the_rows(tmp_path):
     """Of one that diverged, or was stopped, the runs may go on and say more."""
     stop = [{"name": "stop_at_loss", "params": {"target": 1e9}}]
     for name, reference in {"diverges": {"training.lr": 1e3}, "stops": {"callbacks": stop}}.items():
         directory = tmp_path / name
-        change = {"reference": {"training.batch_size": None, **reference}, "engine": engine, "events": []}
+        change = {"reference": {"training.batch_size": None, **reference}, "events": []}
         frame = swept(directory, **change, **{"training.lr": 0.001}).frame()
         assert held(directory) == 3
         alone = dln.run_experiment({**FIXED, **PAIR, **change, "training": {"batch_size": 5, "batch_seed": 0}})
