@@ -43,14 +43,9 @@ def two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     total = a * b
     high_a, low_a = _halves(a)
-    high_b, low_b = _halves(b)
+    high_b, low_b = (high_a, low_a) if b is a else _halves(b)
     rest = ((high_a * high_b - total) + high_a * low_b + low_a * high_b) + low_a * low_b
     return total, np.where(np.isfinite(rest), rest, 0.0)
-
-
-@uniform()
-def _is_single(a: np.ndarray) -> bool:
-    return bool((a.astype(np.float32) == a).all())
 
 
 def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,31 +56,44 @@ def _halves(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @uniform()
-def exact_sum(terms: ArrayLike) -> np.ndarray:
-    """Return the sum of terms [M, ...] over the first axis, as an expansion [K, ...].
+def exact_sum(*terms: ArrayLike) -> np.ndarray:
+    """Return the sum of terms [M, ...], of one array or several, over the first axis, as an expansion [K, ...].
 
     >>> exact_sum([1e100, 1.0, -1e100, 2.0**-80]).tolist()
     [1.0, 8.271806125530277e-25]
     """
-    terms = np.array(terms, np.float64)
-    shape = terms.shape[1:]
-    terms = terms.reshape(len(terms), -1)
-    odd = ~np.isfinite(terms.sum(0))
+    arrays = [np.array(some, np.float64) for some in terms]
+    shape = arrays[0].shape[1:]
+    arrays = [some.reshape(len(some), -1) for some in arrays]
+    odd, undefined = _not_finite(arrays)
+    parts = [part for some in arrays for part in _taken_apart(some)]
+    found = _canonical(np.array([*parts, np.zeros(arrays[0].shape[1])]))
+    found[0, odd] = undefined
+    return found.reshape(len(found), *shape)
+
+
+def _not_finite(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return where terms [M, N] are not finite, and what their sums are there; they are set to zero."""
+    odd = ~np.isfinite(sum(some.sum(0) for some in arrays))
     if odd.any():  # rarely: or only their sum is beyond float64
-        odd = ~np.isfinite(terms).all(0)
-    undefined = terms[:, odd].sum(0)
-    terms[:, odd] = 0
-    parts = _canonical(np.array([*_taken_apart(terms), np.zeros(terms.shape[1])]))
-    parts[0, odd] = undefined
-    return parts.reshape(len(parts), *shape)
+        odd = ~np.all([np.isfinite(some).all(0) for some in arrays], 0)
+    undefined = np.sum([some[:, odd].sum(0) for some in arrays], 0)
+    for some in arrays if odd.any() else ():
+        some[:, odd] = 0
+    return odd, undefined
 
 
-def exact_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return terms [M or 2 M, ...] whose sum is that of the products of a and b [M, ...]: see `two_product`."""
+def exact_products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return terms [M, ...], in one array or two, whose sum is that of the products of a and b: see `two_product`."""
     if _is_single(a) and (b is a or _is_single(b)):
-        return a * b  # of 24 bits each: nothing is rounded
+        return (a * b,)  # of 24 bits each: nothing is rounded
     total, rest = two_product(a, b)
-    return np.concatenate([total, rest]) if rest.any() else total
+    return (total, rest) if rest.any() else (total,)
+
+
+@uniform()
+def _is_single(a: np.ndarray) -> bool:
+    return bool((a.astype(np.float32) == a).all())
 
 
 @uniform()
@@ -99,7 +107,7 @@ def centred_products(count: np.ndarray, product: np.ndarray, a: np.ndarray, b: n
         b: That of sum(y).
 
     >>> x = np.array([1e8, 1e8 + 1, 1e8 + 2])
-    >>> float(centred_products(np.array(3.0), exact_sum(exact_products(x, x)), exact_sum(x), exact_sum(x)))
+    >>> float(centred_products(np.array(3.0), exact_sum(*exact_products(x, x)), exact_sum(x), exact_sum(x)))
     6.0
     """
     terms = [two_product(count, part) for part in product]

@@ -31,7 +31,7 @@ class Sums:
     @classmethod
     def of(cls, values: np.ndarray) -> Sums:
         """Add up numbers [R, T]."""
-        return cls(exact_sum(values), exact_sum(exact_products(values, values)))
+        return cls(exact_sum(values), exact_sum(*exact_products(values, values)))
 
     @classmethod
     def joined(cls, parts: Sequence[Sums]) -> Sums:
@@ -109,7 +109,7 @@ class Pair:
         """Sum up products of numbers [R, T], where both are numbers."""
         there = ~np.isnan(one) & ~np.isnan(other)
         products = exact_products(np.where(there, one, 0.0), np.where(there, other, 0.0))
-        return cls(there.sum(0), exact_sum(products))
+        return cls(there.sum(0), exact_sum(*products))
 
     @classmethod
     def joined(cls, parts: Sequence[Pair]) -> Pair:

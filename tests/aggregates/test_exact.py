@@ -65,7 +65,7 @@ def test_products_lose_nothing_within_their_range(size):
     a, b = rng.normal(size=(2, 50)) * size
     for x, y, high, low in zip(a, b, *two_product(a, b), strict=True):
         assert Fraction(high) + Fraction(low) == Fraction(x) * Fraction(y)
-    assert fraction(exact_sum(exact_products(a, b))) == sum(
+    assert fraction(exact_sum(*exact_products(a, b))) == sum(
         (Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True)), Fraction(0)
     )
 
@@ -76,5 +76,5 @@ def test_nothing_cancels_in_a_variance_and_a_covariance():
     for a, b in itertools.product((x, y), repeat=2):
         n = len(a)
         exact = n * sum(Fraction(u) * Fraction(v) for u, v in zip(a, b, strict=True)) - fraction(a) * fraction(b)
-        found = centred_products(np.array(float(n)), exact_sum(exact_products(a, b)), exact_sum(a), exact_sum(b))
+        found = centred_products(np.array(float(n)), exact_sum(*exact_products(a, b)), exact_sum(a), exact_sum(b))
         assert found == float(exact)
