@@ -70,8 +70,17 @@ def test_with_momentum_biases_and_a_frozen_layer(tmp_path, params, engine):
     assert_goes_on({"model": {"bias": True}, "training": training, "engine": engine, "dtype": "float64"}, tmp_path)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "autograd"])
-@pytest.mark.parametrize("name", [name for name in CALLBACKS if name not in ("stop after", "stop early")])
+REMEMBERING = ("noise", "growth", "stop at a plateau", "all")
+"""Callbacks that keep or draw something, or all together: those that the slower engine is asked about too."""
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        *((name, "compiled") for name in CALLBACKS if name not in ("stop after", "stop early")),
+        *((name, "autograd") for name in REMEMBERING),
+    ],
+)
 def test_with_every_callback_before_at_and_behind_the_checkpoint(tmp_path, name, engine):
     at = 2 if name == "stop" else 12 if name.startswith("stop") else AT
     switch = {"name": "switch_batch_size", "params": {"step": at, "batch_size": 5}}

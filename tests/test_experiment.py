@@ -199,8 +199,9 @@ def recorded_everywhere(*which):
 
 @pytest.mark.parametrize("engine", ["autograd", "compiled"])
 @pytest.mark.parametrize("name", RECORDED)
-@pytest.mark.parametrize("at", [[1, 2, 17, 18, 40], {"log": 12}, []])
-@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("at", "slow"), [([1, 2, 17, 18, 40], False), ([1, 2, 17, 18, 40], True), ({"log": 12}, False)], ids=str
+)
 def test_recording_at_steps_of_ones_own_changes_no_number(name, at, engine, slow):
     base, full = recorded(name, engine, slow), recorded_everywhere(name, engine, slow)
     some = run_experiment({**base, "evaluate_every": 5, "evaluate_at": at})

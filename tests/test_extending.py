@@ -206,9 +206,10 @@ def test_a_constant_of_the_data(engine):
     def reached(train_loss, test_extending_floor):
         return train_loss[-1] / test_extending_floor
 
-    run = {"engine": engine, "dtype": "float64", "max_steps": 3000, "evaluate_every": 1000, "data": {"noise_std": 0.5}}
+    run = {"engine": engine, "dtype": "float64", "max_steps": 400, "evaluate_every": 200, "data": {"noise_std": 0.5}}
+    run["model"] = {"num_hidden": 0}
     history = run_experiment(
-        {**run, "training": {"lr": 0.02}, "metrics": ["test_extending_excess"], "events": ["test_extending_reached"]}
+        {**run, "training": {"lr": 0.5}, "metrics": ["test_extending_excess"], "events": ["test_extending_reached"]}
     )
     np.testing.assert_allclose(history["test_extending_excess"][-1], 0, atol=1e-6)
     np.testing.assert_allclose(history.events["test_extending_reached"], 1, rtol=1e-6)

@@ -54,7 +54,7 @@ def outcome(resolver, config, schema):
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_every_config_comes_to_what_it_comes_to_alone(schema, data):
     resolver = Resolver()

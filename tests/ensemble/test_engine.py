@@ -411,7 +411,7 @@ def test_divergence_under_a_schedule_is_found_at_the_same_step(dtype):
     assert ours.diverged_at == theirs.diverged_at
 
 
-@pytest.mark.parametrize("name", ["full batch", "seven samples", "one sample", "bias", "adam"])
+@pytest.mark.parametrize("name", ["full batch", "seven samples", "adam"])
 def test_float32_is_as_close_to_float64_as_autograds_is(name):
     """Rounding is chance: over ten seeds, the mean distance of the weights from those of a float64 run."""
     changes = [merged(SETTINGS[name], {"max_steps": 60, "training": {"model_seed": seed}}) for seed in range(10)]
