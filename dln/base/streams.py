@@ -72,7 +72,10 @@ def seeded_torch(rng: np.random.Generator) -> Iterator[None]:
 
     dtype = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        other_devices = torch.cuda.is_available() or torch.backends.mps.is_available()
+        # Where there are none, torch.manual_seed keeps every seed for ever, with the stack that it was called from.
+        (torch if other_devices else torch.default_generator).manual_seed(seed)
         torch.set_default_dtype(torch.float64)
         try:
             yield

@@ -53,26 +53,39 @@ def swept(tmp_path, monkeypatch):
     return sweep
 
 
+NAMED = {
+    "override_dirname": (
+        [RATES, "hydra.sweep.subdir=${hydra.job.override_dirname}"],
+        f"{','.join(sorted(TINY))},training.lr=0.001",
+    ),
+    "num": ([RATES, "hydra.sweep.subdir=${hydra.job.num}_x"], "1_x"),
+    "key": (["training.lr=0.001,1", "hydra.sweep.subdir=lr_${training.lr}"], "lr_1.0"),
+    "nested": (
+        ["training.model_seed=range(2)", RATES, "hydra.sweep.subdir=${training.lr}/${hydra:job.num}-${now:%Y}"],
+        None,
+    ),
+    "settings": (
+        [
+            "+data.params.scale=1,2",
+            "data.params.matrix=diagonal,identity",
+            "hydra.sweep.subdir=${hydra.job.id}${data.params}:${hydra.job.override_dirname}",
+            "hydra.job.config.override_dirname.exclude_keys=[max_steps,data.params.matrix]",
+            "hydra.job.config.override_dirname.kv_sep=-",
+        ],
+        None,
+    ),
+    "mappings": (
+        ["data.params={matrix: identity},{matrix: diagonal,scale: 2}", "hydra.sweep.subdir=_${data.params}"],
+        None,
+    ),
+}
+SOON = ("key", "settings", "mappings")
+"""Those that are asked in every run of the tests: between them, all that the others ask."""
+
+
 @pytest.mark.parametrize(
     ("argv", "some"),
-    [
-        ([RATES, "hydra.sweep.subdir=${hydra.job.override_dirname}"], f"{','.join(sorted(TINY))},training.lr=0.001"),
-        ([RATES, "hydra.sweep.subdir=${hydra.job.num}_x"], "1_x"),
-        (["training.lr=0.001,1", "hydra.sweep.subdir=lr_${training.lr}"], "lr_1.0"),
-        (["training.model_seed=range(2)", RATES, "hydra.sweep.subdir=${training.lr}/${hydra:job.num}-${now:%Y}"], None),
-        (
-            [
-                "+data.params.scale=1,2",
-                "data.params.matrix=diagonal,identity",
-                "hydra.sweep.subdir=${hydra.job.id}${data.params}:${hydra.job.override_dirname}",
-                "hydra.job.config.override_dirname.exclude_keys=[max_steps,data.params.matrix]",
-                "hydra.job.config.override_dirname.kv_sep=-",
-            ],
-            None,
-        ),
-        (["data.params={matrix: identity},{matrix: diagonal,scale: 2}", "hydra.sweep.subdir=_${data.params}"], None),
-    ],
-    ids=["override_dirname", "num", "key", "nested", "settings", "mappings"],
+    [pytest.param(*case, id=name, marks=() if name in SOON else pytest.mark.long) for name, case in NAMED.items()],
 )
 def test_they_are_called_as_hydra_calls_them(argv, some, swept):
     ours = swept("dln", *argv)

@@ -115,7 +115,10 @@ LISTS = [
 ]
 
 
-@pytest.mark.parametrize(("schema", "template", "values"), LISTS)
+@pytest.mark.parametrize(
+    ("schema", "template", "values"),
+    [pytest.param(*case, marks=() if i % 2 == 0 else pytest.mark.long) for i, case in enumerate(LISTS)],
+)
 def test_every_list_of_overrides_comes_to_what_it_comes_to_alone(schema, template, values):
     resolver = Resolver()
 
