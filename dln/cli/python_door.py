@@ -84,7 +84,7 @@ def run_sweep(
             settings are overrides, `hydra.launcher.KEY`. None: this process, unless overrides or the YAML name one.
         dry_run: Only print what would run, and about what it takes.
         members: Runs trained together at most; None: what suits.
-        processes: How many may train runs of the autograd engine. Others than this one, or a launcher.s, know only what
+        processes: How many may train runs of the autograd engine. Others than this one, or a launcher's, know only what
             `extensions` register, and begin by importing the script, whose own work must stand below
             `if __name__ == "__main__"`.
         progress: Show how many runs are done.

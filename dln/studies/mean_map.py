@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
     from dln.studies.opening import Results
+    from dln.studies.stored_runs import StoredRuns
 
 
 def mean_map(
@@ -41,7 +42,8 @@ def mean_map(
     fixed directions are linear: those of E[W] are the means of the runs' `mode_strengths`.
 
     Args:
-        results: A sweep's directory, or a frame loaded from one, that records the metric `end_to_end_map`.
+        results: A sweep's directory, or a frame loaded from one, that records the metric `end_to_end_map`; or one that
+            keeps sums in place of curves, of every entry: `aggregate.of=["end_to_end_map.1[1]", ...]`.
         over: The keys in which the runs of a condition differ, e.g. "training.batch_seed".
         by: The keys that tell conditions apart, as of `dln.aggregate`.
         of: What the map is called in the records: of a lane `end_to_end_map_a`, or by its own label.
@@ -53,7 +55,7 @@ def mean_map(
     """
     import polars as pl
 
-    outputs, inputs = _shape(open_runs(results).schema, of)
+    outputs, inputs = _shape(open_runs(results), of)
     modes = None if teacher is None else _modes(teacher, (outputs, inputs))
     entries = [f"{of}.{i}[{j}]" for i in range(1, outputs + 1) for j in range(1, inputs + 1)]
     table = aggregate(results, over, by, entries, quantiles=())
@@ -72,16 +74,25 @@ def mean_map(
     return table.select(others).with_columns(count, *(_column(name, values) for name, values in found.items()))
 
 
-def _shape(schema: polars.Schema, of: str) -> tuple[int, int]:
-    """Return how many outputs and inputs a map has that is stored row by row, `of.1`, `of.2`, ..."""
-    rows = [name for name in schema if re.fullmatch(re.escape(of) + r"\.\d+", name)]
-    if not rows:
-        raise StorageError(f"there is no {of!r} in these runs: record it, metrics=[end_to_end_map]")
-    kind: Any = schema[rows[0]]
-    inputs = getattr(getattr(kind, "inner", None), "size", None)
-    if not inputs:
-        raise StorageError(f"{of!r} is no map that is stored row by row, as the metric end_to_end_map is")
-    return len(rows), inputs
+def _shape(runs: StoredRuns, of: str) -> tuple[int, int]:
+    """Return how many outputs and inputs a map has that is stored by rows, `of.1`, `of.2`, ..., or as sums of entries.
+
+    Raises:
+        StorageError: There is none.
+    """
+    kinds = {found[1]: kind for name, kind in runs.schema.items() if (found := _row(name, of))}
+    sizes: set[Any] = {getattr(getattr(kind, "inner", None), "size", None) for kind in kinds.values()}
+    if kinds and sizes.isdisjoint({None}) and len(sizes) == 1:
+        return len(kinds), sizes.pop()
+    summed = [tuple(map(int, found.groups())) for name in runs.curve_names() if (found := _row(name, of, r"\[(\d+)\]"))]
+    shape = tuple(max(numbers) for numbers in zip(*summed, strict=True))
+    if summed and len(summed) == shape[0] * shape[1]:
+        return shape[0], shape[1]
+    raise StorageError(f"there is no whole {of!r} in these runs: record it, metrics=[end_to_end_map]")
+
+
+def _row(name: str, of: str, entry: str = "") -> re.Match | None:
+    return re.fullmatch(re.escape(of) + r"\.(\d+)" + entry, name)
 
 
 def _modes(teacher: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

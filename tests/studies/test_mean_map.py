@@ -12,20 +12,22 @@ SIZE, SEED = "training.batch_size", "training.batch_seed"
 TEACHER = {"matrix": "diagonal", "scale": 5.0}
 
 
+SETTINGS = {
+    SEED: range(5),
+    SIZE: [1, 2],
+    "model": {"in_dim": 3, "out_dim": 2, "num_hidden": 1, "hidden_dim": 4},
+    "data": {"params": TEACHER, "rotate": True, "train_samples": 8},
+    "training.lr": 0.02,
+    "metrics": [["end_to_end_map", "singular_values", "mode_strengths"]],
+    "max_steps": 20,
+    "evaluate_every": 10,
+    "dtype": "float64",
+}
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    settings = {
-        SEED: range(5),
-        SIZE: [1, 2],
-        "model": {"in_dim": 3, "out_dim": 2, "num_hidden": 1, "hidden_dim": 4},
-        "data": {"params": TEACHER, "rotate": True, "train_samples": 8},
-        "training.lr": 0.02,
-        "metrics": [["end_to_end_map", "singular_values", "mode_strengths"]],
-        "max_steps": 20,
-        "evaluate_every": 10,
-        "dtype": "float64",
-    }
-    report = dln.run_sweep(settings, directory=tmp_path_factory.mktemp("maps") / "sweep")
+    report = dln.run_sweep(SETTINGS, directory=tmp_path_factory.mktemp("maps") / "sweep")
     return report.directory
 
 
@@ -72,8 +74,16 @@ def test_of_one_run_it_is_the_runs_own(frame):
     assert last["error"] is None
 
 
+def test_sums_of_entries_do_as_well(sweep, maps, tmp_path):
+    kept = [f"end_to_end_map.{i}[{j}]" for i in (1, 2) for j in (1, 2, 3)]
+    dln.run_sweep({**SETTINGS, "aggregate": {"over": SEED, "of": kept}}, directory=tmp_path / "sums")
+    found = dln.mean_map(tmp_path / "sums", SEED)
+    for name in ("mean", "error", "singular_values"):
+        np.testing.assert_allclose(found[name].to_numpy(), maps[name].to_numpy(), rtol=1e-9, atol=1e-15)
+
+
 def test_what_has_no_map_is_named(frame):
-    with pytest.raises(StorageError, match=r"no 'end_to_end_map_a'.*metrics=\[end_to_end_map\]"):
+    with pytest.raises(StorageError, match=r"no whole 'end_to_end_map_a'.*metrics=\[end_to_end_map\]"):
         dln.mean_map(frame, SEED, of="end_to_end_map_a")
     with pytest.raises(ConfigError, match=r"\[2, 3\], not one of \[3, 3\]"):
         dln.mean_map(frame, SEED, teacher=np.eye(3))
