@@ -72,11 +72,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if worker is None or len(session.items) < WHOLE:
         return
     narrow, wide = 4, 200  # members side by side, and in rows
-    plain, momentum, adam, adamw = ("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {}), ("AdamW", {})
+    plain, momentum, adam = ("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {})
     kinds = [
         *itertools.product([plain, adam], ["float64"], [narrow, wide]),
-        *itertools.product([plain], ["float32"], [narrow, wide]),
-        *((rule, dtype, narrow) for rule, dtype in ((momentum, "float64"), (adam, "float32"), (adamw, "float64"))),
+        *((rule, "float64", narrow) for rule in (momentum, ("AdamW", {}), ("Adamax", {}))),
+        *((rule, "float32", width) for rule, width in ((plain, narrow), (plain, wide), (adam, narrow))),
     ]
     for (optimizer, params), dtype, width in kinds[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         training = {"optimizer": optimizer, "optimizer_params": params, "batch_size": 2}
