@@ -24,7 +24,7 @@ from dln.studies.figures import draw
 from dln.studies.found import RATE, Found, heading
 from dln.studies.scaling import arranged, overrides_of
 from dln.studies.sentences import SENTENCES
-from dln.studies.study import Study, load_study, names, path_of
+from dln.studies.study import Part, Study, load_study, names, path_of
 from dln.terminal import FAILURE, answer_signals, duration, status_of
 
 if TYPE_CHECKING:
@@ -125,15 +125,22 @@ def _checked(name: str | Path, words: Sequence[str], directory: str | Path | Non
     wanted = directory or (given[-1] if given else None)
     place = Path("multirun") if dry_run else _claimed(wanted)
     sweeps = {}
-    for part_name, part in study.parts.items():
-        try:
-            sweeps[part_name] = asked_sweep(overrides_of(part), zip=part.zip, directory=place / part_name)
-        except ConfigError as error:
-            if wanted is None and not dry_run:
-                place.rmdir()
-            raise ConfigError(f"{part_name}: {error}") from error
+    try:
+        for part_name, part in study.parts.items():
+            sweeps[part_name] = _sweep(part_name, part, place)
+    except BaseException:
+        if wanted is None and not dry_run:
+            place.rmdir()
+        raise
     command = shlex.join(["dln", "study", str(name), *words, f"{DIRECTORY}={place}"])
     return Checked(path_of(name), study, place, sweeps, command)
+
+
+def _sweep(name: str, part: Part, place: Path) -> AskedSweep:
+    try:
+        return asked_sweep(overrides_of(part), zip=part.zip, directory=place / name)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def _claimed(wanted: str | Path | None) -> Path:

@@ -38,6 +38,8 @@ def departures(parts: Mapping[str, Found], of: str = "test_loss", per: str = "tr
     rows: list[dict[str, Any]] = [row | {"part": name} for name, found in parts.items() for row in _compared(found, of)]
     if not rows:
         raise ConfigError(f"no condition has a baseline to compare {of} with: name one in aggregate")
+    for row, p in zip(rows, holm([row["least p"] for row in rows]), strict=True):
+        row["leaves"] = row["first"] is not None and p < 1 - parts[row["part"]].confidence
     left = [row for row in rows if row["leaves"]]
     runs, diverged = (sum(row[name] for row in rows) for name in ("runs", "diverged"))
     sure = next(iter(parts.values())).sure
@@ -55,18 +57,17 @@ def departures(parts: Mapping[str, Found], of: str = "test_loss", per: str = "tr
 
 
 def _compared(found: Found, of: str) -> Iterator[dict[str, Any]]:
-    """Yield how each condition with a baseline ends, and whether it leaves that, all conditions considered."""
+    """Yield how each condition with a baseline ends, when it leaves that, and the least p value of leaving it."""
     found.check(of)
-    rows = [row for row in found.ends.iter_rows(named=True) if row["curve"] == of and row.get("baseline") is not None]
-    least = []
-    for row, (_, table) in (
-        (r, c) for r in rows for c in found.conditions() if all(r[k] == c[0][k] for k in found.keys)
-    ):
+    conditions = {tuple(keys.values()): rows for keys, rows in found.conditions()}
+    for row in found.ends.iter_rows(named=True):
+        if row["curve"] != of or row.get("baseline") is None:
+            continue
+        table = conditions[tuple(row[key] for key in found.keys)]
         outside = table.filter(table[f"{of} side"] != 0)
+        row["least p"] = 1.0 if outside.is_empty() else outside[f"{of} p corrected"].min()
         row["first time"] = None if row["first"] is None else found.times(table.filter(step=row["first"]))[0]
-        least.append(1.0 if outside.is_empty() else outside[f"{of} p corrected"].min())
-    for row, p in zip(rows, holm(least), strict=True):
-        yield row | {"leaves": row["first"] is not None and p < 1 - found.confidence}
+        yield row
 
 
 def _farthest(parts: Mapping[str, Found], row: Mapping[str, Any]) -> str:

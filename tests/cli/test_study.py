@@ -81,7 +81,7 @@ def test_an_interrupted_study_goes_on(tmp_path, capsys):
             raise KeyboardInterrupt
         return 0.0
 
-    words = ["metrics=[interrupts]", "engine=autograd", "training.batch_seed=0,1", "training.batch_size=null,5"]
+    words = ["metrics=[interrupts]", "training.batch_seed=0,1", "training.batch_size=null,5"]
     words += ["max_steps=2", "evaluate_every=2"]
     with pytest.raises(SystemExit, match="130"):
         main(["study", str(mine), *words, f"hydra.sweep.dir={tmp_path / 'one'}"])
