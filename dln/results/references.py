@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from dln.errors import StorageError
-from dln.results.tables import RUN, columns_of, identities, schema_of
+from dln.results.tables import IDENTITY, RUN, columns_of, identities, schema_of
 
 if TYPE_CHECKING:
     import polars
@@ -33,7 +33,7 @@ LANE = "_a"
 def referred(files: Sequence[Path]) -> np.ndarray:
     """Return the identities of the references that are not in the rows of some files, sorted."""
     held = [identities(path, REFERENCE) for path in files if REFERENCE in schema_of(path).names]
-    found = np.unique(np.concatenate([np.array([], "S24"), *held]))
+    found = np.unique(np.concatenate([np.array([], IDENTITY), *held]))
     return found[found != b""]
 
 
@@ -45,7 +45,7 @@ def referring(table: pa.Table, references: np.ndarray) -> pa.Table:
 
 def orphans(files: Sequence[Path], references: np.ndarray) -> np.ndarray:
     """Return the identities of runs whose reference is not among those that are stored."""
-    lost = [np.array([], "S24")]
+    lost = [np.array([], IDENTITY)]
     for path in files:
         if REFERENCE in schema_of(path).names:
             wanted = identities(path, REFERENCE)
@@ -55,7 +55,7 @@ def orphans(files: Sequence[Path], references: np.ndarray) -> np.ndarray:
 
 def check_there(directory: str | Path, files: Sequence[Path], references: Sequence[Path]) -> None:
     """Raise StorageError where rows of a sweep refer to what is not stored."""
-    there = [np.array([], "S24"), *map(identities, references)]
+    there = [np.array([], IDENTITY), *map(identities, references)]
     lost = np.setdiff1d(referred(files), np.concatenate(there))
     if len(lost):
         raise StorageError(
