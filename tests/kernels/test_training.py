@@ -58,7 +58,7 @@ def spared(rule, dtype, widths):
         "adamw": (("float64", SMALL),),
         "adamax": (("float64", SMALL),),
     }
-    kind = {"decay": "plain", "nesterov": "momentum"}.get(rule, rule)
+    kind = {"decay": "momentum", "nesterov": "momentum"}.get(rule, rule)  # one code
     return () if (dtype, widths) in compiled[kind] else pytest.mark.long
 
 
