@@ -253,8 +253,6 @@ class Blueprint:
             setting = [shapes_of(lane)], self.outline, self.criteria[suffix], self.optimizers[suffix]
             parts = [build_metrics(listed, MODEL_METRICS, key, *setting) for key, listed in lane.metrics.items()]
             built[suffix] = [metric for part in parts for metric in part]
-            if self.config.timed and not any(metric.label == "time" for metric in built[suffix]):
-                built[suffix] += build_metrics(["time"])
             check_apart((metric.label for metric in built[suffix]), " and ".join(lane.metrics))
         return built
 

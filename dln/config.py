@@ -245,11 +245,6 @@ class ExperimentConfig(ABC):
         return self.checkpoint_every is not None or self.checkpoint_at is not None
 
     @property
-    def timed(self) -> bool:
-        """Whether the time that training has taken is recorded unasked."""
-        return False
-
-    @property
     @abstractmethod
     def lanes(self) -> dict[str, LaneConfig]:
         """What it says of each model, by the lane's suffix."""
@@ -280,6 +275,8 @@ class SingleConfig(ExperimentConfig):
     def lanes(self) -> dict[str, LaneConfig]:
         """The one model there is; of a run with a reference that is lane b, and the reference lane a."""
         metrics = {"metrics": self.metrics}
+        if self._timed:
+            metrics["reference"] = [MetricConfig("time")]
         own: dict[str, Any] = {"model": self.model, "training": self.training, "callbacks": self.callbacks}
         if not self.reference:
             return {"": LaneConfig("", **own, metrics=metrics)}
@@ -296,9 +293,10 @@ class SingleConfig(ExperimentConfig):
         }
 
     @property
-    def timed(self) -> bool:
-        """Whether the time of a run and its reference is recorded: their learning rates may differ."""
-        return not {"training.lr", "callbacks"}.isdisjoint(self.reference)
+    def _timed(self) -> bool:
+        """Whether the time that training has taken is recorded unasked: the reference's learning rate may differ."""
+        asked = any(isinstance(one, MetricConfig) and (one.label or one.name) == "time" for one in self.metrics)
+        return not (asked or {"training.lr", "callbacks"}.isdisjoint(self.reference))
 
     @property
     def pair_metrics(self) -> list[MetricConfig]:

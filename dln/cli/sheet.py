@@ -101,8 +101,8 @@ def made_with(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join([f"{name} {version}" for name, version in told.items() if version] + source)
 
 
-APART = ("shared", "reference")
-"""Sections that are not told as those of the run."""
+APART = ("shared", "reference", "aggregate")
+"""Sections that are not told as those of the run: what a sweep keeps is none of it."""
 
 
 def settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
 
-from dln.config import ExperimentConfig, LaneConfig, MetricConfig, SingleConfig, TrainingConfig, fields
+from dln.config import ExperimentConfig, LaneConfig, SingleConfig, TrainingConfig, fields
 
 
 def trajectory(config: ExperimentConfig, suffix: str) -> str:
@@ -46,13 +46,9 @@ def reference_of(config: ExperimentConfig) -> SingleConfig:
     >>> one == other, one.training.batch_size, one.reference
     (True, None, {})
     """
-    lane, common = (
-        config.lanes["_a"],
-        {item.name: getattr(config, item.name) for item in dataclass_fields(ExperimentConfig)},
-    )
+    lane = config.lanes["_a"]
+    common = {item.name: getattr(config, item.name) for item in dataclass_fields(ExperimentConfig)}
     metrics = [metric for listed in lane.metrics.values() for metric in listed]
-    if config.timed and not any(metric.name == "time" for metric in metrics):
-        metrics = [*metrics, MetricConfig("time")]
     own = {"model": lane.model, "training": _settled(config, lane), "callbacks": lane.callbacks, "metrics": metrics}
     return SingleConfig(**common, **own)
 

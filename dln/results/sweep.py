@@ -193,6 +193,15 @@ class SweepStore:
             own = [parts / name for name in names if name.endswith(".parquet")]
             return [*([compacted] if compacted.exists() else []), *own]
 
+    @property
+    def keys(self) -> set[str]:
+        """The keys of the config that runs that lie here know, as far as files can be read."""
+        known: set[str] = set()
+        for path in (*self.files(), *self.pieces.files()):
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                known |= {*tables.columns_of(path)["config"]}
+        return known
+
     def constants(self) -> dict[str, Any]:
         """Return the values of the config that are the same in all runs that lie here, as `tables.stored` has them."""
         return tables.constants([*self.files(), *self.pieces.files()])

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from dln.base import sealed
 from dln.errors import DamagedError, DlnError, StorageError
 from dln.history import ENDS
+from dln.results.older import default_of
 
 RUN = "run"
 """The column of identities."""
@@ -346,10 +347,16 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema: what it lacks is null, keys that are newer have their defaults."""
     columns = {}
     for field in schema:
-        missing = field.name not in table.column_names
-        columns[field.name] = pa.nulls(len(table), field.type) if missing else table[field.name].cast(field.type)
+        default = default_of(field.name)
+        if field.name in table.column_names:
+            columns[field.name] = table[field.name].cast(field.type)
+        elif default is None:
+            columns[field.name] = pa.nulls(len(table), field.type)
+        else:
+            columns[field.name] = config_column([default] * len(table)).cast(field.type)
     return pa.table(columns, schema=schema)
 
 

@@ -21,6 +21,7 @@ from dln.engines import MEMBERS, go_together, train_together
 from dln.errors import ConfigError, DamagedError, DlnError, LaunchError, StorageError
 from dln.footprint import cut_to_fit, ensemble_bytes
 from dln.results.directories import RunDirectories
+from dln.results.older import default_of
 from dln.results.piece_store import LOOSE
 from dln.results.run import CHECKPOINTS
 from dln.results.sweep import SWEEP, SweepStore
@@ -324,7 +325,9 @@ def _describe(plan: Plan, results: SweepStore, own_directories: bool) -> bool:
                 f"the sweep in {results.directory} was made with other fixed values; sweep over the key, or choose "
                 "another directory:\n" + "\n".join(lines)
             )
-        fixed = {key: value for key, value in fixed.items() if key in before["fixed"]}
+        newer = {key for key, value in fixed.items() if key not in before["fixed"] and value == default_of(key)}
+        newer -= results.keys if newer else set()
+        fixed = {key: value for key, value in fixed.items() if key in before["fixed"] or key in newer}
         own_directories = own_directories and before.get("directories", False)
     kind, files = type(plan.config(0)).__name__, {**(before or {}).get("files", {}), **located(plan.contents)}
     told = {"kind": kind, "fixed": fixed, "files": files, "directories": own_directories}

@@ -48,6 +48,13 @@ def test_one_more_trajectory_is_computed_a_cell_and_rows_are_runs_alone(tmp_path
         np.testing.assert_allclose(gap, alone["test_loss_a"] - alone["test_loss_b"], rtol=1e-4, atol=1e-5)
 
 
+def test_the_time_that_is_recorded_unasked_is_a_column_like_others():
+    history = dln.run_experiment({**SHORT, "reference": {"training.lr": 0.001}, "objective": "time_b"})
+    assert {"time_a", "time_b"} <= history.columns.keys()
+    other = dln.run_experiment({**SHORT, "reference": {"training.lr": 0.001}, "metrics": ["time", "weight_norm"]})
+    np.testing.assert_array_equal(history["time_b"], other["time_b"])
+
+
 def test_at_equal_time_runs_are_as_far_from_their_reference_as_theory_says(tmp_path):
     """Gradient descent is off gradient flow by c(t) lr, so a run and its reference are c(t) times their rates apart."""
     axes = {"training.lr": [0.002, 0.001], "evaluate_every": [2, 5]}

@@ -20,9 +20,10 @@ from dln.cli.launching import workers_of
 from dln.config import ComparativeConfig, SingleConfig
 from dln.errors import ConfigError, StorageError
 from dln.metrics import model_metric
-from dln.results import frames
+from dln.results import frames, tables
 from dln.results.finals import final_values
 from dln.results.frames import load_sweep, merge_sweeps, to_xarray
+from dln.results.listing import look
 from dln.results.run import load_run
 from dln.results.sweep import SweepStore
 from dln.sweeps import driver
@@ -432,6 +433,27 @@ def test_merged_sweeps_are_the_sweep_of_both(tmp_path):
     assert run_sweep(more, tmp_path / "c").found == 4  # and it goes on as a sweep of its own
     with pytest.raises(StorageError, match="holds a sweep already"):
         merge_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+
+
+def test_runs_of_an_older_sweep_have_the_defaults_of_keys_that_it_did_not_know(tmp_path):
+    def forget(directory, key):
+        """Make a sweep what it is by a version that lacks a key."""
+        path = directory / "results.parquet"
+        rows = tables.read([path])
+        about = tables.about(rows.schema)
+        about["config"].remove(key)
+        tables.write([rows.drop_columns([key]).replace_schema_metadata({"dln": json.dumps(about)})], path)
+        told = json.loads((directory / "sweep.json").read_bytes())
+        told["fixed"].pop(key, None)
+        SweepStore(directory).describe(told)
+
+    run_sweep(plan_of("training.batch_size=null", "training.batch_seed=0,1"), tmp_path)
+    for key in ("data.rotate", "training.label_noise", "resume"):
+        forget(tmp_path, key)
+    report = run_sweep(plan_of("training.batch_size=null", "training.batch_seed=0..2"), tmp_path)
+    assert (report.found, report.finished) == (2, 1)
+    assert load_sweep(tmp_path, constants=True)["data.rotate"].to_list() == [False] * 3
+    assert look(tmp_path).keys == ["training.batch_seed"]
 
 
 def test_of_a_run_in_several_sweeps_the_first_or_the_last_counts(tmp_path):
