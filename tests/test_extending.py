@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import sys
 import textwrap
 import types
@@ -323,11 +324,12 @@ def test_a_launcher_from_python(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     Plugins.instance().register(module.MyLauncher)
-    sweep = {"max_steps": 3, "model.gamma": [1, 1.5, 2]}
+    sweep, handlers = {"max_steps": 3, "model.gamma": [1, 1.5, 2]}, [*logging.getLogger().handlers]
     for name, launcher in (("mine", "mine"), ("here", None)):
         report = run_sweep(sweep, directory=tmp_path / name, members=2, launcher=launcher)
         assert report.finished == 3
         assert ("2 jobs are mine" in capsys.readouterr().out) == (launcher == "mine")
+    assert logging.getLogger().handlers == handlers  # Hydra's own launchers would replace them
     assert_frame_equal(load_sweep(tmp_path / "mine"), load_sweep(tmp_path / "here"))
 
 

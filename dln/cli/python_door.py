@@ -41,7 +41,7 @@ log = logging.getLogger("dln")
 OURS = {
     "hydra/sweeper": "dln",
     "hydra/hydra_logging": "none",
-    "hydra/job_logging": "stdout",
+    "hydra/job_logging": "none",
     "hydra.job.chdir": "false",
 }
 """What holds from Python unless it is given: nobody's logging is changed, and workers stay where they are."""
