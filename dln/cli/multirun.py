@@ -21,7 +21,7 @@ from dln.cli.typed import command, dated
 from dln.config import ExperimentConfig
 from dln.errors import ConfigError
 from dln.sweeps.driver import run_sweep
-from dln.sweeps.estimate import ENOUGH, estimate
+from dln.sweeps.estimate import ENOUGH, kind, measured
 from dln.sweeps.jobs import PATIENCE
 from dln.sweeps.plan import Plan
 from dln.sweeps.report import Report, sweep_bar
@@ -113,10 +113,12 @@ def sweep_directory(config: DictConfig) -> Path:
 def preview(plan: Plan) -> str:
     """Say how many runs a plan has, which are trained together, and about what they take, by training a few."""
     rows, seconds, size, memory = [], 0.0, 0.0, 0.0
-    together = [*plan.together()]
-    for cells in together:
-        config = plan.config(int(cells[0]))
-        guess = estimate(plan, cells, enough=min(ENOUGH, 4 * ENOUGH / len(together)))  # many kinds take no minutes
+    groups = [(cells, plan.config(int(cells[0]))) for cells in plan.together()]
+    longest = {kind(config): cells for cells, config in sorted(groups, key=lambda group: group[1].max_steps)}
+    enough = min(ENOUGH, 4 * ENOUGH / len(longest))  # many kinds take no minutes
+    rates = {one: measured(plan, cells, enough) for one, cells in longest.items()}
+    for cells, config in groups:
+        guess = rates[kind(config)].of(plan, cells)
         seconds, size, memory = seconds + guess.seconds, size + guess.bytes, max(memory, guess.memory)
         told = ", ".join(f"{key}={value}" for key, value in shape_of(config).items())
         rows.append(f"  {len(cells)} runs on the {guess.engine} engine, about {duration(guess.seconds)}: {told}")

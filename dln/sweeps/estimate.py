@@ -20,6 +20,8 @@ import numpy as np
 
 from dln.base.parallel import thread_count
 from dln.blueprint import recorded_steps
+from dln.composing.alike import structure
+from dln.config import ExperimentConfig
 from dln.engines import MEMBERS, go_together, train_together
 from dln.footprint import ensemble_bytes, members_that_fit
 from dln.results.directories import RunDirectories
@@ -63,10 +65,52 @@ class Trial:
     """Bytes for what a table says of itself, however many they are."""
 
 
+@dataclass(frozen=True)
+class Rates:
+    """What a run takes to begin with, then for each step, and each record: the same for runs of any length."""
+
+    engine: str
+    seconds: tuple[float, float, float]
+    values: tuple[float, float, float]
+    """Bytes on disk."""
+    frame: int
+    """Bytes for what a table says of itself, however many runs it has."""
+    kept: float
+    """Bytes of a record, where a condition keeps sums."""
+
+    def of(self, plan: Plan, cells: np.ndarray) -> Estimate:
+        """Return what some runs take that can be trained together."""
+        config, count = plan.config(int(cells[0])), len(cells)
+        together = [plan.config(int(cell)) for cell in cells[: MEMBERS if go_together(config) else 1]]
+        steps, records = config.max_steps, len(recorded_steps(config))
+        length = np.array([1, steps - 1, max(0, records - 2)])
+        seconds = float(count * (length @ self.seconds))
+        if (
+            not go_together(config) and seconds > WORTH and thread_count() > 1
+        ):  # on all cores, once processes have begun
+            seconds = 2 * WORTH + (seconds - WORTH) / min(thread_count(), count)
+        stored = self.frame + float(count * (length @ self.values))
+        if plan.keeping is not None:  # identities, and about as much for each condition
+            stored = self.frame + 12 * count + len(np.unique(plan.conditions[cells])) * self.kept * records
+        memory = ensemble_bytes(together[: members_that_fit(together)])
+        return Estimate(self.engine, seconds, stored, memory)
+
+
+def kind(config: ExperimentConfig) -> str:
+    """Return what runs must agree in to have the same `Rates`: all that trains them together but their length."""
+    return structure(dataclasses.replace(config, max_steps=0, evaluate_every=None, evaluate_at=None))
+
+
 def estimate(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Estimate:
-    """Train and store a few of some runs that can be trained together, in a directory that is removed, and scale up.
+    """Say what some runs take that can be trained together, after trials: see `measured`.
 
     Runs that diverge or stop later than the trials go take less than is said here.
+    """
+    return measured(plan, cells, enough).of(plan, cells)
+
+
+def measured(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Rates:
+    """Train and store a few of some runs that can be trained together, in a directory that is removed.
 
     Args:
         plan: The plan that they are of.
@@ -86,20 +130,18 @@ def estimate(plan: Plan, cells: np.ndarray, enough: float = ENOUGH) -> Estimate:
     many, long = min(records, steps + 1), went.seconds + enough
     shown, told = _until_long(lambda records: tried(plan, cells[:runs], steps, records), min(3, many), many, long)
 
-    def scaled(began: float, gone: float, recorded: float) -> float:
-        """Return what all runs take of something that the three trials took so much of."""
+    def parts(began: float, gone: float, recorded: float) -> tuple[float, float, float]:
+        """Return what a run takes of something that the three trials took so much of."""
         step, record = (gone - began) / max(1, steps - 1), (recorded - gone) / max(1, shown - 2)
-        whole = began + max(0.0, step) * (max_steps - 1) + max(0.0, record) * max(0, records - 2)
-        return whole * len(cells) / runs
+        return began / runs, max(0.0, step) / runs, max(0.0, record) / runs
 
-    seconds = scaled(begin.seconds, went.seconds, told.seconds)
-    if not go_together(full) and seconds > WORTH and thread_count() > 1:  # then on all cores, once processes have begun
-        seconds = 2 * WORTH + (seconds - WORTH) / min(thread_count(), len(cells))
-    stored = told.frame + scaled(begin.values, went.values, told.values)
-    if plan.keeping is not None:  # identities, and about as much for each condition
-        conditions = len(np.unique(plan.conditions[cells]))
-        stored = told.frame + 12 * len(cells) + conditions * told.values * records / max(shown, 1)
-    return Estimate(told.engine, seconds, stored, ensemble_bytes(together[:most]))
+    return Rates(
+        told.engine,
+        parts(begin.seconds, went.seconds, told.seconds),
+        parts(begin.values, went.values, told.values),
+        told.frame,
+        told.values / max(shown, 1),
+    )
 
 
 def tried(plan: Plan, cells: np.ndarray, steps: int, records: int) -> Trial:
@@ -137,6 +179,8 @@ def _until_long(trial: Callable[[int], Trial], size: int, most: int, enough: flo
     """Return the size of the first trial that takes `enough` seconds, or of the largest, and the trial."""
     while True:
         took = trial(size)
+        if size < most and took.seconds >= enough:  # or it was only held up, which would count many times
+            took = min(took, trial(size), key=lambda trial: trial.seconds)
         if size >= most or took.seconds >= enough:
             return size, took
         size = min(most, 1 + int(size * min(FASTER, max(2.0, 1.2 * enough / took.seconds))))
