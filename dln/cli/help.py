@@ -18,8 +18,13 @@ from dln.base.registry import Entry, Registry, import_extensions
 from dln.config import CONFIGS, ComparativeConfig, Schema, SingleConfig, fields, folder
 from dln.errors import ConfigError, suggestion
 
-TOGETHER = {f"aggregate.{name}": "aggregate.keep" for name in ("quantiles", "pairs", "curves")}
-TOGETHER["aggregate.of"] = "aggregate.over"
+TOGETHER = {
+    "data.conjugate": "data.rotate",
+    "data.inputs_basis": "data.inputs",
+    "branch_at": "reference",
+    "aggregate.of": "aggregate.over",
+    **{f"aggregate.{name}": "aggregate.keep" for name in ("quantiles", "pairs", "curves")},
+}
 """Keys that stand on the line of another."""
 
 
