@@ -26,6 +26,8 @@ from dln import run_experiment
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
 """Seconds after which a process counts as hanging."""
+SAMPLED = 3
+"""Of the cases of a test that is `sampled` the first and every third after it run by default."""
 WHOLE = 1000
 """Tests from which on the suite counts as whole."""
 LONG = [
@@ -53,8 +55,16 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is long
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order files for the workers of a parallel run: the longest first, then those with most tests."""
+    """Mark cases as long that a sample leaves out; order files for workers: the longest first, then by their tests."""
+    cases: Counter[tuple[Path, str]] = Counter()
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            test = item.path, item.nodeid.partition("[")[0]
+            if cases[test] % SAMPLED:
+                item.add_marker("long")
+            cases[test] += 1
     if not hasattr(config, "workerinput"):
         return
     tests = Counter(item.path for item in items)

@@ -295,6 +295,7 @@ def composed(schema: type) -> DictConfig:
     return loader.load_configuration("default", [], RunMode.RUN)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("schema", "overrides", "key", "remedy"), ON_THE_COMMAND_LINE, ids=names(ON_THE_COMMAND_LINE))
 def test_on_the_command_line(schema, overrides, key, remedy):
     with pytest.raises(ConfigError) as caught:
@@ -326,6 +327,7 @@ def test_a_value_is_told_in_the_same_words_however_it_came(schema, overrides):
     assert told[0] == told[1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("schema", "text", "key", "remedy"), IN_YAML, ids=names(IN_YAML))
 def test_in_a_yaml_file_of_the_users_own(schema, text, key, remedy, tmp_path, compose_file):
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")

@@ -178,6 +178,7 @@ def test_every_argument_of_every_loss():
     assert faults(cases, attempt) == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", sorted(RULES))
 def test_both_engines_refuse_the_same_arguments_and_otherwise_agree(optimizer):
     model = {"num_hidden": 0, "hidden_dim": 4}

@@ -29,6 +29,7 @@ def switch(step, size):
     return {"name": "switch_batch_size", "params": {"step": step, "batch_size": size}}
 
 
+@pytest.mark.sampled
 @ENGINES
 @pytest.mark.parametrize(("name", "online"), [("SGD", False), ("momentum", True), ("Adam", False)])
 def test_it_is_one_long_run_with_a_switch(engine, name, online):
@@ -46,6 +47,7 @@ def test_it_is_one_long_run_with_a_switch(engine, name, online):
     np.testing.assert_array_equal(apart, branch["step"] > AT)
 
 
+@pytest.mark.sampled
 @ENGINES
 @pytest.mark.parametrize("own", [{"batch_size": 5}, {"batch_size": 7, "lr": 0.004}, {"lr": 0.001}])
 def test_it_is_what_goes_on_from_a_checkpoint_of_its_reference(engine, own, tmp_path):
@@ -65,6 +67,7 @@ def test_it_is_what_goes_on_from_a_checkpoint_of_its_reference(engine, own, tmp_
         assert dln.run_experiment(later).records == [r for r in branch.records if r["step"] >= step]
 
 
+@pytest.mark.sampled
 @ENGINES
 @pytest.mark.parametrize("kind", ["replacement", "label noise", "online"])
 def test_runs_of_other_seeds_leave_one_noisy_path(engine, kind, tmp_path):

@@ -51,12 +51,14 @@ def assert_goes_on(change, folder, schema=SingleConfig, suffix="", at=AT):
     assert same_events == events
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])
 @pytest.mark.parametrize("name", STREAMS)
 def test_with_every_stream_of_batches(tmp_path, name, engine):
     assert_goes_on({**STREAMS[name], "metrics": METRICS, "engine": engine, "evaluate_every": 1}, tmp_path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", optimizers())
 def test_under_every_optimizer(tmp_path, name):
     training = {"optimizer": name, "batch_size": 7, "lr": 0.003}
@@ -74,6 +76,7 @@ REMEMBERING = ("noise", "growth", "stop at a plateau", "all")
 """Callbacks that keep or draw something, or all together: those that the slower engine is asked about too."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "engine"),
     [

@@ -34,6 +34,7 @@ def test_a_against_a_is_at_distance_exactly_zero_through_a_whole_minibatch_run()
         assert np.array_equal(history[f"{name}_a"], history[f"{name}_b"])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("b", [{"model_seed": 1}, {"batch_seed": 1}, {"batch_size": None}, {"lr": 0.01}])
 def test_each_lane_goes_as_it_would_alone(b):
     history = compare({}, b)

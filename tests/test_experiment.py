@@ -58,6 +58,7 @@ def elsewhere():
     return json.loads(other.stdout)
 
 
+@pytest.mark.long
 def test_another_process_gives_the_same_numbers_bit_for_bit(elsewhere):
     assert elsewhere["records"] == run_experiment(SMALL).records
 
@@ -197,6 +198,7 @@ def recorded_everywhere(*which):
     return run_experiment(recorded(*which))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["autograd", "compiled"])
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def test_a_run_starts_from_the_weights_of_a_file(tmp_path, bias):
             deed(wrong)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "override",
     [

@@ -61,6 +61,7 @@ def assert_agree(gpu, cpu, tolerance=1e-10):
         np.testing.assert_allclose(gpu[name], cpu[name], rtol=tolerance, atol=tolerance * size, err_msg=name)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "change",
     [
@@ -92,6 +93,7 @@ def test_callbacks(device, there, steps):
     assert_agree(gpu, cpu)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("bias", [False, True])
 def test_every_metric(device, there, bias):
     names = [entry.name for entry in MODEL_METRICS if entry.marks.get("cost")]

@@ -326,6 +326,7 @@ def varying(kind):
     return function
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["longer", "number", "keys", "nested"])
 @pytest.mark.parametrize("engine", ["autograd", "compiled"])
 def test_a_metric_whose_shape_varies_is_named_at_its_record(kind, engine, tmp_path):

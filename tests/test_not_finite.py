@@ -114,6 +114,7 @@ def diverging(depth, engine, **more):
     return {**config, **more}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("depth", range(4))
 def test_a_run_that_diverges_says_the_same_of_every_metric_under_both_engines(depth):
     shapes = DeepLinearNetwork(3, 4, depth, 2, bias=depth == 2).shapes
@@ -152,6 +153,7 @@ def assert_near(found, expected, tolerance, name):
     assert worst <= tolerance, name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("depth", range(4))
 def test_pairs_of_which_one_diverges_say_the_same_under_both_engines(depth):
     shapes = DeepLinearNetwork(3, 4, depth, 2).shapes
@@ -222,6 +224,7 @@ SIZES = {0: [1e100, 1e150]} | {depth: [1e100, 1e200, 1e300] for depth in (1, 2, 
 """By depth; a larger map of one layer has an infinite loss."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("depth", "size"), [(depth, size) for depth, sizes in SIZES.items() for size in sizes])
 def test_metrics_of_finite_weights_are_right_or_no_number_and_neighbours_stay_as_they_are(depth, size):
     members = [lopsided(depth, s) for s in (1.0, size, 2.0)]

@@ -155,6 +155,7 @@ def test_many_runs_are_told_of_one_after_the_other(engine):
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("own_directories", [True, False])
 @ENGINES
 def test_the_runs_of_a_sweep(own_directories, engine, tmp_path):

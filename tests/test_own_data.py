@@ -36,6 +36,7 @@ def saved(path, **arrays):
     return f"data.path={path}"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])
 @pytest.mark.parametrize("batch_size", ["null", 7])
 def test_a_run_is_gradient_descent_on_the_arrays(tmp_path, engine, batch_size):

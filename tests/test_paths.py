@@ -93,6 +93,7 @@ def given(tmp_path, monkeypatch):
     return give
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("schema", [SingleConfig, ComparativeConfig])
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_run_that_works_in_its_directory_reads_what_the_command_named(

@@ -92,6 +92,7 @@ def test_every_metric_has_a_panel_or_those_that_are_named_in_their_order():
     assert len(plot_run(history, []).axes) == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("panels", "shape"), [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3))])
 def test_panels_fill_rows_and_the_lowest_of_each_column_names_the_steps(panels: int, shape: tuple[int, int]):
     figure = plot_run(single(**{f"m{i}": float for i in range(panels - 1)}))
@@ -161,6 +162,7 @@ def test_divergence_and_stops_are_marked_in_every_panel_and_named_once():
     assert labels(figure.axes[1]) == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("values", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1.0, 0.0], [math.nan, math.nan]])
 def test_zero_and_missing_losses_are_tolerated(values: list[float], tmp_path):
     history = History([{"step": i, "train_loss": v} for i, v in enumerate(values)])

@@ -121,6 +121,7 @@ def schema_of(example: dict) -> type:
     return ComparativeConfig if any(k.endswith(("_a", "_b")) or k == "shared" for k in example) else SingleConfig
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_yaml_example(block, tmp_path, compose_file):
     example = yaml.safe_load(block)

@@ -62,6 +62,7 @@ def test_gradients_are_those_of_the_chain_rule(bias):
         np.testing.assert_allclose(b.grad, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("batch_size", [None, 1, 7, 10])
 def test_a_whole_run_is_that_of_plain_numpy(batch_size):
     n, steps = 20, 300

@@ -167,12 +167,14 @@ def test_teachers(name, tmp_path):
     assert_always_alike(lambda: made(config({"params": params})))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("init", initial_tests.EXAMPLES)
 def test_initial_weights(init):
     for example in initial_tests.EXAMPLES[init]:
         assert_always_alike(lambda example=example: made(config(model={**example, "in_dim": DIM, "init": init})))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", inputs_tests.INPUTS_OF_FOUR)
 def test_inputs_and_whitening(name):
     params = dict(inputs_tests.INPUTS_OF_FOUR[name])

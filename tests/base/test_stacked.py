@@ -1,11 +1,13 @@
 """Arithmetic of stacked arrays, where its doctests do not say enough."""
 
 import numpy as np
+import pytest
 import torch
 
 from dln.base.stacked import cosine
 
 
+@pytest.mark.long
 def test_no_cosine_is_beyond_one():
     """Not by rounding either, which takes that of parallel vectors there."""
     a = torch.from_numpy(np.random.default_rng(0).standard_normal((1000, 30)))

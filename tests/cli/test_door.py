@@ -399,6 +399,7 @@ def test_help_names_every_key_and_every_registered_name(schema, script, registri
     assert f"python {script}" in text
 
 
+@pytest.mark.long
 def test_help_of_a_fresh_process_is_a_screenful():
     """A real start from a narrow shell, comparative: the longer of the two helps."""
     command, narrow = [sys.executable, str(ROOT / "run_comparative.py"), "--help"], {**os.environ, "COLUMNS": "80"}

@@ -83,6 +83,7 @@ SOON = ("key", "settings", "mappings")
 """Those that are asked in every run of the tests: between them, all that the others ask."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("argv", "some"),
     [pytest.param(*case, id=name, marks=() if name in SOON else pytest.mark.long) for name, case in NAMED.items()],

@@ -132,6 +132,7 @@ def test_a_dictionary_is_a_list_of_overrides(given, lines):
     assert [*swept_overrides(given)] == lines
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("overrides", "options", "message"),
     [

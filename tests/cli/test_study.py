@@ -70,6 +70,7 @@ def test_the_command_leaves_tables_figures_and_the_sentence(mine, tmp_path, caps
     assert (tmp_path / "done/noisy/aggregates.parquet").exists()
 
 
+@pytest.mark.long
 def test_an_interrupted_study_goes_on(tmp_path, capsys):
     mine, calls = tmp_path / "mine.yaml", []
     mine.write_text(yaml.safe_dump({**MINE, "figures": {}}, sort_keys=False), encoding="utf-8")
@@ -113,6 +114,7 @@ def test_a_dry_run_and_the_list(mine, capsys):
     assert told == names()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     ["singular_values", *(pytest.param(n, marks=pytest.mark.long) for n in sorted(TINY) if n != "singular_values")],

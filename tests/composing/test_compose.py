@@ -190,6 +190,7 @@ def test_shared_callbacks_are_those_of_both_lanes_unless_one_has_its_own():
         load_config([both, "callbacks_b.0.params.step=7"], C)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [

@@ -81,6 +81,7 @@ def test_the_identity_is_what_the_file_holds(kind, tmp_path):
     assert plan(path).identity(0) != first.identity(0)
 
 
+@pytest.mark.sampled
 def test_paths_as_an_axis(kind):
     """As fixed values, set in copies or composed: the same runs."""
     key, path, plan = kind
@@ -97,6 +98,7 @@ def test_paths_as_an_axis(kind):
     assert Plan([*plan(path).grids, *plan(other).grids]).contents == both.contents
 
 
+@pytest.mark.sampled
 def test_a_sweep_is_not_continued_on_other_content(kind, tmp_path):
     key, path, plan = kind
     write(key, path)
@@ -132,6 +134,7 @@ def test_a_file_that_changes_while_it_is_learned_from(kind, monkeypatch):
     assert driver.SweepStore("study").files() == []
 
 
+@pytest.mark.sampled
 def test_what_earlier_versions_stored(kind):
     """They noted no digests: such a sweep stays readable, and is continued only where it names no file."""
     key, path, plan = kind

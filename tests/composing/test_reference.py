@@ -108,6 +108,7 @@ def test_zipped_keys_are_equal_only_where_all_of_them_are(tmp_path):
     assert report.finished == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("config", "message"),
     [

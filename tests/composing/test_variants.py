@@ -115,6 +115,7 @@ LISTS = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("schema", "template", "values"),
     [pytest.param(*case, marks=() if i % 2 == 0 else pytest.mark.long) for i, case in enumerate(LISTS)],

@@ -84,6 +84,7 @@ def test_a_full_batch_has_no_noise_and_a_zero_gradient_no_ratio():
     assert np.isnan(nothing.snr())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("widths", [(2, 3), (3, 5, 2), (2, 4, 5, 3)])
 def test_population_noise_is_exact_by_quadrature(widths, bias):

@@ -169,6 +169,7 @@ def test_a_minimum_has_no_negative_eigenvalue():
     assert saddle_index(hessian_spectrum(layers, np.eye(3), product(layers))) == 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("smallest", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_top_eigenvalues_without_the_matrix_are_those_of_it(monkeypatch, smallest, bias):
@@ -182,6 +183,7 @@ def test_top_eigenvalues_without_the_matrix_are_those_of_it(monkeypatch, smalles
     np.testing.assert_array_equal(top_eigenvalues(one.layers, *one.moments, 6, smallest=smallest), found[1])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("smallest", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("widths", [(3, 30, 25, 4), (4, 30, 25, 2), (2, 5, 40, 40, 3)])

@@ -112,6 +112,7 @@ def test_a_linear_model_beyond_the_edge_diverges_where_float32_cannot_sum_its_lo
     assert run(change, stop).events == run(change, {"evaluate_every": evaluate_every}).events == expected
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", LARGEST)
 @pytest.mark.parametrize("batch_size", [None, 1, 7])
 def test_losses_just_below_the_limit_do_not_diverge(dtype, batch_size):

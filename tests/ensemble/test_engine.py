@@ -131,12 +131,14 @@ LONG = ("seven samples", "adam")
 """Settings whose runs are five times as long: what grows slowly would show in these."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_whole_run_agrees_with_autograd(name):
     longer = {"max_steps": 2000} if name in LONG else {}
     assert_same(*both({**SETTINGS[name], **longer, "metrics": METRICS}))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["full batch", "seven samples", "online", "bias", "adam"])
 def test_losses_recorded_without_metrics_are_those_recorded_with(name):
     change = merged(SETTINGS[name], {"max_steps": 200, "evaluate_every": 1})
@@ -154,6 +156,7 @@ INPUTS_OF_FIVE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("online", [False, True])
 @pytest.mark.parametrize("name", INPUTS.names())
 def test_every_distribution_of_inputs_is_the_same_under_both_engines_and_in_any_company(name, online):
@@ -217,6 +220,7 @@ CALLBACKS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CALLBACKS)
 @pytest.mark.parametrize("batch_size", [None, 10])
 def test_built_in_callbacks_act_as_on_autograd(name, batch_size):
@@ -231,6 +235,7 @@ def test_every_built_in_callback_is_compared():
     assert compared == {e.name for e in REGISTERED if e.function.__module__ == "dln.callbacks"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize(
     "name",
@@ -364,6 +369,7 @@ def test_batched_metrics_of_models_of_different_width_see_the_same_runs():
     np.testing.assert_allclose(ensemble.history(33)[name], alone[name], rtol=1e-10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("lr_b", [0.01, 0.005, 1e3])
 def test_comparisons_agree_with_autograd(lr_b):
     @comparative_metric("test_engine_pair")
@@ -411,6 +417,7 @@ def test_divergence_under_a_schedule_is_found_at_the_same_step(dtype):
     assert ours.diverged_at == theirs.diverged_at
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["full batch", "seven samples", "adam"])
 def test_float32_is_as_close_to_float64_as_autograds_is(name):
     """Rounding is chance: over ten seeds, the mean distance of the weights from those of a float64 run."""
@@ -483,6 +490,7 @@ def alone(member, *which):
     return run_all([twenty(*which)[member]])
 
 
+@pytest.mark.sampled
 @settings(max_examples=10)
 @given(data=st.data())
 @pytest.mark.parametrize("batch_size", [None, 7])
@@ -559,6 +567,7 @@ def test_members_whose_callbacks_part_them_go_as_they_would_alone():
         assert records[m] == run_all([c])[0][0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("dtype", "width", "optimizer"),
     [("float32", 12, "SGD"), ("float32", 100, "SGD"), ("float64", 12, "AdamW"), ("float64", 100, "SGD")],

@@ -38,6 +38,7 @@ def runs_away(history):
     return history.diverged_at is not None or np.nanmax(steps) > 10 * steps[0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("engine", ["autograd", "compiled"])
 def test_one_layer(rule, engine):
@@ -59,6 +60,7 @@ def test_one_layer(rule, engine):
         assert comes_to_rest(history) if share < 1 else runs_away(history)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "weight_decay" not in rule], ids=str)
 def test_a_deep_network_near_a_minimum(rule):
     rng = np.random.default_rng(0)

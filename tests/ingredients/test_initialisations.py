@@ -170,6 +170,7 @@ def test_without_modes_weights_are_zero():
 # --- what theory says of a start
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])
 @pytest.mark.parametrize(
     ("dims", "hidden"), [((4, 3), []), ((3, 4), [6]), ((4, 4), [5, 20]), ((4, 2), [3, 2, 7]), ((2, 2), [4, 4, 4, 4])]
@@ -249,6 +250,7 @@ def weights_of(runner):
     return tuple([p.detach().numpy().copy() for p in of] for of in (runner.model.weights, runner.model.biases))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("init", EXAMPLES)
 def test_both_engines_start_alike_and_run_alike(init, dtype):
@@ -271,6 +273,7 @@ def test_float32_starts_are_the_float64_ones_rounded(init):
         assert all(np.array_equal(a.astype("float32"), b) for a, b in zip(double, single, strict=True))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("init", EXAMPLES)
 def test_a_run_is_the_same_in_company_of_other_parameters_seeds_scales_and_teachers(init):
     configs = [
@@ -387,6 +390,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("init", "example", "message"), REFUSED)
 def test_what_cannot_be_is_found_before_anything_runs(init, example, message):
     for deed in (check_names, factory.build):

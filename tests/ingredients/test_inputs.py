@@ -80,6 +80,7 @@ def test_the_sphere():
         assert abs(fourth.mean() - 2) < 5 * fourth.std() / np.sqrt(len(x))
 
 
+@pytest.mark.sampled
 @given(cuts=st.lists(st.integers(1, 7), min_size=1, max_size=5), d_active=st.sampled_from([None, 4, 3, 1]))
 @pytest.mark.parametrize("name", INPUTS_OF_FOUR)
 def test_the_digits_of_a_sample_do_not_depend_on_how_many_are_drawn_at_once(name, cuts, d_active):

@@ -90,6 +90,7 @@ def replaced_by_another(path: Path) -> None:
     path.write_bytes(others[0].read_bytes())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -228,6 +228,7 @@ def _case(widths, batch, bias, rule):
     return pytest.param(widths, batch, bias, rule, marks=spared(rule, "float64", layout))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("widths", "batch", "bias", "rule"), [_case(*case) for case in GRID], ids=str)
 def test_weights_after_many_steps_are_those_of_torch(widths, batch, bias, rule):
     steps = 2000 if (widths, batch, bias, rule) in LONG else 400
@@ -298,6 +299,7 @@ def test_without_a_test_set_its_losses_are_nan():
 RECORDS = (0, 1, 13, 14, 24)
 
 
+@pytest.mark.sampled
 @tried(["plain", "nesterov", "adam"])
 def test_digits_do_not_depend_on_company_order_threads_or_cuts(rule, dtype, widths, monkeypatch):
     for batch, bias in [(1, False), (7, True), (0, True)]:

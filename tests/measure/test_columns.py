@@ -40,6 +40,7 @@ LISTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("label", ["run", "diverged_at", "training.lr", "test_loss", "\x1b[31m"])
 def test_every_list_and_every_door_refuses_the_same(label):
     messages = set()

@@ -139,6 +139,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])
 @pytest.mark.parametrize("more", [[], ["test_last_step"]], ids=["at once", "one by one"])
 def test_updates_are_the_same_however_seldom_one_looks(engine, more):
@@ -458,6 +459,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SETTINGS)
 def test_both_engines_measure_the_same(name):
     run = {**SMALL, **SETTINGS[name], "metrics": "heavy"}
@@ -480,6 +482,7 @@ def test_both_engines_measure_pairs_alike():
             np.testing.assert_allclose(ours[column], truth[column], rtol=1e-8, atol=1e-10, err_msg=column)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_is_measured_of_a_run_does_not_depend_on_its_company(name):
     run = {**SMALL, **SETTINGS[name], "metrics": "heavy", "dtype": "float32"}

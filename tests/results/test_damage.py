@@ -137,6 +137,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_same_command_mends_a_damaged_sweep(damage, undisturbed, tmp_path):
     name, change = DAMAGES[damage]
@@ -295,6 +296,7 @@ def test_what_may_not_be_read_is_one_line(name, undisturbed, monkeypatch, capsys
 # --- paths and words
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["study[1]", "stud?", "study*", "lr=0.1", "a {b} %20 #c", "it's", "[/red]"])
 def test_a_directorys_name_is_no_pattern(name, undisturbed, tmp_path, capsys):
     shutil.copytree(undisturbed[0], tmp_path / "study1")

@@ -1,6 +1,7 @@
 """The question itself, of real runs: where mean SGD is against gradient descent, and where theory puts it."""
 
 import numpy as np
+import pytest
 import torch
 
 import dln
@@ -56,6 +57,7 @@ def path(smoothed):
     return np.array(losses)
 
 
+@pytest.mark.long
 def test_sgd_leaves_gradient_descent_as_theory_says(tmp_path):
     """To first order in lr, at the ends of epochs (Smith et al., arXiv 2101.12176)."""
     dln.run_sweep([*NET, f"{SEED}=0..199", f"{SIZE}=null,{BATCH}", "evaluate_every=25"], directory=tmp_path / "sweep")

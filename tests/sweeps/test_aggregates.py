@@ -60,6 +60,7 @@ def test_the_table_is_that_of_the_curves(how, kept, curves):
     assert_frame_equal(table(kept, **how), table(curves, **how), rel_tol=1e-12, abs_tol=1e-300)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("schema", "over", "more"),
     [
@@ -211,6 +212,7 @@ def test_a_sweep_without_curves_is_shown_and_not_loaded(kept, tmp_path, capsys):
     assert "4     -           complete" in capsys.readouterr().out
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("overrides", "message"),
     {

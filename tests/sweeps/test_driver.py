@@ -174,6 +174,7 @@ def test_which_steps_are_recorded_can_vary(tmp_path):
     assert sorted(frame["step"].to_list()) == sorted(steps * 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "change", ["evaluate_every=5", "evaluate_at={log: 20}", "evaluate_at=[]", "resume", "engine=autograd"]
 )
@@ -393,6 +394,7 @@ def test_loading_some_columns_or_nothing(tmp_path):
         load_sweep(tmp_path / "nowhere")
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing_that_was_finished(small_disk):
     plan = plan_of("training.model_seed=0..999", "evaluate_every=1", "max_steps=400", "metrics=[layer_norms]")
     small_disk.mount("remount,size=4m")
@@ -641,6 +643,7 @@ def test_zips_reruns_and_yaml_params(door, tmp_path):
         assert named in result.err
 
 
+@pytest.mark.long
 def test_several_grids_merging_and_showing_from_the_shell(door, tmp_path):
     grids = "grids=[[training.lr=0.001,0.002,model.gamma=1],[training.model_seed=5..7]]"
     result = door.run(tmp_path, "-m", *SMALL, grids, "hydra.sweep.dir=a")

@@ -95,6 +95,7 @@ def test_configs_are_those_that_are_composed_cell_by_cell(name):
     assert len({plan.identity(cell) for cell in range(len(plan))}) == len(plan)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_cells_are_grouped_by_their_structure(name):
     plan = planned(name)
@@ -105,6 +106,7 @@ def test_cells_are_grouped_by_their_structure(name):
     assert len(set.union(*structures)) == len(groups)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_what_varies_is_what_differs_between_cells(name):
     plan = planned(name)
@@ -169,6 +171,7 @@ def test_the_identity_is_of_values_not_of_how_they_were_written():
     assert own.identity(0) == pairs(["shared.training.lr=0.1,0.5"]).identity(1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
