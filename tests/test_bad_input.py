@@ -303,6 +303,7 @@ def test_on_the_command_line(schema, overrides, key, remedy):
     assert_helpful(str(caught.value), key, remedy)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("schema", "overrides", "key", "remedy"), VALUES, ids=names(VALUES))
 def test_of_a_value(schema, overrides, key, remedy):
     config = copy.deepcopy(composed(schema))
@@ -444,6 +445,7 @@ PROCESSES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_door_refuses_and_writes_nothing(name, door, tmp_path):
     script, argv, fragments = PROCESSES[name]

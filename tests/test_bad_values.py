@@ -217,6 +217,7 @@ AT_THE_DOOR = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("argument", AT_THE_DOOR)
 def test_the_door_refuses_it_too(argument, door, tmp_path):
     result = door.run(tmp_path, argument)

@@ -400,6 +400,7 @@ def test_a_rate_that_is_no_number_is_refused_by_both_engines(name, rate, setting
     assert len(message) < 150
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["lr", "lr_scale"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])

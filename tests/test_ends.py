@@ -83,6 +83,7 @@ def test_a_terminated_run_stores_its_records_and_its_summary(door, waiting, tmp_
     assert summary["steps"] >= load_run(tmp_path / "run").final["step"] > 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", ["autograd", "joblib"])
 def test_a_terminated_sweep_ends_its_processes_and_says_how_to_go_on(how, door, waiting, tmp_path):
     if how == "joblib":

@@ -297,6 +297,7 @@ def test_a_string_is_not_a_list_of_overrides():
         run_experiment("max_steps=3")
 
 
+@pytest.mark.long
 def test_names_load_when_they_are_used_and_the_import_is_light(elsewhere):
     assert (elsewhere["heavy"], elsewhere["missing"], elsewhere["listed"]) == ([], [], True)
     assert isinstance(run_experiment({"max_steps": 1}), History)

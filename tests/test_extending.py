@@ -302,6 +302,7 @@ def test_a_tracker(my_lab, engine, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == told
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_a_launcher(door, tmp_path):
     """A plugin of Hydra's that Python finds, whatever its name: its jobs store what a sweep without it does."""

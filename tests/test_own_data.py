@@ -122,6 +122,7 @@ def test_two_models_are_compared_on_the_arrays(tmp_path):
         assert history["param_distance"][-1] > 1e-3
 
 
+@pytest.mark.long
 def test_a_sweep_over_files_and_rates(tmp_path):
     paths = [saved(tmp_path / f"{s}.npz", **regression(s)).removeprefix("data.path=") for s in (0, 1)]
     bare = {n: a for n, a in regression(2, samples=30).items() if "train" in n}

@@ -138,6 +138,7 @@ def test_sweeps_and_jobs_of_launchers_do_too(schema, files, given, tmp_path, mon
     assert len(losses(tmp_path / "here")) == 2
 
 
+@pytest.mark.long
 def test_a_tilde_is_the_users_home_on_the_command_line(given, files, tmp_path):
     home = tmp_path / "home"
     home.mkdir()

@@ -245,6 +245,7 @@ def trainer(config):
     return [factory.build(config).run()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ENGINES)
 def test_doors_in_this_process(engine, tmp_path):
     overrides = [*OVERRIDES, *ENGINES[engine]]

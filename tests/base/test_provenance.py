@@ -127,6 +127,7 @@ def test_a_sweep_of_an_earlier_version_goes_on(tmp_path):
     assert now["fixed"].items() < told["fixed"].items()  # the rate is not fixed any more
 
 
+@pytest.mark.long
 def test_workers_of_a_launcher_sign_for_themselves(door, tmp_path):
     argv = ["-m", "training.lr=0.1,0.2", "max_steps=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
     result = door.run(tmp_path, *argv, "hydra.sweep.dir=s", **{k: v for k, v in os.environ.items() if "BLAS" in k})

@@ -119,6 +119,7 @@ def line_with(marker: str) -> int:
 # --- a user's code that fails -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("overrides", "named", "marker", "raised"),
     [
@@ -279,6 +280,7 @@ def test_a_terminal_shows_progress(door, tmp_path):
 # --- directories ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_two_runs_of_the_same_moment_get_two_directories(door, tmp_path):
     """Also what each holds: the resolved config, from which the same history can be made again."""
@@ -299,6 +301,7 @@ def test_two_runs_of_the_same_moment_get_two_directories(door, tmp_path):
         assert again.records == load_run(directory).records == strict_records(directory)
 
 
+@pytest.mark.long
 def test_a_comparison_can_be_made_again_from_its_resolved_config(door, tmp_path):
     argv = ["max_steps=6", "training_b.batch_size=10", "shared.training.lr=0.002", "model_metrics=[layer_norms]"]
     result = door.run(tmp_path, *argv, door="run_comparative.py")
@@ -307,6 +310,7 @@ def test_a_comparison_can_be_made_again_from_its_resolved_config(door, tmp_path)
     assert dln.run_experiment(config).records == strict_records(result.directory)
 
 
+@pytest.mark.long
 def test_the_commands_of_a_directory_can_be_given_again(door, tmp_path):
     """A shell reads what is kept there as just the words that were typed, whatever is in them."""
     odd = ["max_steps=2", "training.batch_seed=0..1", "hydra.sweep.subdir='${hydra.job.num} #'", "hydra.sweep.dir=a b"]

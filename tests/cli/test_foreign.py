@@ -71,6 +71,7 @@ def test_a_sweeper_is_told_what_its_runs_came_to(guessing, tmp_path):
     assert "here holds a sweep already" in again.err
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_a_comparison_returns_several_numbers(guessing, tmp_path):
     argv = ["training_b.lr=interval(0.001,0.02)", "objective=[test_loss_a,param_distance]"]

@@ -94,6 +94,7 @@ def test_they_are_called_as_hydra_calls_them(argv, some, swept):
     assert some is None or some in ours.values()
 
 
+@pytest.mark.long
 def test_a_file_of_ones_own_and_its_groups_count(swept, tmp_path):
     study = "defaults: [default, size: small, _self_]\nhydra: {sweep: {subdir: '${name_of}_${hydra.job.num}'}}\n"
     (tmp_path / "size").mkdir()

@@ -44,6 +44,7 @@ def test_both_doors_store_the_same_bytes(tmp_path, door):
     assert_same_files(tmp_path / "typed", tmp_path / "words")
 
 
+@pytest.mark.long
 def test_the_command_that_is_noted_makes_the_same_sweep(tmp_path, door):
     report = dln.run_sweep(
         {"shared.training.batch_seed": np.arange(4), **PAIR},

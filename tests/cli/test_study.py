@@ -106,6 +106,7 @@ def test_what_is_wrong_is_told_before_anything_runs(mine, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 def test_a_dry_run_and_the_list(mine, capsys):
     assert dln.run_study(mine, {"seeds": 2}, dry_run=True).directory == ""
     assert capsys.readouterr().out.count("4 runs of 2 kinds, each trained together:") == 2

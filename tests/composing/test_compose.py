@@ -127,6 +127,7 @@ def test_other_values_are_given_for_every_shared_key():
     assert set(OTHER_VALUES) == keys - {"callbacks"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items())
 def test_lanes_follow_shared_unless_told_otherwise(key, value):
     section, _, leaf = key.partition(".")

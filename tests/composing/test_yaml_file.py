@@ -48,6 +48,7 @@ def problem(path):
     return str(caught.value)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.hydra
 def test_a_slip_is_told_with_its_place(slip, tmp_path, compose_file):

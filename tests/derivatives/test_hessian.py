@@ -234,6 +234,7 @@ STACKED = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("lead", [(2,), (7,), (3, 5), (64,)])
 @pytest.mark.parametrize("f", range(len(STACKED)))

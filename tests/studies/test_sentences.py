@@ -57,6 +57,7 @@ def test_departures_are_where_they_were_made():
     assert all("first at step 30 (lr x step = 15; gamma 1)" in line for line in lines)
 
 
+@pytest.mark.long
 def test_departures_by_chance_are_none_of_one_study_in_twenty():
     """Of studies of eight conditions without any difference, at most 5 % say that one leaves."""
     rng = np.random.default_rng(1)

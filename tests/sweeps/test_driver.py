@@ -586,6 +586,7 @@ def mortal_lab(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_where_it_was(door, mortal_lab):
     grid = [*MANY, "metrics=[mortal]"]
     here = mortal_lab / "here"
@@ -622,6 +623,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(door, tmp_path):
     assert result.created == []
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_zips_reruns_and_yaml_params(door, tmp_path):
     (tmp_path / "own.yaml").write_text(
@@ -755,6 +757,7 @@ def test_a_killed_worker_of_a_launcher_costs_nothing_that_was_finished(launcher,
     assert_frame_equal(load_sweep(mortal_lab / "here"), load_sweep(mortal_lab / "there"))
 
 
+@pytest.mark.long
 @pytest.mark.hydra
 def test_failures_in_a_launchers_worker_are_reported(door, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")

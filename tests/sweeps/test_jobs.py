@@ -73,6 +73,7 @@ def test_jobs_that_are_done_need_no_word_from_the_launcher(tmp_path):
     assert len(load_sweep(tmp_path)) == 2
 
 
+@pytest.mark.long
 def test_a_job_without_a_sign_of_life_is_given_up(tmp_path, monkeypatch):
     jobs = write_jobs(_made(tmp_path), RECIPE, [np.array([0]), np.array([1])], False, None)
     hangs = threading.Event()
