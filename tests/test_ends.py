@@ -19,6 +19,8 @@ from dln.sweeps.lifeline import is_gone, this_process
 from dln.terminal import Terminated, answer_signals, status_of
 from tests.sweeps.test_driver import children, started_at_once, sweep_argv
 
+pytestmark = pytest.mark.long
+
 LONG = ["max_steps=400000", "evaluate_every=1000", "training.batch_size=5"]
 
 

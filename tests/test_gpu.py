@@ -20,6 +20,8 @@ from tests import second_device
 from tests.sweeps.test_driver import plan_of
 from tests.test_metrics import BUILT_IN_PAIRS
 
+pytestmark = pytest.mark.long
+
 EXACT = {"dtype": "float64", "engine": "autograd"}
 SMALL = {**EXACT, "model": {"hidden_dim": 6, "num_hidden": 2}}
 SEEN = {"training": {"batch_size": 5, "lr": 0.01}}

@@ -14,6 +14,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
+pytestmark = pytest.mark.long
+
 
 class Guessing(Sweeper):
     """Runs what it is given at three rates, and says what came back. Its params have a grammar of its own."""

@@ -26,6 +26,8 @@ from dln.results.sweep import SweepStore
 from dln.sweeps.driver import run_sweep
 from tests.sweeps.test_driver import plan_of
 
+pytestmark = pytest.mark.long
+
 GRID = ["training.lr=0.001,0.002,50", "model.gamma=1,1.5", "metrics=[layer_norms]"]
 
 
