@@ -26,8 +26,8 @@ from dln import run_experiment
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
 """Seconds after which a process counts as hanging."""
-SAMPLED = 3
-"""Of the cases of a test that is `sampled` the first and every third after it run by default."""
+SAMPLED = 4
+"""Of the cases of a test that is `sampled` the first and every fourth after it run by default."""
 WHOLE = 1000
 """Tests from which on the suite counts as whole."""
 LONG = [

@@ -306,6 +306,7 @@ def loud(function):
     return found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ENGINES)
 def test_all_numbers_of_a_run_are_computed_in_silence(engine, monkeypatch):
     monkeypatch.setenv("DLN_THREADS", "1")  # profiles are of a thread; tests/base/test_parallel.py looks at the others

@@ -88,6 +88,7 @@ def test_the_rule_is_kept_here(like_windows, tmp_path):
         beside.replace(tmp_path / "c")
 
 
+@pytest.mark.long
 def test_a_sweep_its_rerun_and_a_merge_move_and_remove_no_open_file(like_windows, tmp_path):
     plan_of = planner(SingleConfig)[0]
     tiny = ["max_steps=2", "model.hidden_dim=2", "model.in_dim=2", "model.out_dim=2", "data.train_samples=4"]

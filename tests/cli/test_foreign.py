@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 from dln.cli.foreign import check_sweeper, maximized, some_job
 from dln.errors import ConfigError
 
+pytestmark = pytest.mark.long
+
 SWEEPER = '''
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
-
-pytestmark = pytest.mark.long
 
 
 class Guessing(Sweeper):

@@ -143,6 +143,7 @@ def test_two_uses_of_one_event_have_labels():
     assert all(a < b for a, b in pairs)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["autograd", "compiled"])
 def test_events_see_a_lane_as_far_as_it_was_trained(engine):
     """One lane diverges, the other is stopped and keeps its weights while the other goes on."""

@@ -113,6 +113,7 @@ def test_hedges_g_is_unbiased():
         assert abs(g.mean() - 0.5) < 4 * g.std() / np.sqrt(STUDIES)
 
 
+@pytest.mark.long
 def test_intervals_hold_what_they_are_for_in_95_of_100_studies(studies):
     group, baseline = studies
     first, second = moments(group), moments(baseline)

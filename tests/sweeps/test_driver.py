@@ -99,6 +99,7 @@ def test_comparisons(tmp_path):
     assert_rows_are_runs_alone(load_sweep(tmp_path), plan)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("engine", ["compiled", "autograd"])
 def test_a_row_holds_its_own_records_only_and_ends_where_its_run_ended(tmp_path, engine):
     stop = "callbacks=[{name: stop_at_loss, params: {target: 40.0}}]"
@@ -600,6 +601,7 @@ def test_a_killed_sweep_goes_on_where_it_was(door, mortal_lab):
     assert_frame_equal(load_sweep(here), load_sweep(mortal_lab / "there"))
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
     argv = sweep_argv("training.model_seed=0..2999", "max_steps=10000", "evaluate_every=500")
     process = door.start(tmp_path, *argv)
@@ -614,6 +616,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(door, waiting, tmp_path):
     assert "Traceback" not in result.err
 
 
+@pytest.mark.long
 def test_a_dry_run_says_what_would_run_and_writes_nothing(door, tmp_path):
     argv = ["-m", "training.lr=0.001,0.002", "model.hidden_dim=5,6", "dry_run=true"]
     result = door.run(tmp_path, *argv)
@@ -699,6 +702,7 @@ def test_a_failing_run_is_named_and_the_status_tells(door, tmp_path):
     assert len(load_sweep(tmp_path / "here")) == 1
 
 
+@pytest.mark.long
 def test_show_prints_a_table(door, tmp_path):
     result = door.run(tmp_path, *sweep_argv("training.lr=0.001,50", "training.model_seed=0..3"))
     assert result.status == 0, result.err
