@@ -118,6 +118,7 @@ def test_runs_that_share_data_make_them_once(made):
     assert made() == {"teacher": 1, "weights": 1, "callback": 3, "metric": 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("comparative", [False, True])
 def test_a_door_makes_each_thing_once(comparative, made, door, tmp_path):
     config = PAIR if comparative else SINGLE

@@ -23,6 +23,7 @@ def configs_of(*overrides):
     return [plan.config(cell) for cell in range(len(plan))]
 
 
+@pytest.mark.long
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     "more",

@@ -316,6 +316,7 @@ def test_legends_cover_no_data():
     assert legend.get_window_extent().y0 >= ax.get_window_extent().y1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_save_figure_makes_folders_and_follows_the_suffix(suffix: str, start: bytes, tmp_path):
     path = save_figure(plot_run(single()), tmp_path / "new" / "folder" / f"figure{suffix}")

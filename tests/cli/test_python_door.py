@@ -22,6 +22,7 @@ def assert_same_files(one, other, *more):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_both_doors_store_the_same_bytes(tmp_path, door):
     typed = ["training.lr=0.001,0.002", "model.gamma=1,1.5", "training.batch_seed=0..2", "training.batch_size=2"]
     subdir = "${training.lr}_${training.batch_seed}"

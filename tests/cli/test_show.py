@@ -85,6 +85,7 @@ def yaml_of(directory):
     return yaml.safe_load((Path(directory) / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["run", "comparison"])
 def test_a_runs_sheet_tells_what_is_stored(kind, home, capsys):
     (run,) = [stored for stored in listed(home / "outputs") if stored.what == kind]
