@@ -24,7 +24,6 @@ def configs_of(*overrides):
 
 
 @pytest.mark.long
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     "more",
     [

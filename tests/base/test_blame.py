@@ -115,7 +115,6 @@ def test_neighbours_on_the_autograd_engine_are_trained_once_more(odd, passes, tm
 
 
 @pytest.mark.long
-@pytest.mark.sampled
 @pytest.mark.parametrize("code", ["metric", "metric of pairs", "callback of a lane"])
 def test_faults_at_different_steps_cost_a_few_passes_and_nobody_else_a_digit(code, odd, passes, tmp_path):
     seen = {}
