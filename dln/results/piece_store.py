@@ -19,8 +19,7 @@ import pyarrow as pa
 from dln.aggregates.keeping import Keeping
 from dln.base.files import BESIDE, beside_of, placing
 from dln.base.sealed import reading
-from dln.errors import DamagedError
-from dln.results import tables
+from dln.results import part_files, tables
 from dln.results.pieces import Found, gather_pieces
 from dln.results.tables import IDENTITY
 
@@ -73,26 +72,11 @@ class PieceStore:
 
     def files(self) -> list[Path]:
         """Return the files that hold pieces: that of all conditions first, then as they were made."""
-        whole, parts = self.directory / AGGREGATES, self.directory / PIECES
-        with reading(self.directory):
-            try:
-                names = sorted(os.listdir(parts))
-            except (FileNotFoundError, NotADirectoryError):
-                names = []
-        return [*([whole] if whole.exists() else []), *(parts / n for n in names if n.endswith(".parquet"))]
+        return part_files.files_of(self.directory / AGGREGATES, self.directory / PIECES)
 
     def whole_files(self) -> list[Path]:
         """Return the files that are as they were written; others are set aside."""
-        whole = []
-        for path in self.files():
-            try:
-                tables.check(path)
-                whole.append(path)
-            except DamagedError:
-                self._set_aside(path)
-            except FileNotFoundError:
-                continue
-        return whole
+        return part_files.whole_files(self.files(), self._set_aside)
 
     def keeping(self) -> Keeping | None:
         """Return what the pieces that lie here are of; None where there are none."""

@@ -33,9 +33,9 @@ import pyarrow as pa
 
 from dln.base.files import BESIDE, beside_of, from_home, placing
 from dln.base.locking import locking
-from dln.base.sealed import content, read_document, reading, write_document
+from dln.base.sealed import content, read_document, write_document
 from dln.errors import DamagedError, StorageError
-from dln.results import tables
+from dln.results import part_files, tables
 from dln.results.piece_store import PieceStore
 from dln.results.references import REFERENCES, orphans
 from dln.results.run import COMMANDS
@@ -160,16 +160,7 @@ class SweepStore:
 
     def whole_files(self) -> list[Path]:
         """Return the files that hold results as they were written; others are set aside."""
-        whole = []
-        for path in self.files():
-            try:
-                tables.check(path)
-                whole.append(path)
-            except DamagedError:
-                self.set_aside(path)
-            except FileNotFoundError:  # somebody has removed it
-                continue
-        return whole
+        return part_files.whole_files(self.files(), self.set_aside)
 
     def set_aside(self, path: Path) -> None:
         """Move a damaged file into `damaged/`, under its name, with a number behind it if that is taken."""
@@ -184,14 +175,7 @@ class SweepStore:
 
     def files(self) -> list[Path]:
         """Return the files that hold results: the compacted one first."""
-        compacted, parts = self.directory / RESULTS, self.directory / PARTS
-        with reading(self.directory):
-            try:
-                names = sorted(os.listdir(parts))
-            except (FileNotFoundError, NotADirectoryError):
-                names = []
-            own = [parts / name for name in names if name.endswith(".parquet")]
-            return [*([compacted] if compacted.exists() else []), *own]
+        return part_files.files_of(self.directory / RESULTS, self.directory / PARTS)
 
     @property
     def keys(self) -> set[str]:

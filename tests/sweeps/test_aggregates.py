@@ -14,8 +14,8 @@ from dln.results.frames import load_sweep, merge_sweeps
 from dln.results.pieces import Found
 from dln.results.sweep import SweepStore
 from dln.sweeps.driver import run_sweep
-from tests.crashes import CrashError, crashing
 from tests.sweeps.test_plan import planner
+from tests.sweeps.test_storing import dies_at
 
 SEED, SIZE = "training.batch_seed", "training.batch_size"
 TINY = ["max_steps=4", "evaluate_every=2", "model.hidden_dim=2", "model.in_dim=2", "model.out_dim=2"]
@@ -264,7 +264,7 @@ def test_whenever_a_sweep_dies_the_next_one_counts_every_run_once(power, every, 
     plan, here, operation = study("0..2"), tmp_path / "here", 0
     run_sweep(plan, tmp_path / "undisturbed", members=2)
     expected = table(tmp_path / "undisturbed")
-    while _dies_at(operation, plan, here, monkeypatch, power):
+    while dies_at(operation, plan, here, monkeypatch, power, members=2):
         run_sweep(plan, here, members=2)
         assert_frame_equal(table(here), expected)
         assert_frame_equal(load_sweep(here), load_sweep(tmp_path / "undisturbed"))
@@ -273,15 +273,3 @@ def test_whenever_a_sweep_dies_the_next_one_counts_every_run_once(power, every, 
         shutil.rmtree(here)
         operation += every
     assert operation > 40
-
-
-def _dies_at(operation, plan, directory, monkeypatch, power):
-    with crashing(operation, monkeypatch) as crash:
-        try:
-            run_sweep(plan, directory, members=2)
-            return False
-        except CrashError:
-            pass
-    if power:
-        crash.lose_power(directory)
-    return True
