@@ -285,7 +285,10 @@ class Blueprint:
     def _check_events(self) -> None:
         own, *others = self.labels.values()
         labels = [label for label in own if all(label in of_other for of_other in others)]
-        first = lambda some: [lane.measure(lane.supply()) for lane in self._probes(some).values()]  # noqa: E731
+
+        def first(some: Collection[str]) -> list[Record]:
+            return [lane.measure(lane.supply()) for lane in self._probes(some).values()]
+
         check_events(self.config.events, labels, self._data, first)
 
     @property

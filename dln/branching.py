@@ -72,9 +72,9 @@ def _within(callback: Callback, start: int, stop: int) -> Callback:
     if factors is not None:
         limited.lr_scale = lambda steps: np.where((steps >= start) & (steps < stop), factors(steps), 1.0)  # type: ignore[attr-defined]
     steps: Collection[int] | None = getattr(callback, "steps", None)
-    if steps is not None:
-        limited.steps = _between(steps, start, stop)  # type: ignore[attr-defined]
-    return limited
+    if steps is None:
+        return limited
+    return acting_at(_between(steps, start, stop), limited, getattr(callback, "at_end", False))
 
 
 _shared = functools.cache(_within)

@@ -54,14 +54,15 @@ class CheckedRepository(ConfigRepository):
         if source is None or source.scheme() not in ("pkg", "file"):
             with _told_of(config_path):
                 return super().load_config(config_path)
-        key, content = (source.path, config_path), b""  # what lies in a package stays as it is
-        if source.scheme() == "file":
-            path = Path(source.path) / source._normalize_file_name(config_path)
+        path, content = Path(source.path) / source._normalize_file_name(config_path), b""
+        users = source.scheme() == "file"  # what lies in a package stays as it is
+        if users:
             with contextlib.suppress(OSError):  # the check says so
                 content = path.read_bytes()
-            if key not in _read or _read[key][0] != content:
-                check_yaml(path)
+        key = source.path, config_path
         if key not in _read or _read[key][0] != content:
+            if users:
+                check_yaml(path)
             with _told_of(config_path):
                 _read[key] = content, pickle.dumps(super().load_config(config_path))
         return pickle.loads(_read[key][1])
