@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from dln.base.blame import for_each
@@ -34,6 +35,7 @@ class Spread:
         """Take the number of processes to use at most; none is started before it is worth it."""
         self.processes = processes
         self._pool: ProcessPoolExecutor | None = None
+        self._theirs, self._hold = multiprocessing.Pipe(duplex=False)
         self._spent = 0.0
 
     def run(self, configs: Sequence[Described], checkpoints: Sequence[Path | None]) -> list[History]:
@@ -69,10 +71,21 @@ class Spread:
     def _submit(self, task: Task) -> Future[History]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
-            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin)
+            self._pool = ProcessPoolExecutor(self.processes, context, initializer=_begin, initargs=(self._theirs,))
         described, place = task
         config = described.config if isinstance(described, Blueprint) else described
         return self._pool.submit(train_alone, config, place)
+
+    def drop(self) -> None:
+        """End its processes at once, and no others: whoever else is at work in this one may have children too."""
+        self._hold.close()
+
+    def end(self) -> None:
+        """Wait until its processes have ended."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._hold.close()
+        self._theirs.close()
 
 
 @contextlib.contextmanager
@@ -82,16 +95,14 @@ def spread(processes: int) -> Iterator[Spread]:
     try:
         yield spread
     except BaseException:
-        for child in multiprocessing.active_children():
-            child.kill()  # they ignore all other signals
+        spread.drop()
         raise
     finally:
-        if spread._pool is not None:
-            spread._pool.shutdown()
+        spread.end()
 
 
-def _begin() -> None:
-    """Prepare a process: it leaves signals to the driver, and ends when the driver does."""
+def _begin(hold: Connection) -> None:
+    """Prepare a process: it leaves signals to the driver, and ends when the driver does, or lets go of `hold`."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # not on every system
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -99,7 +110,7 @@ def _begin() -> None:
     assert driver is not None
 
     def leave() -> None:
-        driver.join()
+        wait([driver.sentinel, hold])
         os._exit(1)
 
     threading.Thread(target=leave, daemon=True).start()

@@ -52,6 +52,28 @@ def test_processes_change_nothing(tmp_path):
 
 
 @pytest.mark.usefixtures("at_once", "forked")
+def test_an_error_ends_its_processes_and_no_others():
+    """A child of somebody else's in this process, as joblib has them, lives on."""
+    other = multiprocessing.get_context("spawn").Process(target=signal.pause, daemon=True)
+    other.start()
+    config, mine = plan_of("engine=autograd", "max_steps=2").config(0), []
+
+    def interrupted():
+        with processes.spread(2) as spread:
+            spread.run([config, config], [None, None])
+            mine.extend(child for child in multiprocessing.active_children() if child is not other)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(mine) == 2
+    assert not any(process.is_alive() for process in mine)
+    assert other.is_alive()
+    other.kill()
+    other.join()
+
+
+@pytest.mark.usefixtures("at_once", "forked")
 def test_a_run_that_kills_its_process_costs_only_itself(tmp_path, monkeypatch):
     (tmp_path / "deadly_lab.py").write_text(DEADLY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
