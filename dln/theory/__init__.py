@@ -1,0 +1,8 @@
+"""Theories of training: what they predict of a run, from its start, at the steps that it is recorded at.
+
+As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
+"""
+
+from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
+
+__all__ = ["THEORIES", "Prediction", "Problem", "Sampling", "register_theory"]
