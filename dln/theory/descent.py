@@ -1,0 +1,67 @@
+"""Gradient descent on a net as a map of its parameters, which theories compare with flows and follow step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dln.derivatives.hessian import top_eigenvalues
+from dln.derivatives.products import Chain
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+    from dln.theory.theory import Problem
+
+    Layers = Sequence[Float64[np.ndarray, "p q"]]
+
+
+class Descent:
+    """One net that learns: its layers end to end in one vector of parameters, and the steps of gradient descent."""
+
+    def __init__(
+        self,
+        layers: Layers,
+        sigma: Float64[np.ndarray, "in in"],
+        sigma_yx: Float64[np.ndarray, "out in"],
+        lr: float = 1.0,
+    ) -> None:
+        """Take initial layers, moments of the data and a learning rate."""
+        self.start: Float64[np.ndarray, " P"] = np.concatenate([w.ravel() for w in layers])
+        """The initial layers, row by row."""
+        self.lr = lr
+        self._shapes = [w.shape for w in layers]
+        self._cuts = np.cumsum([w.size for w in layers])[:-1]
+        self._moments = sigma, sigma_yx
+
+    def layers(self, states: Float64[np.ndarray, "*k P"]) -> list[Float64[np.ndarray, "*k p q"]]:
+        """Return the layers that vectors of parameters stand for."""
+        parts = np.split(states, self._cuts, -1)
+        return [part.reshape(*states.shape[:-1], *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def change(self, state: Float64[np.ndarray, " P"]) -> Float64[np.ndarray, " P"]:
+        """Return what a step adds to the parameters, -lr times the gradient."""
+        gradients = Chain(self.layers(state)).gradients(*self._moments)
+        return -self.lr * np.concatenate([g.ravel() for g in gradients])
+
+    def step(self, state: Float64[np.ndarray, " P"]) -> Float64[np.ndarray, " P"]:
+        """Return the parameters after a step."""
+        return state + self.change(state)
+
+    def maps(self, states: Float64[np.ndarray, "*k P"]) -> Float64[np.ndarray, "*k out in"]:
+        """Return end-to-end maps."""
+        return reduce(lambda before, w: w @ before, self.layers(states))
+
+    def lr_sharpness(self, states: Float64[np.ndarray, "*k P"]) -> Float64[np.ndarray, "*k"]:
+        """Return lr times the largest eigenvalue of the Hessian."""
+        return self.lr * top_eigenvalues(self.layers(states), *self._moments)[..., 0]
+
+
+def each_run(problem: Problem, layers_of: Callable[[Layers], Layers] = list) -> Iterator[Descent]:
+    """Return the runs of a problem one after the other, from what `layers_of` makes of their initial layers."""
+    for r in range(len(problem)):
+        layers = layers_of([w[r] for w in problem.layers])
+        yield Descent(layers, problem.sigma[r], problem.sigma_yx[r], float(problem.lr[r]))
