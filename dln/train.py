@@ -23,6 +23,7 @@ from dln.ingredients.edge import Optimizer
 from dln.ingredients.optimizers import build_criterion, build_optimizer
 from dln.lockstep import OnRecord, StepByStep, columns_of, ends_of, fire
 from dln.measure.data_quantities import Later, constants
+from dln.measure.quantities import scaled
 from dln.measure.supply import Supply
 from dln.metrics import MODEL_METRICS, Metric, MetricData, Value, build_metrics, keeps_time, looks_back
 from dln.model import DeepLinearNetwork
@@ -193,7 +194,8 @@ class Trainer:
         given = {"model": self.model, "start": self.start, "previous": self.previous, "earlier": self.earlier}
         sampling = {"replacement": self.replacement, "fresh_noise": torch.tensor(self.label_noise, dtype=torch.float64)}
         time = Later(lambda step=self.step: torch.from_numpy(self.clock.at(step))[0])
-        steps = {"data": data, "batch_size": size, "lr": lr, "time": time, "optimizer": self.steps_by}
+        batch = Later(lambda: scaled(data.inputs, data.targets, bool(self.model.biases)))
+        steps = {"data": data, "batch": batch, "batch_size": size, "lr": lr, "time": time, "optimizer": self.steps_by}
         return Supply(given | steps | sampling | self.constants)
 
     def state(self) -> State:

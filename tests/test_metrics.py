@@ -13,6 +13,7 @@ from dln.config import COSTS
 from dln.errors import ConfigError, ExtensionError
 from dln.ingredients.edge import Optimizer
 from dln.measure.data_quantities import Later, constants
+from dln.measure.quantities import scaled
 from dln.measure.supply import PairSupply, Supply, needs
 from dln.metrics import (
     COMPARATIVE_METRICS,
@@ -67,6 +68,7 @@ def others_of(model):
 def supply(model, others=None, lead=(), replacement=False, noise=0.0, sets=DATA):
     """What a record supplies for a model, or for a stand-in with leading dimensions."""
     data = MetricData.of(DATA.train_inputs[:BATCH], DATA.train_targets[:BATCH], torch.nn.MSELoss(), DATA)
+    batch = scaled(data.inputs, data.targets, bool(getattr(model, "biases", ())))
     size = torch.full(lead, float(BATCH), dtype=torch.float64)
     given = {
         name: Later(lambda c=c: c.find()[0].expand((*lead, *c.find()[0].shape)))
@@ -75,6 +77,7 @@ def supply(model, others=None, lead=(), replacement=False, noise=0.0, sets=DATA)
     given |= {
         "model": model,
         "data": data,
+        "batch": Later(lambda: tuple(part.expand((*lead, *part.shape)) for part in batch)),
         "batch_size": size,
         "replacement": replacement,
         "fresh_noise": torch.full(lead, noise, dtype=torch.float64),
@@ -261,9 +264,10 @@ def test_numbers_lists_arrays_and_dicts_become_columns():
 
 
 SIGNED = {
-    "end_to_end_map", "gradient_alignment", "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd",
-    "mode_drifts", "mode_strengths", "sharpness", "stability", "top_eigenvalues", "end_to_end_cosine",
-    "gradient_cosine", "layer_cosines", "param_cosine_sim",
+    "batch_sharpness", "edge_of_stability", "end_to_end_map", "gradient_alignment", "gradient_sharpness",
+    "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd", "midpoint_strengths", "mode_drifts",
+    "mode_strengths", "sharpness", "stability", "top_eigenvalues", "end_to_end_cosine", "gradient_cosine",
+    "layer_cosines", "param_cosine_sim",
 }  # fmt: skip
 
 

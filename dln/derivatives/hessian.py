@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dln.base.arithmetic import uniform
+from dln.base.stacked import decomposed
 from dln.derivatives.hessian_range import Coordinates, Factored, Thin, dimension, everything, movable, thin_size
 from dln.derivatives.lanczos import largest_eigenvalues, largest_of_each
 from dln.derivatives.products import AT_ONCE, Array, Chain, as_float64, by_members, eigenvalues, inner, joined
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 FEW, DENSE = 60, 600
 """Dimensions up to which one eigenvalue, and a few, are found by finding all."""
+
+NO_INPUTS = 1e-12
+"""Share of the largest input variance below which one is zero, to rounding."""
 
 LARGEST = 10_000
 """Dimension beyond which there is no finding all: the matrix would take a gigabyte, and the eigenvalues ten minutes."""
@@ -145,6 +149,40 @@ def hessian_trace(layers: Sequence[Array], sigma: Array) -> Float64[np.ndarray, 
     chain, sigma = Chain(layers), as_float64(sigma)
     terms = [inner(b @ sigma, b) * inner(a, a) for a, b in zip(chain.above, chain.below, strict=True)]
     return 2 / chain.outputs * np.maximum(reduce(np.add, terms), 0)  # below by rounding only
+
+
+@uniform()
+def least_sharpness(sigma: Array, sigma_yx: Array, depth: int) -> Float64[np.ndarray, "*R"]:
+    """Return a bound from below on the largest eigenvalue of the Hessian at every minimum W = Sigma_yx Sigma^+ = W*.
+
+    At such a minimum residuals vanish in the mean and the Hessian is the Gauss-Newton matrix, whose largest eigenvalue
+    is at least (2 / d_out) sum_l ||A_l' u||^2 ||B_l Sigma^(1/2) v||^2 for unit vectors u, v. As A_l B_{l+1} = W*,
+    ||A_l' u|| ||B_{l+1} Sigma^(1/2) v|| is at least s = u' W* Sigma^(1/2) v, and the product of the sum's L terms at
+    least ||Sigma^(1/2) v||^2 s^(2L-2). So, as their mean is at least their geometric mean,
+
+        lambda_max >= (2 L / d_out) ||Sigma^(1/2) v||^(2/L) ||W* Sigma^(1/2) v||^(2-2/L),
+
+    of which the largest is returned that right singular vectors v of W* Sigma^(1/2) and eigenvectors of Sigma have.
+    Of one layer it is lambda_max; of white inputs (2 L / d_out) s_1^(2-2/L), which balanced minima have
+    (Mulayoff and Michaeli, arXiv 2002.04710).
+
+    Args:
+        sigma: X'X / N [*R, in, in].
+        sigma_yx: Y'X / N [*R, out, in].
+        depth: L.
+
+    >>> least_sharpness(np.eye(2), np.diag([4.0, 1.0]), 2).item()
+    8.0
+    """
+    values, vectors = decomposed(as_float64(sigma), np.linalg.eigh)
+    rooted = np.sqrt(np.where(values > NO_INPUTS * values[..., -1:], values, 0))
+    inverse = np.divide(1, rooted, out=np.zeros_like(rooted), where=rooted > 0)
+    optimum = (as_float64(sigma_yx) @ vectors) * inverse[..., None, :]  # W* Sigma^(1/2), in the eigenbasis of Sigma
+    _, strengths, right = decomposed(optimum, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
+    right = right * rooted[..., None, :]
+    spreads = np.concatenate([np.vecdot(right, right), rooted**2], -1)  # ||Sigma^(1/2) v||^2
+    strengths = np.concatenate([strengths, np.sqrt(np.vecdot(optimum.mT, optimum.mT))], -1)
+    return 2 * depth / np.shape(sigma_yx)[-2] * (spreads ** (1 / depth) * strengths ** (2 - 2 / depth)).max(-1)
 
 
 def saddle_index(spectrum: Float64[np.ndarray, "*R P"], tolerance: float = 1e-10) -> Float64[np.ndarray, "*R"]:

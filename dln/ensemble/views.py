@@ -25,7 +25,7 @@ from dln.ensemble.lane import Lane
 from dln.kernels.batches import Draw
 from dln.kernels.summary import quantities
 from dln.measure.data_quantities import Later
-from dln.measure.quantities import PAST
+from dln.measure.quantities import PAST, scaled
 from dln.measure.supply import Supply
 from dln.metrics import MetricData
 from dln.model import DeepLinearNetwork
@@ -174,6 +174,7 @@ class Sight:
         if gradients:
             add_gradients(model, *(samples[record, member] for samples in self.batches))
         models = {"model": model, "start": Later(lambda: View.of([a[member] for a in self.lane.start], self.depth))}
+        models["batch"] = Later(lambda: tuple(torch.from_numpy(a[record, member]) for a in self.batches))
         for name, arrays in zip(PAST, self.past, strict=False):
             models[name] = Later(partial(self._view, arrays, record, member))
         return Supply(self._found(record, member) | self._given(record, member) | models)
@@ -207,7 +208,9 @@ class Sight:
                 sets = self.lane.datasets[int(self.lane.dataset[m])]
                 models = {"model": solo_model(view, place), "start": self._solo(self.lane.start, m)}
                 models |= {n: self._solo([a[0] for a in past], m) for n, past in zip(PAST, self.past, strict=False)}
-                supplies[m] = Supply(self._given(0, m) | models | {"data": member_data(sets, draw, place)})
+                data = member_data(sets, draw, place)
+                batch = Later(lambda d=data, b=bool(view.biases): scaled(d.inputs, d.targets, b))
+                supplies[m] = Supply(self._given(0, m) | models | {"data": data, "batch": batch})
         return supplies
 
     def _solo(self, arrays: Sequence[np.ndarray], member: int) -> Later:

@@ -149,7 +149,7 @@ class Metric:
         found = self.needs_beyond((*IN_KERNELS, *PAIR_IN_KERNELS))
         self._filled: dict[str, dict[str, tuple[int, ...]]] = {}
         """Shapes of the columns that its first value has filled, by their suffix."""
-        self.of_quantities: bool = self.batched and not found.intersection(MODELS)
+        self.of_quantities: bool = self.batched and not found.intersection((*MODELS, "batch"))
         """Whether it can do without weights: what the kernels find of all records and members is enough."""
 
     def needs_beyond(self, known: Iterable[str]) -> set[str]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from dln.base.registry import Registry
 from dln.base.stacked import as_array, as_tensor, decomposed, inner, matmul, singular_values_of, summed, values_of
 from dln.derivatives import hessian
-from dln.derivatives.products import Chain, with_biases
+from dln.derivatives.products import Chain, as_float64, with_biases, with_constant
 from dln.derivatives.tangent_kernel import gauss_newton_spectrum
 from dln.errors import ConfigError, suggestion
 from dln.measure.data_quantities import CONSTANTS
@@ -38,11 +38,11 @@ PAST = ("previous", "earlier")
 MODELS = ("model", "start", *PAST)
 """What holds weights and biases: `start` those that the run began with."""
 
-GIVEN = (*MODELS, "data", "batch_size", "replacement", "fresh_noise", "lr", "time", "optimizer")
-"""What a quantity or a metric of one model may name beside other quantities and constants of the data: `batch_size`
-counts the samples of the step's batch, drawn with `replacement` or without; `fresh_noise` is the standard deviation of
-the noise that their targets get at every step; `lr` is the learning rate, `time` the sum of those
-of all updates so far; `optimizer` is a
+GIVEN = (*MODELS, "data", "batch", "batch_size", "replacement", "fresh_noise", "lr", "time", "optimizer")
+"""What a quantity or a metric of one model may name beside other quantities and constants of the data: `batch` is the
+step's, as `scaled` makes it, or a few samples with the same loss and gradients; `batch_size` counts its samples, drawn
+with `replacement` or without; `fresh_noise` is the standard deviation of the noise that their targets get at every
+step; `lr` is the learning rate, `time` the sum of those of all updates so far; `optimizer` is a
 `dln.ingredients.edge.Optimizer`; `data` is a `MetricData`."""
 
 IN_KERNELS = ("weight_squares", "bias_squares", "gradient_squares", "end_to_end")
@@ -252,6 +252,27 @@ def whole_gradients(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor) -
 
 
 @quantity
+def batch_sigma(batch: tuple[Tensor, Tensor]) -> Float64[Tensor, "*R n n"]:
+    """`sigma` of the step's batch."""
+    inputs, targets = batch
+    return targets.shape[-1] * matmul(inputs.mT, inputs)
+
+
+@quantity
+def batch_sigma_yx(batch: tuple[Tensor, Tensor]) -> Float64[Tensor, "*R out n"]:
+    """`sigma_yx` of the step's batch."""
+    inputs, targets = batch
+    return targets.shape[-1] * matmul(targets.mT, inputs)
+
+
+@quantity
+def midpoint_map(layers: list[np.ndarray], previous: DeepLinearNetwork) -> Float64[Tensor, "*R out n"]:
+    """The end-to-end map of (theta_{s-1} + theta_s) / 2, the constants that biases add up to as a last column."""
+    before = with_biases(*([p.detach() for p in ps] for ps in (previous.weights, previous.biases)))
+    return as_tensor(Chain([(a + b) / 2 for a, b in zip(before, layers, strict=True)]).end)
+
+
+@quantity
 def hessian_eigenvalues(layers: list[np.ndarray], sigma: Tensor, sigma_yx: Tensor) -> Float64[Tensor, "*R P"]:
     """All eigenvalues of the Hessian of the mean squared error over the training set, largest first."""
     return as_tensor(hessian.hessian_spectrum(layers, sigma, sigma_yx))
@@ -314,6 +335,28 @@ def mean_square_of(matrix: Float64[Tensor, "*R out n"], root: Float64[Tensor, "*
     """Mean square of the entries of A x, for inputs x of which R is an `input_root`: ||A R||^2 / d_out."""
     image = matmul(matrix, root[..., : matrix.shape[-1], :].to(matrix))
     return inner(image, image, 2) / matrix.shape[-2]
+
+
+def mean_square_on(
+    matrix: Float64[Tensor, "*R out n"], inputs: Float64[Tensor, "*R N in"], targets: Float64[Tensor, "*R N out"]
+) -> Float64[Tensor, "*R"]:
+    """Mean squared error of a map on samples; its last column meets a constant one, if it has one more than they.
+
+    >>> mean_square_on(torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [3.0]])).item()
+    2.0
+    """
+    outputs = matmul(inputs, matrix[..., : inputs.shape[-1]].mT)
+    if matrix.shape[-1] > inputs.shape[-1]:
+        outputs = outputs + matrix[..., None, :, -1]
+    residuals = outputs - targets
+    return inner(residuals, residuals, 2) / (targets.shape[-1] * targets.shape[-2])
+
+
+def scaled(inputs: Tensor, targets: Tensor, bias: bool) -> tuple[Float64[Tensor, "B n"], Float64[Tensor, "B out"]]:
+    """Return a batch as `batch` is: squared residuals sum to the loss; of nets with biases, inputs end with ones."""
+    x, y = with_constant(inputs) if bias else as_float64(inputs), as_float64(targets)
+    size = np.sqrt(y.size)
+    return as_tensor(x / size), as_tensor(y / size)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

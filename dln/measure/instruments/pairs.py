@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dln.base.registry import Bounds
 from dln.base.stacked import as_tensor, cosine, frobenius, inner, matmul, singular_values_of, summed
+from dln.derivatives.products import Chain
 from dln.measure.instruments.layers import angle
 from dln.measure.instruments.modes import apart
 from dln.measure.metric import Count, Tolerance, comparative_metric, equal_shapes
-from dln.measure.quantities import mean_square_of
-from dln.measure.scope import SETS_OR_BATCH
+from dln.measure.quantities import mean_square_of, mean_square_on
+from dln.measure.scope import FINITE_SETS, SETS_OR_BATCH
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float64
+
+
+Points = Annotated[int, Bounds(least=2)]
+"""A parameter that counts points of a line, both ends included."""
 
 
 @comparative_metric("end_to_end_cosine", cost="cheap", batched=True)
@@ -117,6 +123,52 @@ def prediction_distance(
     5.0
     """
     return mean_square_of(map_difference, input_root_a).sqrt()
+
+
+@comparative_metric("line_losses", cost="moderate", loss="mse", batched=True, needs=equal_shapes, sets=FINITE_SETS)
+def line_losses(
+    layers_a: list[np.ndarray],
+    layers_b: list[np.ndarray],
+    train_inputs_a: Float64[Tensor, "*R N in"],
+    train_targets_a: Float64[Tensor, "*R N out"],
+    points: Points = 11,
+) -> Float64[Tensor, "*R points"]:
+    """Losses over the training set at `points` evenly spaced points of the line from theta_a to theta_b."""
+    maps = (map_between(layers_a, layers_b, i / (points - 1)) for i in range(points))
+    return torch.stack([mean_square_on(each, train_inputs_a, train_targets_a) for each in maps], -1)
+
+
+@comparative_metric(
+    "line_barrier",
+    cost="moderate",
+    loss="mse",
+    batched=True,
+    needs=equal_shapes,
+    sets=FINITE_SETS,
+    source="arXiv 1912.05671",
+)
+def line_barrier(
+    layers_a: list[np.ndarray],
+    layers_b: list[np.ndarray],
+    train_inputs_a: Float64[Tensor, "*R N in"],
+    train_targets_a: Float64[Tensor, "*R N out"],
+    points: Points = 11,
+) -> Float64[Tensor, "*R"]:
+    """The most by which `line_losses` exceed the straight line between their ends: 0 where there is no barrier."""
+    losses = line_losses(layers_a, layers_b, train_inputs_a, train_targets_a, points)
+    share = torch.arange(points, dtype=torch.float64) / (points - 1)
+    straight = losses[..., :1] + share * (losses[..., -1:] - losses[..., :1])
+    return (losses - straight)[..., :-1].amax(-1)  # the first is 0, and so is the last, but for rounding
+
+
+def map_between(layers_a: list[np.ndarray], layers_b: list[np.ndarray], share: float) -> Float64[Tensor, "*R out n"]:
+    """Return the end-to-end map of (1 - share) theta_a + share theta_b.
+
+    >>> one, three = np.array([[1.0]]), np.array([[3.0]])
+    >>> [map_between([one, one], [three, three], share).item() for share in (0.0, 0.5, 1.0)]
+    [1.0, 4.0, 9.0]
+    """
+    return as_tensor(Chain([a + share * (b - a) for a, b in zip(layers_a, layers_b, strict=True)]).end)
 
 
 def _cosine(a: list[Tensor], b: list[Tensor]) -> Float64[Tensor, "*R"]:
