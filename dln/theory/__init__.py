@@ -3,8 +3,10 @@
 As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 """
 
+import dln.theory.aligned  # noqa: F401  registers what is there
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
+from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 
@@ -13,10 +15,14 @@ __all__ = [
     "Prediction",
     "Problem",
     "Sampling",
+    "aligned_modes",
+    "aligned_modes_gd",
     "balance_gap",
     "balanced_field",
     "balanced_layers",
+    "escape_time",
     "flow_maps",
+    "half_time",
     "modified_field",
     "register_theory",
     "whitening_gap",
