@@ -8,6 +8,7 @@ from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
+from dln.theory.plateaus import plateau_levels
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "flow_maps",
     "half_time",
     "modified_field",
+    "plateau_levels",
     "register_theory",
     "whitening_gap",
 ]
