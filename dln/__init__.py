@@ -111,6 +111,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "theory":  # a room of its own, that is opened as a whole
+        return import_module("dln.theory")
     if name not in _HOME:
         raise AttributeError(f"module 'dln' has no attribute {name!r}")
     return getattr(import_module(f"dln.{_HOME[name]}"), name)

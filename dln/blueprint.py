@@ -15,7 +15,6 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from dln.base.arithmetic import uniform
@@ -28,17 +27,20 @@ from dln.config import ExperimentConfig, LaneConfig, ModelConfig
 from dln.data import POPULATION, Dataset, check_whiten, drawn, load_dataset, population, teacher_of
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer
-from dln.ingredients.initialisations import asks_for_teacher, draw_initial
+from dln.ingredients.initialisations import asks_for_teacher
 from dln.ingredients.optimizers import build_criterion, check_optimizer
+from dln.initial_weights import Initial, initial_arrays
 from dln.lockstep import columns_of
 from dln.measure.columns import check_apart
 from dln.measure.events import check_events
 from dln.measure.objective import check_goals
-from dln.measure.supply import PairSupply
+from dln.measure.supply import PairSupply, Supply
 from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS, Metric, build_metrics, check_lanes
-from dln.model import DeepLinearNetwork, load_weights
+from dln.model import DeepLinearNetwork
 from dln.observers import observers
 from dln.subject import Callback
+from dln.theory.lanes import Theory, is_of_map
+from dln.theory.setting import build_theories, build_theory_metrics, check_training
 from dln.timeline import chosen_steps
 from dln.trackers.build import build_tracker
 from dln.train import Trainer
@@ -53,9 +55,6 @@ log = logging.getLogger("dln")
 
 MANY = 10**8
 """Weights whose drawing is announced."""
-
-Initial = tuple[list[np.ndarray], list[np.ndarray] | None]
-"""Weights of every layer, and biases if there are any."""
 
 
 class Blueprint:
@@ -83,8 +82,9 @@ class Blueprint:
             ConfigError: What `factory.build` would raise: unknown names, wrong parameters, shapes that do not fit.
             ExtensionError: A user's code fails.
         """
-        parts = "device recorded saved_at tracker callbacks criteria optimizers resumed outline metrics pair_metrics"
-        for part in parts.split():  # those whose faults are found soonest come first
+        settings = "device recorded saved_at tracker callbacks criteria optimizers resumed outline"
+        records = "metrics pair_metrics theories theory_metrics"
+        for part in f"{settings} {records}".split():  # those whose faults are found soonest come first
             getattr(self, part)
         for suffix in self.config.lanes:
             self.start(suffix)
@@ -256,10 +256,30 @@ class Blueprint:
             check_apart((metric.label for metric in built[suffix]), " and ".join(lane.metrics))
         return built
 
+    @cached_property
+    def theories(self) -> list[Theory]:
+        """What predicts the runs of each model."""
+        theories = build_theories(self.config.theory)
+        for suffix, lane in self.config.lanes.items() if theories else ():
+            check_training(self.config, lane, self.criteria[suffix], self.optimizers[suffix])
+        return theories
+
+    @cached_property
+    def theory_metrics(self) -> list[Metric]:
+        """The metrics of each model and each prediction."""
+        dims = self._model.in_dim, self._model.out_dim
+        return build_theory_metrics(self.config.theory_metrics, dims, self.outline) if self.theories else []
+
     @property
     def labels(self) -> dict[str, list[str]]:
-        """What the metrics of each model are called."""
-        return {suffix: [metric.label for metric in metrics] for suffix, metrics in self.metrics.items()}
+        """What the columns of each model are called, beside its losses: metrics, and what theories say."""
+        tested = self.outline.test_inputs is not None
+        told = {}
+        for suffix, metrics in self.metrics.items():
+            derived = [metric for metric in metrics if is_of_map(metric)]
+            predicted = [name for t in self.theories for name in t.names(derived, self.theory_metrics, tested)]
+            told[suffix] = [metric.label for metric in metrics] + predicted
+        return told
 
     @cached_property
     def pair_metrics(self) -> list[Metric]:
@@ -276,6 +296,8 @@ class Blueprint:
 
     def check_records(self) -> None:
         """Raise ConfigError where events or the objective do not fit what is recorded; they are looked at once."""
+        for labels in self.labels.values() if self.theories and not self._records_fit else ():
+            check_apart(labels, "theory", "columns")
         if not self._records_fit and self.config.events:
             self._check_events()
         if not self._records_fit and self.config.objective is not None:
@@ -287,7 +309,7 @@ class Blueprint:
         labels = [label for label in own if all(label in of_other for of_other in others)]
 
         def first(some: Collection[str]) -> list[Record]:
-            return [lane.measure(lane.supply()) for lane in self._probes(some).values()]
+            return [self._measured(lane, lane.supply()) for lane in self._probes(some).values()]
 
         check_events(self.config.events, labels, self._data, first)
 
@@ -312,17 +334,32 @@ class Blueprint:
         lanes, record = self._probes(names), {}
         supplies = {suffix: lane.supply() for suffix, lane in lanes.items()}
         for suffix, lane in lanes.items():
-            record |= lane.measure(supplies[suffix], suffix)
+            record |= self._measured(lane, supplies[suffix], suffix)
         pairs = [metric for metric in self.pair_metrics if metric.label in names]
         del self.pair_metrics  # those of the run remember nothing of this
         return record | (columns_of(pairs, PairSupply(supplies["_a"], supplies["_b"]), 0) if pairs else {})
+
+    def _measured(self, lane: Trainer, supply: Supply, suffix: str = "") -> Record:
+        """Return what a first record says of a lane; what theories say is a number where it is not like the lane's."""
+        record = lane.measure(supply, suffix)
+        told = dict(record)
+        for theory in self.theories:
+            end = f"_{theory.label}{suffix}"
+            like = {name: value for name, value in record.items() if name.partition(".")[0].endswith(suffix)}
+            told |= dict.fromkeys((name + end for name in theory.own), 0.0)
+            told |= dict.fromkeys((metric.label + end for metric in self.theory_metrics if theory.maps), 0.0)
+            for name, value in like.items() if theory.maps else ():
+                head, dot, key = name.partition(".")
+                told[head.removesuffix(suffix) + end + dot + key] = value
+        return told
 
     def _probes(self, names: Collection[str]) -> dict[str, Trainer]:
         """Return trainers at the first step, with the metrics of these names, the lane's suffix added or not."""
         data = self._data
         lanes = {suffix: self._probe(lane, data) for suffix, lane in self.config.lanes.items()}
         for suffix, lane in lanes.items():
-            lane.metrics = [m for m in lane.metrics if m.label in names or m.label + suffix in names]
+            ends = ["", suffix, *(f"_{theory.label}{end}" for theory in self.theories for end in {"", suffix})]
+            lane.metrics = [m for m in lane.metrics if any(m.label + end in names for end in ends)]
             lane.begin(0)
         return lanes
 
@@ -352,49 +389,3 @@ def shapes_of(lane: LaneConfig) -> list[list[int]]:
 def recorded_steps(config: ExperimentConfig) -> Collection[int]:
     """Return the steps at which a run is recorded unless it ends early."""
     return chosen_steps(config.max_steps, config.evaluate_every, config.evaluate_at)
-
-
-def initial_arrays(config: ExperimentConfig, lane: LaneConfig, teacher: np.ndarray | None) -> Initial:
-    """Return the weights, and biases if any, that a lane starts from, in the run's precision.
-
-    Args:
-        config: A resolved config.
-        lane: One of its models.
-        teacher: The map to be learned [out, in], if the initialisation asks for it.
-    """
-    key, model = lane.key("model"), lane.model
-    if model.weights is not None and model.init != "gamma":
-        raise ConfigError(f"{key}.weights and {key}.init={model.init} both say how to start; leave one out")
-    weights = draw_initial(
-        model.in_dim,
-        model.hidden_dim,
-        model.num_hidden,
-        model.out_dim,
-        gamma=model.gamma,
-        init=model.init,
-        params=model.init_params,
-        seed=lane.training.model_seed,
-        teacher=teacher,
-        key=key,
-    )
-    biases = [np.zeros(len(w)) for w in weights] if model.bias else None
-    if model.weights is not None:
-        described = DeepLinearNetwork.from_weights(weights, biases).shapes
-        weights, biases = _from_file(model.weights, described, f"{key}.weights")
-    arrays = [(alpha * w).astype(config.dtype) for alpha, w in zip(lane.alphas, weights, strict=True)]
-    if not all(np.isfinite(w).all() for w in arrays):
-        scale = f"their scale, {model.init_params}" if model.init_params else "their scale"
-        raise ConfigError(f"{key}: initial weights are too large for {config.dtype}; lower {key}.alpha, or {scale}")
-    return arrays, None if biases is None else [b.astype(config.dtype) for b in biases]
-
-
-def _from_file(path: str, shapes: list[list[int]], key: str) -> Initial:
-    """Return the weights and biases of a checkpoint, whose parameters must have these shapes."""
-    try:
-        loaded = DeepLinearNetwork.from_weights(*load_weights(path), dtype=torch.float64)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
-    if loaded.shapes != shapes:
-        raise ConfigError(f"{key}: {path!r} holds shapes {loaded.shapes} but the config describes {shapes}")
-    arrays = [[p.detach().numpy() for p in ps] for ps in (loaded.weights, loaded.biases)]
-    return arrays[0], arrays[1] or None

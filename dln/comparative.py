@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from dln.config import MetricConfig
 from dln.errors import ConfigError
 from dln.history import History
-from dln.lockstep import OnRecord, StepByStep, ends_of
+from dln.lockstep import OnRecord, StepByStep, events_of
 from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics, check_lanes, keeps_time, looks_back
 from dln.subject import Callback
 from dln.train import Trainer
@@ -78,6 +79,6 @@ class ComparativeTrainer:
         self.lanes["_a"].add_callback(callback)
 
     @property
-    def events(self) -> dict[str, int]:
-        """Steps of what happened once: `diverged_at_a`, `stopped_at_b`, ..."""
-        return ends_of(self.lanes)
+    def events(self) -> dict[str, Any]:
+        """What is told of it once: `diverged_at_a`, `stopped_at_b`, ..."""
+        return events_of(self.lanes)

@@ -147,6 +147,15 @@ class EventConfig:
 
 
 @dataclass
+class TheoryConfig:
+    """A theory whose prediction is recorded beside the run, by its registered name; bare as metrics may be."""
+
+    name: str = setting(MISSING, "registered name")
+    params: dict[str, Any] = setting({}, "its parameters")
+    label: str | None = setting(None, "what its columns end in, if not in the theory's own name")
+
+
+@dataclass
 class TrackerConfig:
     """A program for looking at experiments, by its registered name; bare as metrics may be."""
 
@@ -234,6 +243,10 @@ class ExperimentConfig(ABC):
     device: str = setting("cpu", "cpu, cuda, cuda:1, mps, or auto")
     engine: str = setting("auto", "what trains: auto, compiled, autograd")
     events: list[Any] = setting([], "what to find in the records at the end (see below)")
+    theory: Any = setting([], "theories whose predictions are recorded beside the run (see below)", late=True)
+    theory_metrics: Any = setting(
+        ["end_to_end_distance"], "metrics of the run and each prediction, of their end-to-end maps", late=True
+    )
     objective: Any = setting(None, "what others' sweepers optimise: COLUMN, {COLUMN: min}, max, a step; or a list")
     tracker: Any = setting(None, "what else is told of the run: tensorboard, wandb, trackio, mlflow (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from dln.base.arithmetic import uniform
-from dln.blueprint import Blueprint, Initial
+from dln.blueprint import Blueprint
 from dln.comparative import ComparativeTrainer
 from dln.composing.alike import trajectory
 from dln.config import ExperimentConfig
@@ -20,15 +20,18 @@ from dln.data import Dataset
 from dln.errors import ConfigError, StorageError, suggestion
 from dln.history import History
 from dln.ingredients.initialisations import asks_for_teacher
+from dln.initial_weights import Initial
 from dln.lockstep import OnRecord
 from dln.model import DeepLinearNetwork, save_weights
 from dln.subject import Callback, Subject
+from dln.theory.setting import lanes_beside
 from dln.timeline import acting_at
 from dln.train import Trainer
 
 if TYPE_CHECKING:
     from dln.ensemble.engine import Ensemble
     from dln.ensemble.lane import Lane
+    from dln.theory.lanes import TheoryLane
 
 log = logging.getLogger("dln")
 
@@ -53,8 +56,8 @@ class Runner(Protocol):
         ...
 
     @property
-    def events(self) -> dict[str, int]:
-        """Steps of what happened once, so far: `diverged_at`, `stopped_at`, with a lane's suffix."""
+    def events(self) -> dict[str, Any]:
+        """What is told of it once, so far: `diverged_at`, `stopped_at`, with a lane's suffix."""
         ...
 
     def add_callback(self, callback: Callback) -> None:
@@ -152,6 +155,7 @@ def build_trainer(
             metrics=blueprint.metrics[suffix],
             callbacks=_callbacks(blueprint, suffix, checkpoints),
             resume=blueprint.resumed[suffix],
+            theories=_theories(suffix, [blueprint], [blueprint.start(suffix)], [data], [0]),
         )
 
     trainers = [trainer(suffix) for suffix in config.lanes]
@@ -225,7 +229,8 @@ def _lane(
 
     first = blueprints[0]
     trainings = [blueprint.config.lanes[suffix].training for blueprint in blueprints]
-    weights, biases = zip(*_starts(suffix, blueprints), strict=True)
+    starts = _starts(suffix, blueprints)
+    weights, biases = zip(*starts, strict=True)
     return Lane(
         [np.stack(layer) for layer in zip(*weights, strict=True)],
         None if biases[0] is None else [np.stack(layer) for layer in zip(*biases, strict=True)],
@@ -241,6 +246,36 @@ def _lane(
         max_steps=first.config.max_steps,
         callbacks=[_callbacks(b, suffix, folder) for b, folder in zip(blueprints, folders, strict=True)],
         resume=first.resumed[suffix],
+        theories=_theories(suffix, blueprints, starts, datasets, [places[b.source] for b in blueprints]),
+    )
+
+
+def _theories(
+    suffix: str,
+    blueprints: Sequence[Blueprint],
+    starts: Sequence[Initial],
+    datasets: Sequence[Dataset],
+    dataset: Sequence[int],
+) -> list[TheoryLane]:
+    """Return what the theories that configs name say of one lane of their runs.
+
+    Args:
+        suffix: The lane's.
+        blueprints: Of the runs.
+        starts: Their initial weights.
+        datasets: What they learn from.
+        dataset: Which of these each of them does.
+    """
+    first = blueprints[0]
+    return lanes_beside(
+        first.theories,
+        [blueprint.config.lanes[suffix] for blueprint in blueprints],
+        [weights for weights, _ in starts],
+        datasets,
+        dataset,
+        list(first.recorded),
+        first.metrics[suffix],
+        first.theory_metrics,
     )
 
 

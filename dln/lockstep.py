@@ -34,6 +34,11 @@ class Lane(Protocol):
     stopped_at: int | None
     """The step at which a callback stopped it: it is measured on, and never updated again."""
 
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """How good the theories beside it are."""
+        ...
+
     def begin(self, step: int) -> None:
         """Do what comes before the record of a step; here it may stop or diverge."""
         ...
@@ -119,7 +124,7 @@ class StepByStep(Lockstep):
         """Go from the first step to the end and return the records, each passed to `on_record` too as it is taken."""
         self.step, self._on_record = self._first, on_record
         self.go()
-        self.history.events = ends_of(self.lanes)
+        self.history.events = events_of(self.lanes)
         return self.history
 
     def _begin(self) -> None:
@@ -157,13 +162,14 @@ class StepByStep(Lockstep):
             self._on_record(record)
 
 
-def ends_of(lanes: Mapping[str, Lane]) -> dict[str, int]:
-    """Return the steps at which lanes ended early: `diverged_at`, `stopped_at`, followed by the lane's suffix."""
-    ends: dict[str, int] = {}
+def events_of(lanes: Mapping[str, Lane]) -> dict[str, Any]:
+    """Return the steps at which lanes ended early, and how good theories are for them, each with the lane's suffix."""
+    events: dict[str, Any] = {}
     for suffix, lane in lanes.items():
-        own = {"diverged_at": lane.diverged_at, "stopped_at": lane.stopped_at}
-        ends |= suffixed({name: step for name, step in own.items() if step is not None}, suffix)
-    return ends
+        ends = {"diverged_at": lane.diverged_at, "stopped_at": lane.stopped_at}
+        own = {name: step for name, step in ends.items() if step is not None} | dict(lane.conditions)
+        events |= suffixed(own, suffix)
+    return events
 
 
 @uniform()

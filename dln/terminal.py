@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,32 @@ def closing_line(history: History, max_steps: int, seconds: float, where: str) -
     if losses and ends and max(ends.values()) != final["step"]:
         values += f" at step {final['step']}"
     return " | ".join([f"{head} in {seconds:.1f} s", *([values] if losses else []), where])
+
+
+def conditions_lines(history: History, theories: Sequence[str]) -> list[str]:
+    """Say how good the theories of a run are, a line each.
+
+    Args:
+        history: The run.
+        theories: What the theories are called.
+
+    >>> from dln.history import History
+    >>> conditions_lines(History(events={"balance_flow": 0.25, "lr_sharpness_flow": 1e-3}), ["flow"])
+    ['theory flow: balance 0.25, lr_sharpness 0.001']
+    """
+    lines = []
+    for theory in theories:
+        told: dict[str, dict[str, float]] = {}
+        for name, value in history.events.items():
+            found = re.fullmatch(rf"(.+)_{re.escape(theory)}(|_a|_b)", name)
+            if found:
+                told.setdefault(found[2].removeprefix("_"), {})[found[1]] = value
+        for lane, conditions in told.items():
+            of = f" of {lane}" if lane else ""
+            lines.append(
+                f"theory {theory}{of}: {', '.join(f'{name} {value:.3g}' for name, value in conditions.items())}"
+            )
+    return lines
 
 
 def interrupted_line(last: int | None, max_steps: int, where: str) -> str:

@@ -21,7 +21,7 @@ from dln.errors import ConfigError
 from dln.history import History
 from dln.ingredients.edge import Optimizer
 from dln.ingredients.optimizers import build_criterion, build_optimizer
-from dln.lockstep import OnRecord, StepByStep, columns_of, ends_of, fire
+from dln.lockstep import OnRecord, StepByStep, columns_of, events_of, fire, naming
 from dln.measure.data_quantities import Later, constants
 from dln.measure.quantities import scaled
 from dln.measure.supply import Supply
@@ -33,6 +33,8 @@ from dln.timeline import Steps, chosen_steps
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+    from dln.theory.lanes import TheoryLane
 
 
 class Trainer:
@@ -69,6 +71,7 @@ class Trainer:
         metrics: Sequence[str | MetricConfig] | Sequence[Metric] = (),
         callbacks: Sequence[Callback] = (),
         resume: Saved | None = None,
+        theories: Sequence[TheoryLane] = (),
     ) -> None:
         """Set up a run.
 
@@ -91,6 +94,7 @@ class Trainer:
             metrics: Names of metrics to record, MetricConfigs, or what `build_metrics` made of them.
             callbacks: Called with (step, trainer), in this order.
             resume: A checkpoint to go on from; `model` is what that run started from.
+            theories: What is predicted of the run, recorded beside it.
         """
         _check_fit(model, dataset)
         dataset = dataset.to(model.weights[0].dtype, model.weights[0].device)
@@ -129,6 +133,7 @@ class Trainer:
         self.diverged_at: int | None = None
         self.stopped_at: int | None = None
         self.resume = resume
+        self.theories = theories
         self._given = given_state(lr, batch_size, batch_seed)
         if resume is not None:
             self._go_on(resume, lr, batch_size, batch_seed)
@@ -184,7 +189,16 @@ class Trainer:
         values: dict[str, Value] = {f"train_loss{suffix}": self.train_loss}
         if self.dataset.test_inputs is not None:
             values[f"test_loss{suffix}"] = self.evaluate("test")
-        return values | columns_of(self.metrics, supply, self.step, suffix)
+        values |= columns_of(self.metrics, supply, self.step, suffix)
+        for theory in self.theories:
+            with naming(f"theory {theory.theory.label!r}", self.step):
+                values |= theory.record(self.step, suffix, supply["end_to_end"])
+        return values
+
+    @property
+    def conditions(self) -> dict[str, float]:
+        """How good the theories are for this run, by names that end in the theory's."""
+        return {name: value for theory in self.theories for name, value in theory.conditions(0).items()}
 
     def supply(self) -> Supply:
         """Return what metrics may name at this step."""
@@ -238,9 +252,9 @@ class Trainer:
         self.callbacks.append(callback)
 
     @property
-    def events(self) -> dict[str, int]:
-        """Steps of what happened once: `diverged_at`, `stopped_at`."""
-        return ends_of({"": self})
+    def events(self) -> dict[str, Any]:
+        """What is told of it once: `diverged_at`, `stopped_at`, how good theories are."""
+        return events_of({"": self})
 
     # What callbacks may use, beside `model`:
 

@@ -38,6 +38,7 @@ from dln.measure.events import event
 from dln.ingredients.initialisations import register_init
 from dln.measure.quantities import pair_quantity, quantity
 from dln.metrics import comparative_metric, model_metric
+from dln.theory import Prediction, register_theory
 from dln.train import Trainer
 
 
@@ -90,10 +91,12 @@ def my_init(shapes: list[tuple[int, int]], rngs: list[Generator], size: float = 
     return [size * rng.standard_normal(shape) for shape, rng in zip(shapes, rngs)]
 
 
-@event("predicted_loss", of=["train_loss"])
-def predicted_loss(step, train_loss, teacher, lr: float):
+@register_theory("one_layer_whitened")
+def one_layer_whitened(problem, steps):
     # Of one layer on whitened inputs: every step takes the same share off the error
-    return train_loss[0] * (1 - 2 * lr / len(teacher)) ** (2 * step)
+    left = (1 - problem.rate[:, None, None, None]) ** steps[:, None, None]
+    maps = problem.optimum[:, None] + (problem.start - problem.optimum)[:, None] * left
+    return Prediction(maps, conditions={"whitening": np.abs(problem.sigma - np.eye(problem.dims[1])).max((1, 2))})
 
 
 @event("half_way", of=["test_loss"])
@@ -247,18 +250,19 @@ def test_a_quantity_has_a_name_of_its_own_and_asks_for_what_there_is():
 
 
 def test_a_theory_and_its_figure(my_lab):
-    """A prediction is an event that returns a curve; a figure is a function of a history."""
+    """A prediction is a lane beside the run; a figure is a function of a history."""
     run = [my_lab, "max_steps=20", "model.num_hidden=0", "data.whiten=true", "dtype=float64", "training.lr=0.05"]
-    history = run_experiment([*run, "events=[{name: predicted_loss, params: {lr: 0.05}}]"])
-    np.testing.assert_allclose(history.events["predicted_loss"], history["train_loss"], rtol=1e-9)
+    history = run_experiment([*run, "theory=one_layer_whitened"])
+    np.testing.assert_allclose(history["train_loss_one_layer_whitened"], history["train_loss"], rtol=1e-9)
+    assert history.events["whitening_one_layer_whitened"] < 1e-14
 
     def plot_prediction(history):
         figure = plot_run(history, [])
-        figure.axes[0].plot(history["step"], history.events["predicted_loss"], label="predicted")
+        figure.axes[0].plot(history["step"], history["train_loss_one_layer_whitened"], label="predicted")
         return figure
 
     drawn = {line.get_label(): line for line in plot_prediction(history).axes[0].lines}
-    np.testing.assert_array_equal(drawn["predicted"].get_ydata(), history.events["predicted_loss"])
+    np.testing.assert_array_equal(drawn["predicted"].get_ydata(), history["train_loss_one_layer_whitened"])
 
 
 def test_a_teacher_matrix(my_lab):

@@ -33,7 +33,15 @@ from dln.composing.hydra_internals import add_callback, replace_config, use_load
 from dln.composing.loader import composed, loader_class
 from dln.config import Schema
 from dln.errors import ConfigError, DlnError, ExtensionError, StorageError
-from dln.terminal import FAILURE, USAGE_ERROR, answer_signals, closing_line, interrupted_line, status_of
+from dln.terminal import (
+    FAILURE,
+    USAGE_ERROR,
+    answer_signals,
+    closing_line,
+    conditions_lines,
+    interrupted_line,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from dln.blueprint import Blueprint
@@ -105,6 +113,8 @@ def run_from_hydra(config: DictConfig, schema: Schema) -> float | tuple[float, .
         print(interrupted_line(_last_step(directory), resolved.max_steps, shown), file=sys.stderr)
         raise
     print(closing_line(history, resolved.max_steps, time.perf_counter() - started, shown), flush=True)
+    for line in conditions_lines(history, [theory.label for theory in blueprint.theories]):
+        print(line, flush=True)
     if resolved.objective is None:
         return None
     from dln.measure.objective import goals, objective

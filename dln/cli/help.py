@@ -116,6 +116,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
     from dln.ingredients.teachers import MATRICES
     from dln.measure.events import EVENTS
     from dln.metrics import COMPARATIVE_METRICS, MODEL_METRICS
+    from dln.theory import THEORIES
     from dln.trackers.build import TRACKERS
 
     if schema is ComparativeConfig:
@@ -126,6 +127,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
             ("Callbacks: callbacks_a=[{name: NAME}]", CALLBACKS),
             ("Teachers: data.params.matrix=NAME", MATRICES),
             ("Inputs: data.inputs=NAME", INPUTS),
+            ("Theories: theory=[NAME]", THEORIES),
             ("Initialisations: shared.model.init=NAME", INITS),
             ("Trackers: tracker=NAME", TRACKERS),
         ]
@@ -135,6 +137,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
         ("Callbacks: callbacks=[{name: NAME, params: {...}}]", CALLBACKS),
         ("Teachers: data.params.matrix=NAME", MATRICES),
         ("Inputs: data.inputs=NAME", INPUTS),
+        ("Theories: theory=[NAME, {name: NAME, params: {...}}]", THEORIES),
         ("Initialisations: model.init=NAME", INITS),
         ("Trackers: tracker=NAME", TRACKERS),
     ]
@@ -143,13 +146,16 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 def markdown_table(registry: Registry) -> str:
     """Return a registry as the table that stands in README.md.
 
-    Metrics have two more columns, the shape of a value and its cost; there are sources if any entry has one.
+    Metrics have two more columns, the shape of a value and its cost, and theories one; there are sources if any has one.
     """
     measured, sourced = (any(mark in entry.marks for entry in registry) for mark in ("cost", "source"))
-    head = ["name", "parameters", *(["shape", "cost"] if measured else []), "meaning", *(["source"] if sourced else [])]
+    shaped = any(map(_shape, registry)) and measured
+    beside = [*(["shape"] if shaped else []), *(["cost"] if measured else [])]
+    head = ["name", "parameters", *beside, "meaning", *(["source"] if sourced else [])]
     rows = []
     for entry in registry:
-        cost = [_shape(entry), entry.marks.get("cost", "")] if measured else []
+        told = {"shape": _shape(entry), "cost": entry.marks.get("cost", "")}
+        cost = [told[column] for column in beside]
         source = [entry.marks.get("source", "")] if sourced else []
         meaning = entry.description.replace("|", "\\|")
         rows.append(" | ".join([f"| `{entry.name}`", _code(entry.usage), *cost, meaning, *source]) + " |")

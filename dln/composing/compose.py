@@ -18,7 +18,7 @@ from omegaconf.errors import InterpolationResolutionError
 from dln.base.values import check_plain
 from dln.composing.burden import check_burden
 from dln.composing.checks import check, check_leaf
-from dln.composing.entries import kind_of, listed, named
+from dln.composing.entries import BY_A_WORD, kind_of, listed, named
 from dln.composing.grid import written_out
 from dln.composing.hydra_errors import dangling, translated
 from dln.composing.hydra_internals import parsed
@@ -185,7 +185,7 @@ def merge_schema(schema: Schema, config: DictConfig) -> DictConfig:
         shape = DictConfig if item is None else _container(item)
         if shape is None or given is None or isinstance(given, shape) or given._is_none():
             continue
-        word = item is not None and (given._is_interpolation() or "metrics" in key)
+        word = item is not None and (given._is_interpolation() or kind_of(key) in BY_A_WORD)
         if not word or isinstance(given, Container):
             belongs = "a mapping" if shape is DictConfig else "a list"
             raise ConfigError(f"{key} must be {belongs}, not {given._value()!r}")

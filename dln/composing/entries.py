@@ -4,22 +4,28 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dln.config import CallbackConfig, EventConfig, MetricConfig, TrackerConfig
+from dln.config import CallbackConfig, EventConfig, MetricConfig, TheoryConfig, TrackerConfig
 from dln.errors import ConfigError, suggestion
 
-Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig] | type[TrackerConfig]
+Kind = type[CallbackConfig] | type[MetricConfig] | type[EventConfig] | type[TheoryConfig] | type[TrackerConfig]
 
 
 def kind_of(key: str) -> Kind | None:
     """Return what the entries are of a list of names that stands at `key`, if it is one."""
     if key.startswith("callbacks"):
         return CallbackConfig
+    if key == "theory":
+        return TheoryConfig
     return EventConfig if key == "events" else MetricConfig if "metrics" in key else None
+
+
+BY_A_WORD = (MetricConfig, TheoryConfig)
+"""Kinds of which a word is short for a list of it: `metrics=cheap`."""
 
 
 def listed(kind: Kind, value: Any, key: str) -> list[Any]:
     """Return a list of metrics, events or callbacks as a list of `kind`; a word is short for a list of it."""
-    if isinstance(value, str) and kind is MetricConfig:
+    if isinstance(value, str) and kind in BY_A_WORD:
         value = [value]
     if not isinstance(value, list):
         raise ConfigError(f"{key} must be a list such as [NAME, NAME], not {value!r}")

@@ -161,17 +161,20 @@ class Ensemble(Lockstep):
         runs = [self.history(run) for run in range(len(self))]
         return [cut_short(run, self.step) if over[i] == NEVER else run for i, run in enumerate(runs)]
 
-    def events(self, run: int) -> dict[str, int]:
-        """Return the steps of what happened once to a run: `diverged_at`, `stopped_at`, with the lane's suffix.
+    def events(self, run: int) -> dict[str, Any]:
+        """Return what is told of a run once: `diverged_at`, `stopped_at`, how good theories are for it; by lane.
 
         A lane that was stopped is still watched for the sake of other runs, but this one's is over.
         """
-        events, over = {}, int(self.over_at[run])
+        events: dict[str, Any] = {}
+        over = int(self.over_at[run])
         for key in self.lanes:
             for name in ("diverged_at", "stopped_at"):
                 step = int(self._at(name, key)[run])
                 if step != NEVER and step <= over:
                     events[name + key] = step
+            for theory in self.lanes[key].theories:
+                events |= theory.conditions(int(self.members[key][run]), key)
         return events
 
     def weights(self, key: str = "") -> tuple[list[np.ndarray], list[np.ndarray] | None]:

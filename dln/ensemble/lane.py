@@ -32,6 +32,8 @@ from dln.timeline import next_step
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64, Int
 
+    from dln.theory.lanes import TheoryLane
+
 STRETCH = 4e9
 """About how many floating point operations are made before Python goes on, so that records appear and Ctrl-C works."""
 
@@ -59,6 +61,7 @@ class Lane:
         max_steps: int = 2500,
         callbacks: Sequence[Sequence[Callback]] | None = None,
         resume: Saved | None = None,
+        theories: Sequence[TheoryLane] = (),
     ) -> None:
         """Set up a lane.
 
@@ -77,6 +80,7 @@ class Lane:
             max_steps: Number of updates.
             callbacks: Each member's callbacks; every one must declare its steps.
             resume: A checkpoint that all go on from; `weights` are what its run started from.
+            theories: What is predicted of the members, recorded beside them.
         """
         members = len(weights[0])
         dims = (weights[0].shape[2], weights[-1].shape[1])
@@ -122,6 +126,7 @@ class Lane:
         self.step = 0
         self._lost: dict[int, list[np.ndarray]] = {}
         """Weights, and then biases, of members that have diverged, as they were when they did."""
+        self.theories = theories
         self.resume, self._given = resume, (self.rates.own.copy(), batch_size, seeds)
         if resume is not None:
             self._go_on(resume)

@@ -37,7 +37,7 @@ class Probe:
         """Take lanes by suffix, the metrics of each, and those of pairs."""
         self.lanes, self.metrics, self.pair_metrics = lanes, metrics, pair_metrics
         everyone = [*itertools.chain.from_iterable(metrics.values()), *pair_metrics]
-        self.needed = bool(everyone)
+        self.needed = bool(everyone) or any(lane.theories for lane in lanes.values())
         """Whether there is anything to measure."""
         self.one_by_one = not all(metric.batched for metric in everyone)
         """Whether a user's code is to be called for each member at each record."""
@@ -45,6 +45,8 @@ class Probe:
         known = (*IN_KERNELS, *PAIR_IN_KERNELS)
         self.wanted = {name for metric in batched for name in metric.needs_beyond(known)}
         """What batched metrics need, as far as kernels do not find it from something else."""
+        if any(theory.wants_maps for lane in lanes.values() for theory in lane.theories):
+            self.wanted.add("end_to_end")
         self.looks_back = looks_back(everyone)
         """Whether any needs weights of steps before the record's."""
         for lane in lanes.values():
@@ -83,8 +85,18 @@ class Probe:
             rows = {m: (supply,) for m, supply in solos if m in wanted}
             with as_runs(members[key].tolist(), own.tolist()):
                 found = self._evaluate(metrics, [sight], [everyone], rows, step, key)
+                found |= self._predicted(sight, steps, key)
             columns[key] = {name: values[:, members[key]] for name, values in found.items()}
         return columns | {"pairs": self._compare(sights, members, step, own) if self.pair_metrics else {}}
+
+    @staticmethod
+    def _predicted(sight: Sight, steps: Sequence[int], suffix: str) -> dict[str, np.ndarray]:
+        """Return the columns [T, R, ...] of what theories say of a lane."""
+        found: dict[str, np.ndarray] = {}
+        for theory in sight.lane.theories:
+            with naming(f"theory {theory.theory.label!r}", steps[0]):
+                found |= theory.columns(steps, suffix, sight.quantities.get("end_to_end"))
+        return found
 
     def _compare(
         self,

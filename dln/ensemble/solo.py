@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dln.ensemble.engine import Ensemble
 from dln.ensemble.member import NEVER
 from dln.history import History
@@ -27,8 +29,8 @@ class SoloRun:
         return self.ensemble.step if over == NEVER else over
 
     @property
-    def events(self) -> dict[str, int]:
-        """Steps of what happened once: `diverged_at`, `stopped_at`, with the lane's suffix."""
+    def events(self) -> dict[str, Any]:
+        """What is told of it once: `diverged_at`, `stopped_at`, with the lane's suffix."""
         return self.ensemble.events(0)
 
     def add_callback(self, callback: Callback) -> None:

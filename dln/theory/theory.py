@@ -9,7 +9,7 @@ singular values, distances to the run) is derived by the same code as for runs, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +28,9 @@ Sampling = Literal["full", "epochs", "replacement", "online"]
 THEORIES = Registry("theory", supplied=("problem", "steps"))
 
 
-def register_theory(name: str, *, cost: str = "cheap", source: str = ""):
+def register_theory(
+    name: str, *, columns: Sequence[str] = (), maps: bool = True, cost: str = "cheap", source: str = ""
+):
     """Register `f(problem, steps) -> Prediction` as a theory: `theory=[name]`.
 
     Further arguments are parameters that a config can set under `params`. The first line of the docstring says what it
@@ -36,11 +38,13 @@ def register_theory(name: str, *, cost: str = "cheap", source: str = ""):
 
     Args:
         name: Its name, and what the columns of its predictions end in.
+        columns: What it says directly, beside or in place of what is derived of its maps.
+        maps: Whether it predicts maps.
         cost: What a prediction of a default run takes: cheap (milliseconds), moderate (less than the run on the
             autograd engine) or heavy.
         source: Where the formula is from.
     """
-    return THEORIES.register(name, cost=cost, source=source)
+    return THEORIES.register(name, columns=tuple(columns), maps=maps, cost=cost, source=source)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,17 @@ class Problem:
     normal: bool = True
     """Whether online inputs are Gaussian."""
     seeds: Int[np.ndarray, " R"] = field(default_factory=lambda: np.zeros(1, np.int64))
-    """Batch seeds, for theories that draw."""
+    """Seeds of the models, for theories that draw: what they say is the same for all batch seeds."""
 
     def __len__(self) -> int:
         return len(self.layers[0])
+
+    def of(self, run: int) -> Problem:
+        """Return one of the runs alone."""
+        one = slice(run, run + 1)
+        arrays = {name: value[one] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        own = {name: arrays[name] for name in self.__dataclass_fields__ if name in arrays}
+        return replace(self, layers=[w[one] for w in self.layers], **own)
 
     @property
     def depth(self) -> int:
