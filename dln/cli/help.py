@@ -146,7 +146,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 def markdown_table(registry: Registry) -> str:
     """Return a registry as the table that stands in README.md.
 
-    Metrics have two more columns, the shape of a value and its cost, and theories one; there are sources if any has one.
+    Metrics have two more columns, the shape of a value and its cost, theories one; there are sources if any has one.
     """
     measured, sourced = (any(mark in entry.marks for entry in registry) for mark in ("cost", "source"))
     shaped = any(map(_shape, registry)) and measured
