@@ -10,6 +10,7 @@ from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_
 from dln.theory.modified_flow import modified_field
 from dln.theory.plateaus import plateau_levels
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
+from dln.theory.two_cycle import beyond_edge, cycle_multiplier, two_cycle
 
 __all__ = [
     "THEORIES",
@@ -21,11 +22,14 @@ __all__ = [
     "balance_gap",
     "balanced_field",
     "balanced_layers",
+    "beyond_edge",
+    "cycle_multiplier",
     "escape_time",
     "flow_maps",
     "half_time",
     "modified_field",
     "plateau_levels",
     "register_theory",
+    "two_cycle",
     "whitening_gap",
 ]
