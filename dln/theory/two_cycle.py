@@ -108,7 +108,7 @@ def _roots(strength: float, rate: float, depth: int) -> tuple[float, float]:
     return low, step(low)
 
 
-@register_theory("two_cycle", source="arXiv 2502.20531")
+@register_theory("two_cycle", columns=("strengths", "losses"), maps=False, source="arXiv 2502.20531")
 def of_top_mode(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Beyond the edge of stability: the two strengths of the top mode, and the two losses, on which descent ends.
 
