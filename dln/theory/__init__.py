@@ -6,11 +6,13 @@ As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 import dln.theory.aligned  # noqa: F401  registers what is there
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
+from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
 from dln.theory.plateaus import plateau_levels
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 from dln.theory.two_cycle import beyond_edge, cycle_multiplier, two_cycle
+from dln.theory.two_layers import lambda_balance, riccati_layers, two_layer_recursion
 
 __all__ = [
     "THEORIES",
@@ -27,9 +29,15 @@ __all__ = [
     "escape_time",
     "flow_maps",
     "half_time",
+    "kappa",
+    "lambda_balance",
+    "mixed_maps",
+    "mixed_mode",
     "modified_field",
     "plateau_levels",
     "register_theory",
+    "riccati_layers",
     "two_cycle",
+    "two_layer_recursion",
     "whitening_gap",
 ]
