@@ -7,7 +7,9 @@ can be changed afterwards (`figure.axes[0].set_ylim(...)`).
 from __future__ import annotations
 
 import io
+import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from dln.base.files import from_home
 from dln.base.notebook import is_shown
 from dln.errors import StorageError
 from dln.history import History
+from dln.predictions import conditions_of, theories_of, told_by
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = BLUE, ORANGE, GREEN, PURPLE, SKY = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -37,6 +40,8 @@ LANE_RAMPS = {
 }
 RAMP = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))  # without the yellows that are lost on white
 GREY = "#555555"
+DARK = "#222222"
+DASHES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))  # what theories say is dark, each in dashes of its own
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -83,10 +88,12 @@ class Curve:
     column: str
     color: Any
     label: str | None = None
-    linestyle: str = "-"
+    linestyle: Any = "-"
     linewidth: float = 1.2
     ramp: Colormap | None = None
     diverged: bool = False
+    spread: str | None = None
+    """The column of its standard deviation, which is drawn as a band."""
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Return steps [T] and values [T, k], infinities as NaN; empty if a run diverged before its first record."""
@@ -103,6 +110,8 @@ class Curve:
 def plot_run(history: History, metrics: Sequence[str] | None = None, title: str | None = None) -> Figure:
     """Draw a single run: its losses on a logarithmic axis, then one panel for each further metric.
 
+    What theories say is drawn over what the run does, dark and dashed; the legend says how good they are.
+
     Args:
         history: The history of a single run.
         metrics: Metrics (or columns) to draw, in this order; None draws all, `[]` the losses only.
@@ -111,15 +120,42 @@ def plot_run(history: History, metrics: Sequence[str] | None = None, title: str 
     Raises:
         KeyError: There is no such column.
     """
-    losses = [Curve(history, "train_loss", BLUE, "train"), Curve(history, "test_loss", ORANGE, "test", "--")]
-    panels = {"loss": losses}
+    theories = theories_of(history.names)
+    losses = [Curve(history, "train_loss", BLUE, "train"), Curve(history, "test_loss", ORANGE, "test")]
+    panels = {"loss": losses + _predicted(history, ["train_loss", "test_loss"], theories, conditions=True)}
     for name, columns in _grouped(history, metrics, comparative=False).items():
-        keys = [_parts(column)[1] or None for column in columns]
-        panels[name] = [
-            Curve(history, column, PALETTE[i % len(PALETTE)], key, ramp=RAMP)
-            for i, (column, key) in enumerate(zip(columns, keys, strict=True))
+        own = [column for column in columns if not told_by(column, theories)[1]]
+        curves = [
+            Curve(history, column, PALETTE[i % len(PALETTE)], _parts(column)[1] or None, ramp=RAMP)
+            for i, column in enumerate(own)
         ]
+        panels[name] = curves + _predicted(history, own or _told(columns, theories), theories)
     return _draw(history, panels, title)
+
+
+def _told(columns: Sequence[str], theories: Sequence[str]) -> list[str]:
+    """Return what some columns of theories are of."""
+    return list(dict.fromkeys(told_by(column, theories)[0] for column in columns))
+
+
+def _predicted(
+    history: History, columns: Sequence[str], theories: Sequence[str], conditions: bool = False
+) -> list[Curve]:
+    """Return what theories say of some columns; labels say how good they are, if `conditions`."""
+    curves = []
+    for theory, dashes in zip(theories, itertools.cycle(DASHES)):
+        good = conditions_of(history.events, theory) if conditions else {}
+        told = ", ".join([theory, *(f"{name.replace('_', ' ')} {value:.2g}" for name, value in good.items())])
+        told = textwrap.fill(told, 44, subsequent_indent="   ")
+        for column in columns:
+            head, dot, key = column.partition(".")
+            named = f"{head}_{theory}{dot}{key}"
+            if named in history:
+                label = None if any(curve.label == told for curve in curves) else told
+                spread = f"{head}_std_{theory}{dot}{key}"
+                band = spread if spread in history else None
+                curves.append(Curve(history, named, DARK, label, dashes, 1.0, spread=band))
+    return curves
 
 
 def plot_comparison(history: History, metrics: Sequence[str] | None = None, title: str | None = None) -> Figure:
@@ -228,11 +264,15 @@ def _parts(column: str) -> tuple[str, str, str]:
 def _grouped(history: History, metrics: Sequence[str] | None, comparative: bool) -> dict[str, list[str]]:
     """Return the metrics to draw, each with its columns."""
     groups: dict[str, list[str]] = {}
+    theories = [] if comparative else theories_of(history.names)
     for column in history.names:
         name, _, lane = _parts(column)
-        groups.setdefault(name if comparative else name + lane, []).append(column)
+        of, theory = told_by(name if comparative else name + lane, theories)
+        if not (theory and of.endswith("_std")):  # which is drawn as a band
+            groups.setdefault(of, []).append(column)
     if metrics is None:
-        return {name: columns for name, columns in groups.items() if name not in ("step", "train_loss", "test_loss")}
+        drawn = {"step", "train_loss", "test_loss"}
+        return {name: columns for name, columns in groups.items() if name not in drawn}
     for name in metrics:
         if name not in groups:
             history[name]  # raises, and lists the columns there are
@@ -253,7 +293,9 @@ def _draw(history: History, panels: Mapping[str, list[Curve]], title: str | None
     columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     with rc_context(STYLE):
-        figure = NotebookFigure(figsize=(3.3 * columns + 0.3, 2.5 * rows + 0.1), layout="constrained")
+        legends = [sum(1 + (curve.label or "").count("\n") for curve in curves) for curves in panels.values()]
+        height = 2.5 * rows + 0.1 + 0.13 * max(0, max(legends) - 4)
+        figure = NotebookFigure(figsize=(3.3 * columns + 0.3, height), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
         for ax in axes[len(panels) :]:
             ax.remove()
@@ -265,7 +307,8 @@ def _draw(history: History, panels: Mapping[str, list[Curve]], title: str | None
                 ax.tick_params(labelbottom=True)
             entries = len(ax.get_legend_handles_labels()[0])
             if entries:  # above the panel, where it covers nothing
-                ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2 if entries == 4 else 3)
+                long = any("\n" in label or len(label) > 24 for label in ax.get_legend_handles_labels()[1])
+                ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if long else 2 if entries == 4 else 3)
         return _titled(figure, title)
 
 
@@ -273,6 +316,11 @@ def _draw_curves(ax: Axes, name: str, curves: Sequence[Curve]) -> None:
     families = [curve.data() for curve in curves]
     lines: dict[bool, list[Line2D]] = {True: [], False: []}
     for curve, (steps, family) in zip(curves, families, strict=True):
+        if curve.spread is not None:
+            std = curve.history[curve.spread].reshape(family.shape)
+            for i in range(family.shape[1]):
+                low, high = family[:, i] - std[:, i], family[:, i] + std[:, i]
+                ax.fill_between(steps, low, high, color=curve.color, alpha=0.15, linewidth=0)
         marker = "o" if len(steps) == 1 else ""  # a line through one record would be invisible
         for i, color in enumerate(curve.colors(family.shape[1])):
             label = curve.label if i == 0 else None

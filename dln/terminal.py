@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
-import re
 import signal
 import sys
 import time
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln.base.files import in_short
 from dln.base.notebook import kernel_shell, live_text
+from dln.predictions import conditions_of
 from dln.timeline import acting_at, chosen_steps
 
 if TYPE_CHECKING:
@@ -91,17 +92,12 @@ def conditions_lines(history: History, theories: Sequence[str]) -> list[str]:
     ['theory flow: balance 0.25, lr_sharpness 0.001']
     """
     lines = []
-    for theory in theories:
-        told: dict[str, dict[str, float]] = {}
-        for name, value in history.events.items():
-            found = re.fullmatch(rf"(.+)_{re.escape(theory)}(|_a|_b)", name)
-            if found:
-                told.setdefault(found[2].removeprefix("_"), {})[found[1]] = value
-        for lane, conditions in told.items():
-            of = f" of {lane}" if lane else ""
-            lines.append(
-                f"theory {theory}{of}: {', '.join(f'{name} {value:.3g}' for name, value in conditions.items())}"
-            )
+    for theory, lane in itertools.product(theories, ("", "_a", "_b")):
+        conditions = conditions_of(history.events, theory + lane)
+        if conditions:
+            told = ", ".join(f"{name} {value:.3g}" for name, value in conditions.items())
+            of = f" of {lane[1:]}" if lane else ""
+            lines.append(f"theory {theory}{of}: {told}")
     return lines
 
 

@@ -73,7 +73,7 @@ def test_losses_are_on_a_log_axis_and_equal_the_history():
     (ax,) = plot_run(history, title="A run").axes
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("step", "loss", "log")
     assert labels(ax) == ["train", "test"]
-    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "-"]
     for line, name in zip(ax.lines, ("train_loss", "test_loss"), strict=True):
         np.testing.assert_array_equal(line.get_xdata(), history["step"])
         np.testing.assert_array_equal(line.get_ydata(), history[name])
@@ -342,3 +342,24 @@ def test_save_figure_refuses_other_suffixes_and_unwritable_places(tmp_path):
 
 def test_notebooks_show_a_figure():
     assert plot_run(single())._repr_png_().startswith(b"\x89PNG")
+
+
+def test_theories_are_drawn_dark_and_dashed_over_what_they_predict_with_how_good_they_are():
+    def modes(s):
+        return [s + 1.0, 2.0]
+
+    told = {"train_loss_flow": lambda s: 9.0 ** (1 - s), "train_loss_std_flow": lambda s: 0.1}
+    told |= {"modes_flow": modes, "end_to_end_distance_flow": lambda s: 0.5, "end_to_end_distance_sgd": lambda s: 0.7}
+    history = single(modes=modes, **told)
+    history.events = {"lr_sharpness_flow": 0.02}
+    figure = plot_run(history)
+    losses, of_modes, distances = figure.axes
+    dashed = [line for line in losses.lines if line.get_linestyle() != "-"]
+    assert [line.get_label() for line in dashed] == ["flow, lr sharpness 0.02"]
+    np.testing.assert_array_equal(dashed[0].get_ydata(), history["train_loss_flow"])
+    [band] = losses.collections
+    edges = band.get_paths()[0].vertices[:, 1]
+    assert edges.max() == pytest.approx(9.0 + 0.1)
+    assert [line.get_linestyle() for line in of_modes.lines] == ["-", "-", "--", "--"]
+    assert [line.get_label() for line in distances.lines] == ["flow", "sgd"]
+    assert len({line.get_linestyle() for line in distances.lines}) == 2
