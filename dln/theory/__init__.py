@@ -9,6 +9,7 @@ from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
 from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
+from dln.theory.noisy_modes import diffusion_peak, mode_diffusion, mode_noise_recursion
 from dln.theory.plateaus import plateau_levels
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 from dln.theory.two_cycle import beyond_edge, cycle_multiplier, two_cycle
@@ -26,6 +27,7 @@ __all__ = [
     "balanced_layers",
     "beyond_edge",
     "cycle_multiplier",
+    "diffusion_peak",
     "escape_time",
     "flow_maps",
     "half_time",
@@ -33,6 +35,8 @@ __all__ = [
     "lambda_balance",
     "mixed_maps",
     "mixed_mode",
+    "mode_diffusion",
+    "mode_noise_recursion",
     "modified_field",
     "plateau_levels",
     "register_theory",
