@@ -66,7 +66,7 @@ def explained_squares(
     return np.linalg.svd(sigma_yx @ (vectors * scale[..., None, :]), compute_uv=False) ** 2
 
 
-@register_theory("plateaus", cost="cheap", source="Baldi and Hornik 1989")
+@register_theory("plateaus", columns=("levels",), maps=False, cost="cheap", source="Baldi and Hornik 1989")
 def predict_plateaus(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Loss of the saddles with the first 0, 1, ... modes learned: lines to draw beside the run's plateaus.
 

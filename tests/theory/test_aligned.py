@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dln import run_experiment
 from dln.errors import ConfigError
 from dln.ingredients.initialisations import draw_initial
 from dln.theory import THEORIES
@@ -169,3 +170,24 @@ def test_modes_are_those_of_the_least_squares_map():
         k = min(p.dims)
         np.testing.assert_allclose(modes.left[0].T @ modes.left[0], np.eye(k), atol=1e-13)
         np.testing.assert_allclose(modes.right[0] @ modes.right[0].T, np.eye(k), atol=1e-13)
+
+
+def test_beside_a_run_it_is_the_run():
+    """By name in a config: losses and mode strengths of a run, a rotated rectangular teacher, and its recursion."""
+    run = run_experiment(
+        {
+            "model": {"init": "aligned", "init_params": {"strength": 0.05}, "in_dim": 4, "hidden_dim": 6},
+            "data": {"whiten": True, "rotate": True},
+            "training": {"lr": 0.005},
+            "metrics": ["mode_strengths"],
+            "theory": ["aligned_modes_gd", "plateaus"],
+            "max_steps": 150,
+            "evaluate_every": 30,
+            "dtype": "float64",
+            "engine": "autograd",
+        }
+    )
+    for name in ("train_loss", "test_loss", "mode_strengths"):
+        np.testing.assert_allclose(run[f"{name}_aligned_modes_gd"], run[name], rtol=1e-9, atol=1e-12)
+    assert run.events["alignment_gap_aligned_modes_gd"] < 1e-10
+    np.testing.assert_allclose(run["levels_plateaus"][:, 0], run["train_loss"][0], rtol=0.02)  # what starts small
