@@ -10,6 +10,7 @@ from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
 from dln.theory.noisy_modes import diffusion_peak, mode_diffusion, mode_noise_recursion
+from dln.theory.one_layer import critical_lr, one_layer_maps, online_moments
 from dln.theory.plateaus import plateau_levels
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 from dln.theory.two_cycle import beyond_edge, cycle_multiplier, two_cycle
@@ -26,6 +27,7 @@ __all__ = [
     "balanced_field",
     "balanced_layers",
     "beyond_edge",
+    "critical_lr",
     "cycle_multiplier",
     "diffusion_peak",
     "escape_time",
@@ -38,6 +40,8 @@ __all__ = [
     "mode_diffusion",
     "mode_noise_recursion",
     "modified_field",
+    "one_layer_maps",
+    "online_moments",
     "plateau_levels",
     "register_theory",
     "riccati_layers",

@@ -1,18 +1,9 @@
 """Gradient descent in plain numpy, and what theories are compared with it by."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from dln.theory import Problem
 from tests.naive import gradients
-
-
-def run_of(problem: Problem, r: int) -> Problem:
-    """One of several runs, as a problem of its own."""
-    arrays = {name: value[r : r + 1] for name, value in vars(problem).items() if isinstance(value, np.ndarray)}
-    fields = {name: value for name, value in arrays.items() if name in Problem.__dataclass_fields__}
-    return replace(problem, layers=[w[r : r + 1] for w in problem.layers], **fields)
 
 
 def weights_of_gd(problem: Problem, steps, r: int = 0):
@@ -36,7 +27,7 @@ def assert_alone(theory, problem: Problem, steps, **params):
     """Each of several runs has the numbers, to the last bit, that it has alone."""
     together = theory(problem, steps, **params)
     for r in range(len(problem)):
-        alone = theory(run_of(problem, r), steps, **params)
+        alone = theory(problem.of(r), steps, **params)
         if together.maps is not None:
             np.testing.assert_array_equal(together.maps[r], alone.maps[0])
         for of in ("columns", "conditions"):
