@@ -1,4 +1,4 @@
-"""The pages on sweeps and studies: their commands and examples, one after the other, as a reader would give them."""
+"""The pages on sweeps, studies and theory: their commands and examples, one by one, as a reader would give them."""
 
 import re
 import shlex
@@ -14,11 +14,12 @@ import dln
 from dln.__main__ import main
 from dln.composing.compose import resolve
 from dln.config import SingleConfig
-from tests.test_readme import early
+from tests.test_readme import early, shortened
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = (DOCS / "sweeps.md").read_text(encoding="utf-8")
 STUDIES = (DOCS / "studies.md").read_text(encoding="utf-8")
+THEORY = (DOCS / "theory.md").read_text(encoding="utf-8")
 STEPS = 12
 """Steps of every run here, for speed."""
 
@@ -140,3 +141,17 @@ def test_the_commands_of_whole_studies(tmp_path, monkeypatch, capsys):
     assert short_block != block
     exec(short_block, names)
     assert names["report"].tables["offline"].height > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(len(blocks("python", THEORY))))
+def test_every_example_on_theory_runs_by_itself(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("python", THEORY)[number], f"theory.md, example {number}", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", [line for block in blocks("bash", THEORY) for line in block.splitlines()])
+def test_every_command_on_theory_works(command, door, tmp_path):
+    result = door.run(tmp_path, *shortened(command.removeprefix("python ")), door="run.py")
+    assert result.status == 0, result.stderr
