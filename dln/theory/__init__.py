@@ -9,15 +9,18 @@ from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
 from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
+from dln.theory.narrow import narrowed
 from dln.theory.noisy_modes import diffusion_peak, mode_diffusion, mode_noise_recursion
 from dln.theory.one_layer import critical_lr, one_layer_maps, online_moments
 from dln.theory.plateaus import plateau_levels
+from dln.theory.sgd_mean import Moments, moments_around_gd
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 from dln.theory.two_cycle import beyond_edge, cycle_multiplier, two_cycle
 from dln.theory.two_layers import lambda_balance, riccati_layers, two_layer_recursion
 
 __all__ = [
     "THEORIES",
+    "Moments",
     "Prediction",
     "Problem",
     "Sampling",
@@ -40,6 +43,8 @@ __all__ = [
     "mode_diffusion",
     "mode_noise_recursion",
     "modified_field",
+    "moments_around_gd",
+    "narrowed",
     "one_layer_maps",
     "online_moments",
     "plateau_levels",

@@ -29,7 +29,7 @@ more is left out."""
 def narrowed(layers: Sequence[Float64[np.ndarray, "out in"]]) -> list[Float64[np.ndarray, "k_out k_in"]]:
     """Return the layers of the narrowest network that plain (stochastic) gradient descent moves alike.
 
-    Its end-to-end map is that of `layers` at every step, to rounding (of theirs). If nothing can be left out, they are returned.
+    Its end-to-end map is that of `layers` at every step, to rounding. If nothing can be left out, they are returned.
 
     >>> wide = [np.vstack([np.eye(2), np.zeros((5, 2))]), np.hstack([np.eye(2), np.zeros((2, 5))])]
     >>> [w.shape for w in narrowed(wide)]
@@ -42,9 +42,9 @@ def narrowed(layers: Sequence[Float64[np.ndarray, "out in"]]) -> list[Float64[np
     sizes: list[int] = []
     while sizes != (sizes := [u.shape[1] for u in bases]):
         for i, w in enumerate(layers[:-1]):  # upwards, W_l S_{l-1} in S_l, ...
-            bases[i + 1] = _grown(bases[i + 1], w @ bases[i], np.linalg.norm(w))
+            bases[i + 1] = _grown(bases[i + 1], w @ bases[i], float(np.linalg.norm(w)))
         for i, w in reversed([*enumerate(layers)][1:]):  # ... and back down, W_l' S_l in S_{l-1}
-            bases[i] = _grown(bases[i], w.T @ bases[i + 1], np.linalg.norm(w))
+            bases[i] = _grown(bases[i], w.T @ bases[i + 1], float(np.linalg.norm(w)))
     if all(u.shape[0] == u.shape[1] for u in bases):
         return [*layers]
     return [after.T @ w @ before for w, (before, after) in zip(layers, pairwise(bases), strict=True)]

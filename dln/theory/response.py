@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dln.derivatives.products import Chain, joined
+from dln.derivatives.products import Chain
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -101,12 +101,12 @@ class Response:
             mixed = np.tensordot(da, d_error @ b.T + g @ spread[i].mT, ((0, 1), (0, 1)))
             mixed += a.T @ np.tensordot(d_error, self.below[i], ((0, 2), (0, 2)))
             found.insert(0, above.T @ g @ b.T + a.T @ (bent @ b.T + g @ below[i].T) + 2 * mixed)
-            above = 2 * np.tensordot(_mixed(weights, da), self._directions[i], ((0, 2), (0, 1))) + above @ chain.layers[i]
+            above = (
+                2 * np.tensordot(_mixed(weights, da), self._directions[i], ((0, 2), (0, 1))) + above @ chain.layers[i]
+            )
         return found, twice
 
-    def varied(
-        self, errors: Float64[np.ndarray, "K out in"], sigmas: Float64[np.ndarray, "K in in"]
-    ) -> Layers:
+    def varied(self, errors: Float64[np.ndarray, "K out in"], sigmas: Float64[np.ndarray, "K in in"]) -> Layers:
         """Return sum_k H_k V_k, H_k the Hessian with `errors`_k in place of G and `sigmas`_k in place of Sigma."""
         change = 2 / self._chain.outputs * (self.map @ sigmas).sum(0)
         found = []

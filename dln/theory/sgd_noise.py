@@ -44,7 +44,11 @@ def sizes(problem: Problem) -> list[int]:
     batch, samples = problem.batch_size, problem.samples
     if problem.sampling == "online":
         if batch is None:
-            raise ConfigError("training.batch_size must be given where data are online")
+            raise ConfigError("data.online=true needs training.batch_size: there is no full batch")
+        if not problem.normal:
+            raise ConfigError(
+                "noise of online batches is known for data.inputs=gaussian only: use it, or data.online=false"
+            )
         return [batch]
     if batch is None or problem.sampling == "full":
         return [samples or 1]
@@ -90,9 +94,7 @@ def population_covariance(
     return 4 / outputs**2 * (square + crossed)
 
 
-def batch_covariance(
-    problem: Problem, end: Float64[np.ndarray, "out in"], batch: int
-) -> Float64[np.ndarray, "K K"]:
+def batch_covariance(problem: Problem, end: Float64[np.ndarray, "out in"], batch: int) -> Float64[np.ndarray, "K K"]:
     """Return the covariance of a batch's mean M in one run, of what is drawn independently at every step.
 
     With replacement C / B, online the population's; noise on targets that is drawn afresh always, / B. Batches of
@@ -103,8 +105,9 @@ def batch_covariance(
         both = np.hypot(std, problem.noise_std[0])
         return population_covariance(end - problem.optimum[0], sigma, both) / batch
     found = target_covariance(sigma, outputs, std) / batch
-    if problem.sampling == "replacement":
-        assert problem.inputs is not None and problem.targets is not None
+    if problem.sampling == "replacement" and problem.batch_size is not None:
+        assert problem.inputs is not None
+        assert problem.targets is not None
         inputs = problem.inputs[0]
         columns = deviations(inputs, inputs @ end.T - problem.targets[0])
         found = found + columns @ columns.T / (len(inputs) * batch)
