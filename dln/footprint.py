@@ -21,7 +21,7 @@ def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
 
     They are weights (as they start, as they are packed with the optimizer's state, in a snapshot before each stretch
     of steps, and at records that metrics look at), data (in float64, in the run's precision, as the kernels take
-    them, and condensed), and curves (as they are taken, joined, and stored).
+    them, and condensed), maps that theories predict, and curves (as they are taken, joined, and stored).
     """
     first = configs[0]
     size = np.dtype(first.dtype).itemsize
@@ -36,8 +36,9 @@ def ensemble_bytes(configs: Sequence[ExperimentConfig]) -> float:
         datasets = len({repr(config.data) for config in configs})
         samples = first.data.test_samples + (0 if first.data.online else first.data.samples or 0)
         total += datasets * samples * (model.in_dim + model.out_dim) * (2 * 8 + 2 * size)
-        numbers = 2 + 4 * len(metrics)
-        total += len(configs) * len(recorded_steps(first)) * numbers * 3 * 8
+        numbers = (2 + 4 * len(metrics)) * (1 + len(first.theory)) * 3
+        numbers += len(first.theory) * model.in_dim * model.out_dim * 8  # predicted maps, and what is made of them
+        total += len(configs) * len(recorded_steps(first)) * numbers * 8
     return total
 
 

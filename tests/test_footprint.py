@@ -32,8 +32,9 @@ def configs_of(*overrides):
         ["training.optimizer=Adam"],
         ["training.optimizer_params.momentum=0.9", "dtype=float64"],
         ["model.hidden_dim=4", "data.train_samples=20000", "data.data_seed=0..7"],
+        ["model.hidden_dim=5", "max_steps=4000", "theory=aligned_modes_gd", "model.init=aligned", "data.whiten=true"],
     ],
-    ids=["weights", "metrics", "adam", "momentum", "data"],
+    ids=["weights", "metrics", "adam", "momentum", "data", "theory"],
 )
 def test_what_an_ensemble_needs_is_foreseen(more):
     configs = configs_of(*WIDE, *more)
