@@ -172,6 +172,15 @@ def _slots_overload(w):
 
 
 @inner
+def longest_of(shape):
+    """The longest stride of all layers' samples."""
+    longest = 0  # a loop: numba takes a second to compile numpy's own `max`
+    for i in range(shape.shape[1]):
+        longest = max(longest, shape[LD, i])
+    return longest
+
+
+@inner
 def layer_of(shape, i):
     """Outputs, inputs, stride of inputs, stride of outputs and offset of the weights of layer i."""
     return shape[UNITS, i + 1], shape[USED, i], shape[LD, i], shape[LD, i + 1], shape[AT_W, i]

@@ -18,7 +18,7 @@ from dln.base.parallel import run_blocks
 from dln.kernels.batches import Draw, plain
 from dln.kernels.compiling import compiled
 from dln.kernels.emitter import Emitter, clear, intrinsic, shared, tiles
-from dln.kernels.layout import AT_A, LD, UNITS, USED, Layout, layer_of, shape_of, slots_of
+from dln.kernels.layout import AT_A, LD, UNITS, USED, Layout, layer_of, longest_of, shape_of, slots_of
 from dln.kernels.moves import fill, gather, peek, take, widen
 from dln.kernels.products import forward
 from dln.kernels.training import HEAD, compose
@@ -134,8 +134,8 @@ def _summarise(kept, shape, drawn, samples, records, wanted, squares, ends, f, f
     top = shape[AT_A, depth]
     total = top + d_out * ld_top
     u = total + HEAD
-    spare = u + d_out * shape[LD].max()
-    x = spare + d_out * shape[LD].max()
+    spare = u + d_out * longest_of(shape)
+    x = spare + d_out * longest_of(shape)
     y = x + max(order.shape[2], pseudo) * ld0
     for item in range(first, last):
         w, m, s = kept[item], item % packs, records[item // packs]

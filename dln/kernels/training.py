@@ -25,7 +25,7 @@ import numpy as np
 from dln.kernels.batches import Drawn
 from dln.kernels.compiling import compiled, inner
 from dln.kernels.emitter import COLUMNS
-from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, layer_of, slots_of
+from dln.kernels.layout import AT_A, AT_H, AT_W, LD, UNITS, USED, Layout, layer_of, longest_of, slots_of
 from dln.kernels.moves import add, add_squares, fill, gather, peek, subtract, take, widen
 from dln.kernels.products import forward, outer, pull, squares, update
 from dln.kernels.rules import EPS, HYPER, LR, RATE, SHRINK, step
@@ -168,7 +168,7 @@ def train(weights, buffers, method, shape, drawn, condensed, updates, noted, scr
     x = cross + n * ld_top
     y = x + capacity * ld0
     # Offsets in f: the end-to-end map, twice; a sum; inputs and targets of the batch, the training set, the test set.
-    total = 2 * d_out * shape[LD].max()
+    total = 2 * d_out * longest_of(shape)
     batch_x = total + HEAD
     batch_y = batch_x + capacity * ld0
     train_x = batch_y + capacity * ld_top
