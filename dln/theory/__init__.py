@@ -6,7 +6,7 @@ As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 import dln.theory.aligned  # noqa: F401  registers what is there
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
-from dln.theory.lazy import lazy_maps
+from dln.theory.lazy import lazy_maps, moved_layers
 from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
 from dln.theory.modified_flow import modified_field
@@ -46,6 +46,7 @@ __all__ = [
     "mode_noise_recursion",
     "modified_field",
     "moments_around_gd",
+    "moved_layers",
     "narrowed",
     "one_layer_maps",
     "online_moments",

@@ -35,7 +35,7 @@ def lazy(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
 
     W <- W - lr sum_l A_l A_l' G B_l' B_l, A_l and B_l those of the start, in the kernel's eigenvectors.
 
-    Conditions: `kernel_change`, ||K - K_0||_F / ||K_0||_F between the start and the weights that this comes to at the
+    Conditions: `kernel_change`, ||K - K_0||_F / ||K_0||_F between the start and the weights of that linear net at the
     last step: 0 for one layer, and small for wide nets of large weights, which are lazy.
     """
     maps, changes = [], []
@@ -77,7 +77,7 @@ def lazy_maps(
 def moved_layers(layers: Layers, end: Float64[np.ndarray, "out in"]) -> list[Float64[np.ndarray, "p q"]]:
     """Return the weights at which gradient descent on the linearised net has this map.
 
-    They are W_l - A_l' Z B_l' with the one Z, the sum of lr G over all steps, that leads to it.
+    They are W_l + A_l' Z B_l', with the one Z, minus the sum of lr G over all steps, that leads to it.
 
     >>> one = np.ones((1, 1))  # w_2 w_1 = 1, and 3 is reached by adding 1 to each
     >>> moved_layers([one, one], 3 * one)

@@ -29,25 +29,46 @@ def tangents(layers):
     return np.array([column.ravel() for column in columns]).T
 
 
-@pytest.mark.parametrize(("widths", "samples"), [((3, 2), 9), ((3, 4, 2), 9), ((2, 1, 3), 9), ((4, 3, 3, 2), 2)])
-def test_it_is_gradient_descent_on_the_linearised_net(widths, samples):
-    """Weight by weight, by autograd's rules applied to a matrix of derivatives; inputs may span a part only."""
-    given, steps = problem(widths, samples, lr=0.05), np.array([0, 1, 2, 60, 400])
+def linearised(given, steps):
+    """Gradient descent on the net that is linear in its weights: its maps, and its weights in the end."""
     layers, x, y = [w[0] for w in given.layers], given.inputs[0], given.targets[0]
     slopes, start = tangents(layers), given.start[0]
     change, maps = np.zeros(slopes.shape[1]), []
     for step in range(steps[-1] + 1):
         now = start + (slopes @ change).reshape(start.shape)
         maps += [now] * (step in steps)
-        residuals = x @ now.T - y
-        change = change - 0.05 * slopes.T @ (2 / y.size * residuals.T @ x).ravel()
-    found = lazy(given, steps)
-    np.testing.assert_allclose(found.maps[0], maps, atol=1e-11)
-    np.testing.assert_allclose(
-        np.concatenate([(v - w).ravel() for v, w in zip(moved_layers(layers, now), layers, strict=True)]),
-        change + 0.05 * slopes.T @ (2 / y.size * residuals.T @ x).ravel(),
-        atol=1e-8,
-    )
+        if step < steps[-1]:
+            change = change - given.lr[0] * slopes.T @ (2 / y.size * (x @ now.T - y).T @ x).ravel()
+    cuts = np.cumsum([w.size for w in layers])[:-1]
+    return np.array(maps), [w + part.reshape(w.shape) for w, part in zip(layers, np.split(change, cuts), strict=True)]
+
+
+def kernel(layers, sigma):
+    """The tangent kernel on inputs with these moments, but for a rotation of these."""
+    root = np.kron(np.eye(len(layers[-1])), np.linalg.cholesky(sigma))
+    slopes = root.T @ tangents(layers)
+    return slopes @ slopes.T
+
+
+@pytest.mark.parametrize(("widths", "samples"), [((3, 2), 9), ((3, 4, 2), 9), ((2, 1, 3), 9), ((4, 3, 3, 2), 2)])
+def test_it_is_gradient_descent_on_the_linearised_net(widths, samples):
+    """Weight by weight, with a matrix of all derivatives; inputs may span a part of their space only."""
+    given, steps = problem(widths, samples, lr=0.05), np.array([0, 1, 2, 60, 400])
+    maps, weights = linearised(given, steps)
+    np.testing.assert_allclose(lazy(given, steps).maps[0], maps, atol=1e-11)
+    for ours, theirs in zip(moved_layers([w[0] for w in given.layers], maps[-1]), weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-8)
+
+
+def test_the_change_of_the_kernel():
+    """It is that of the linearised net's weights; of a wide net, that of the run's, to a factor of about 2."""
+    given, steps = problem((3, 200, 2), lr=0.005, scale=0.2), np.array([0, 100])
+    told = lazy(given, steps).conditions["kernel_change"][0]
+    start, end = (kernel(layers, given.sigma[0]) for layers in weights_of_gd(given, steps))
+    moved = kernel(linearised(given, steps)[1], given.sigma[0])
+    np.testing.assert_allclose(told, np.linalg.norm(moved - start) / np.linalg.norm(start), rtol=1e-8)
+    assert 1 / 3 < np.linalg.norm(end - start) / np.linalg.norm(start) / told < 3
+    assert told < 0.05
 
 
 def test_one_layer_is_linear():
@@ -88,7 +109,7 @@ def test_wide_nets_come_near_it(gamma):
     widths, shares, changes = (25, 100, 400), [], []
     for width in widths:
         found = []
-        for seed in range(3):
+        for seed in range(4):
             given = problem((4, width, width, 3), scale=width ** (-gamma / 2), seed=seed)
             rate = 0.3 / gauss_newton_spectrum([w[0] for w in given.layers], given.sigma[0])[0]
             given, steps = replace(given, lr=np.array([rate])), np.arange(0, 60, 6)
@@ -102,8 +123,7 @@ def test_wide_nets_come_near_it(gamma):
         changes.append(change)
     for values in (shares, changes):
         slope = np.polyfit(np.log(widths), np.log(values), 1)[0]
-        assert -1.1 < slope < -0.4
-    print(shares, changes)
+        assert -1.3 < slope < -0.4
 
 
 def test_a_rich_net_is_told():
@@ -112,17 +132,6 @@ def test_a_rich_net_is_told():
     prediction = lazy(given, steps)
     assert prediction.conditions["kernel_change"] > 1
     assert np.linalg.norm(prediction.maps[0, -1] - maps_of_gd(given, steps)[-1]) > 0.5
-
-
-def test_the_change_that_it_tells_is_that_of_a_lazy_run():
-    """Of a wide net it is what gradient descent does to the kernel."""
-    given, steps = problem((3, 200, 2), lr=0.005, scale=0.2), np.array([0, 100])
-    told = lazy(given, steps).conditions["kernel_change"][0]
-    kernels = [slopes @ slopes.T for slopes in map(tangents, weights_of_gd(given, steps))]
-    root = np.kron(np.eye(2), np.linalg.cholesky(given.sigma[0]))
-    before, after = (root.T @ kernel @ root for kernel in kernels)
-    np.testing.assert_allclose(told, np.linalg.norm(after - before) / np.linalg.norm(before), rtol=0.1)
-    assert told < 0.1
 
 
 def test_runs_together_and_alone():

@@ -15,6 +15,7 @@ SMALL = {
     "training": {"lr": 0.02},
     "metrics": ["singular_values"],
 }
+ONE = {"model": {"num_hidden": 0}}
 TWO, WHITE, BALANCED = {"model": {"num_hidden": 1}}, {"data": {"whiten": True}}, {"model": {"init": "balanced"}}
 ALIGNED = {"model": {"init": "aligned"}, **WHITE}
 ONLINE = {"data": {"online": True, "noise_std": 0.1}, "training": {"batch_size": 5}}
@@ -24,6 +25,8 @@ NEEDED = {
     "discrete": [TWO],
     "mixed": [TWO],
     "noisy_modes": [ONLINE, {"model": {"init": "aligned"}}],
+    "one_layer": [ONE],
+    "one_layer_sgd": [ONE, ONLINE],
     "riccati": [TWO, WHITE, BALANCED],
     "two_cycle": [TWO, WHITE, {"training": {"lr": 0.8}}],
 }
