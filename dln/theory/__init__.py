@@ -6,6 +6,7 @@ As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 import dln.theory.aligned  # noqa: F401  registers what is there
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
+from dln.theory.label_noise import label_noise_drift, label_noise_floor, label_noise_path, trace_gradient
 from dln.theory.lazy import lazy_maps, moved_layers
 from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
@@ -38,6 +39,9 @@ __all__ = [
     "flow_maps",
     "half_time",
     "kappa",
+    "label_noise_drift",
+    "label_noise_floor",
+    "label_noise_path",
     "lambda_balance",
     "lazy_maps",
     "mixed_maps",
@@ -53,6 +57,7 @@ __all__ = [
     "plateau_levels",
     "register_theory",
     "riccati_layers",
+    "trace_gradient",
     "two_cycle",
     "two_layer_recursion",
     "whitening_gap",
