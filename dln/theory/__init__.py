@@ -4,9 +4,11 @@ As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 """
 
 import dln.theory.aligned  # noqa: F401  registers what is there
+from dln.measure.learning_coefficient import learning_coefficient
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
 from dln.theory.label_noise import label_noise_drift, label_noise_floor, label_noise_path, trace_gradient
+from dln.theory.langevin import estimate_learning_coefficient
 from dln.theory.lazy import lazy_maps, moved_layers
 from dln.theory.mixed_regime import kappa, mixed_maps, mixed_mode
 from dln.theory.modes import aligned_modes, aligned_modes_gd, escape_time, half_time
@@ -36,6 +38,7 @@ __all__ = [
     "cycle_multiplier",
     "diffusion_peak",
     "escape_time",
+    "estimate_learning_coefficient",
     "flow_maps",
     "half_time",
     "kappa",
@@ -44,6 +47,7 @@ __all__ = [
     "label_noise_path",
     "lambda_balance",
     "lazy_maps",
+    "learning_coefficient",
     "mixed_maps",
     "mixed_mode",
     "mode_diffusion",

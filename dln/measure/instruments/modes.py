@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from dln.base.stacked import frobenius, matmul, total
+from dln.measure.learning_coefficient import learning_coefficient
 from dln.measure.metric import Least, Tolerance, Top, model_metric
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float64
+
+    from dln.model import DeepLinearNetwork
 
 
 @model_metric("effective_rank", cost="cheap", batched=True, source="Roy and Vetterli 2007")
@@ -56,6 +59,32 @@ def relative_rank(
         .double()
         .where(largest[..., 0].isfinite(), torch.nan)
     )
+
+
+@model_metric("learning_coefficient", cost="cheap", batched=True, source="Aoyagi 2024")
+def learning_coefficient_of_rank(
+    model: DeepLinearNetwork,
+    end_to_end_values: Float64[Tensor, "*R k"],
+    tolerance: Tolerance = 0.01,
+    above: Least = None,
+) -> Float64[Tensor, "*R"]:
+    """Learning coefficient lambda at the rank of W (see relative_rank); d_in d_out / 2 at every rank of wide nets.
+
+    Half the effective number of parameters of a net that has learned a map of this rank: a staircase beside the run,
+    informative where hidden layers are narrower than about d_in + d_out. It is the least over all weights that make
+    such a map (`dln.measure.learning_coefficient`). Biases make the outputs' d_out / 2 more.
+
+    >>> from dln.model import DeepLinearNetwork
+    >>> model = DeepLinearNetwork(5, 5, 3, 5)
+    >>> learning_coefficient_of_rank(model, torch.tensor([[5.0, 1.0, 0, 0, 0], [5.0, 4, 3, 2, 1]])).tolist()
+    [11.0, 12.5]
+    """
+    widths = [model.weights[0].shape[-1], *(w.shape[-2] for w in model.weights)]
+    of_bias = len(model.biases) > 0 and widths[-1] / 2
+    steps = [learning_coefficient(widths, rank).value + of_bias for rank in range(min(widths) + 1)]
+    rank = relative_rank(end_to_end_values, tolerance, above)
+    places = rank.nan_to_num().clamp(max=min(widths)).long()  # above the widths there is only rounding
+    return torch.tensor(steps, dtype=torch.float64)[places].where(rank.isfinite(), torch.nan)
 
 
 @model_metric("teacher_distance", cost="cheap", batched=True)
