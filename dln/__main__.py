@@ -49,6 +49,12 @@ def main(argv: list[str] | None = None) -> None:
             told = {name: getattr(options, name) for name in ("confidence", "resamples", "quantiles")}
             told["pairs"] = options.pair
             print_aggregate(options.directory, options.over, options.by, options.of, options.baseline, files, **told)
+        elif options.command == "plot":
+            from dln.cli.plot import plot
+
+            kind = "map" if options.map else "curves"
+            told = {name: getattr(options, name) for name in ("metric", "by", "over", "x")}
+            print(f"figure in {plot(options.directory, options.out, kind=kind, **told)}")
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -71,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     by = "a row for each combination of these keys; by default, of those swept over but seeds"
     show.add_argument("--by", type=_names, metavar="KEY[,KEY]", help=by)
     _add_aggregate(commands.add_parser("aggregate", help="means, intervals and tests of a sweep, step by step"))
+    _add_plot(commands.add_parser("plot", help="a figure of a run or a sweep"))
     study = commands.add_parser("study", help="a whole study: sweeps, tables, figures, and the sentence they come to")
     study.add_argument("name", nargs="?", help="one of ours, or a .yaml file; without it they are listed")
     words = (
@@ -104,6 +111,17 @@ def _add_aggregate(parser: argparse.ArgumentParser) -> None:
     add("--resamples", type=int, default=0, help="for bootstrap intervals in the files")
     add("--csv", metavar="FILE", help="write all steps there")
     add("--parquet", metavar="FILE", help="write all steps there")
+
+
+def _add_plot(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", help="of a run or a sweep")
+    add("--metric", type=_names, metavar="CURVE[,CURVE]", help="which curves; by default all of a run, a sweep's loss")
+    add("--by", type=_names, metavar="KEY[,KEY]", help="of a sweep: colours by the first, panels by two more")
+    add("--over", type=_names, metavar="KEY[,KEY]", help="what is averaged over; by default all seeds that vary")
+    add("--x", choices=("step", "time"), default="step", help="time is lr x step")
+    add("--map", action="store_true", help="the values that runs end with, over the first two keys")
+    add("-o", "--out", metavar="FIGURE", help=".png, .pdf or .svg; by default figure.png in the directory")
 
 
 def _names(words: str) -> list[str]:

@@ -93,6 +93,15 @@ def find_finals(directory: str | Path, columns: Sequence[str] = (), by: Sequence
     return Finals(_summarised(runs, keys, levels, [*finals]), keys, [*finals], levels)
 
 
+def is_seed(key: str) -> bool:
+    """Whether a key is of seeds.
+
+    >>> is_seed("training_a.model_seed"), is_seed("training.lr")
+    (True, False)
+    """
+    return _seed(key) is not None
+
+
 def _seed(key: str) -> str | None:
     """Return which kind of seed a key is, None if it is none.
 

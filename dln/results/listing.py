@@ -213,6 +213,11 @@ class StoredSweep:
         return [key for key in self._told.keys if key not in self._told.fixed] if self._told.fixed else []
 
     @property
+    def fixed(self) -> dict[str, Any]:
+        """The keys that are the same in all its runs, with their values."""
+        return self._told.fixed
+
+    @property
     def values(self) -> dict[str, Any]:
         """Nothing: its runs' final values are a table of their own."""
         return {}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from dln.base.registry import Registry
 from dln.plotting import GREY, PALETTE, RAMP, STYLE, NotebookFigure
@@ -28,6 +29,9 @@ figure = FIGURES.register
 """Register a function of parameters and, as it asks, a panel's rows (`table`), its `axes`, the part's `found`."""
 
 INK = "#222222"
+SMOOTH = 6
+"""Values of a key from which on lines of equal value are drawn on a map: fewer make no line."""
+
 PANEL = (2.25, 1.8)
 """Width and height of a panel, in inches."""
 
@@ -181,6 +185,41 @@ def curves(
     _scaled(axes, shown)
     if per or len(of) > 1:
         axes.legend(title=short(per) if per else None)
+    return axes
+
+
+@figure("map")
+def final_map(
+    table: polars.DataFrame, axes: Axes, found: Found, of: str = "test_loss", x: str = RATE, y: str = "model.gamma"
+) -> Axes:
+    """Draw how runs end over two keys, as colours, with lines of equal value; a cross is where some diverge."""
+    found.check(of, x, y)
+    last = table.sort("step").group_by(x, y, maintain_order=True).last()
+    across, down = _values(table, x), _values(table, y)
+    values, lost = np.full((len(down), len(across)), np.nan), np.zeros((len(down), len(across)), bool)
+    for row in last.iter_rows(named=True):
+        place = down.index(row[y]), across.index(row[x])
+        values[place], lost[place] = np.nan if row[f"{of} mean"] is None else row[f"{of} mean"], row["diverged"] > 0
+    known = values[np.isfinite(values) & ~lost]
+    wide = len(known) and known.min() > 0 and known.max() / known.min() > 20
+    norm = LogNorm() if wide else Normalize()
+    norm.autoscale(known if len(known) else np.array([1.0]))
+    drawn = axes.pcolormesh(np.ma.masked_array(values, ~np.isfinite(values) | lost), cmap=RAMP, norm=norm)
+    axes.set_xticks(
+        np.arange(len(across)) + 0.5, [value_of(x, v) for v in across], rotation=45 if len(across) > 6 else 0
+    )
+    axes.set_yticks(np.arange(len(down)) + 0.5, [value_of(y, v) for v in down])
+    axes.plot(*(np.argwhere(lost)[:, ::-1].T + 0.5), "x", color=GREY, markersize=5)
+    if min(len(across), len(down)) >= SMOOTH and len(known) > SMOOTH:
+        levels = LogLocator(numticks=6) if wide else MaxNLocator(5)
+        shown = np.ma.masked_array(values, ~np.isfinite(values) | lost)
+        centres = np.arange(len(across)) + 0.5, np.arange(len(down)) + 0.5
+        axes.contour(
+            *centres, shown, levels=levels.tick_values(known.min(), known.max()), colors="white", linewidths=0.6
+        )
+    axes.figure.colorbar(drawn, ax=axes, label=f"final {of.replace('_', ' ')}")
+    axes.set_xlabel(short(x))
+    axes.set_ylabel(short(y))
     return axes
 
 
