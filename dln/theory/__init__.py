@@ -3,7 +3,8 @@
 As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 """
 
-import dln.theory.aligned  # noqa: F401  registers what is there
+import dln.theory.aligned
+import dln.theory.sde  # noqa: F401  registers what is there
 from dln.measure.learning_coefficient import learning_coefficient
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps

@@ -10,6 +10,7 @@ import torch
 from dln import linear_teacher, train_ensemble
 from dln.data import Dataset
 from dln.theory import Problem
+from dln.theory.sde import sde
 from dln.theory.sgd_mean import sgd_mean
 from tests.theory.problems import problem
 
@@ -80,3 +81,16 @@ def test_its_error_against_ensembles_falls_as_the_learning_rate(sampling, batch)
     for (wide, _), (narrow, margin) in itertools.pairwise(found):
         assert (narrow < 0.65 * wide + 3 * margin).all()
     assert (found[-1][0] < 0.06 + 3 * found[-1][1]).all()
+
+
+@pytest.mark.long
+def test_gaussian_noise_is_enough_for_the_mean_and_finite_steps_matter():
+    run, steps, members = net(0.04, 2, "replacement"), np.array([25, 37, 50, 75, 125]), 6000
+    losses = whole_losses(run, steps, members)
+    ratios = []
+    for substeps in (1, 8):
+        found = sde(run, steps, substeps, members).columns
+        spread = np.hypot(losses.std(0), found["train_loss_std"][0]) / np.sqrt(members)
+        ratios.append((found["train_loss"][0] - losses.mean(0)) / spread)
+    assert (np.abs(ratios[0]) < 4).all()
+    assert np.abs(ratios[1]).max() > 5
