@@ -10,6 +10,7 @@ import numpy as np
 
 from dln.derivatives.hessian import top_eigenvalues
 from dln.derivatives.products import Chain
+from dln.theory.narrow import narrowed
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from dln.theory.theory import Problem
 
     Layers = Sequence[Float64[np.ndarray, "p q"]]
+
+ROUNDING = 1e-13
+"""Share of a layer's norm that is rounding."""
 
 
 class Descent:
@@ -65,3 +69,9 @@ def each_run(problem: Problem, layers_of: Callable[[Layers], Layers] = list) -> 
     for r in range(len(problem)):
         layers = layers_of([w[r] for w in problem.layers])
         yield Descent(layers, problem.sigma[r], problem.sigma_yx[r], float(problem.lr[r]))
+
+
+def narrowest(layers: Layers) -> Layers:
+    """Return the narrowest layers that learn as these do, to rounding; at a saddle that needs none at all, these."""
+    narrow = narrowed(layers, ROUNDING)
+    return narrow if all(w.size for w in narrow) else layers

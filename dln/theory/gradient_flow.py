@@ -8,7 +8,8 @@ Balanced layers, W_{l+1}'W_{l+1} = W_l W_l', stay balanced, and then the map alo
 dW/dtau = -sum_j [WW']^((j-1)/L) G [W'W]^((L-j)/L) (Arora, Cohen and Hazan, arXiv 1802.06509). All hidden layers then
 have the rank of W, so a net as narrow as W has the same flow at a cost that does not grow with the width. That net is
 what is integrated, with singular values of W to the power 1/L in each of its layers: its field is a polynomial,
-whereas the fractional powers of W make much of rounding, where singular values are small.
+whereas the fractional powers of W make much of rounding, where singular values are small. A start that is balanced, or
+has two layers, is followed in the narrowest net that has its flow too (`dln.theory.narrow`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dln.base.arithmetic import uniform
 from dln.base.stacked import decomposed
 from dln.derivatives.products import Chain
 from dln.theory.conditions import balance_gap
-from dln.theory.descent import Descent, each_run
+from dln.theory.descent import Descent, each_run, narrowest
 from dln.theory.integration import Accuracy, integrate
 from dln.theory.theory import Prediction, Problem, register_theory
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 LOOKS = 5
 """At how many times along a path its sharpness is found."""
 
-ROUNDING = 1e-13
-"""Balance gap of layers that are balanced but for rounding."""
-
 
 @register_theory("gradient_flow", cost="moderate")
 def gradient_flow(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy = 1e-11) -> Prediction:
@@ -44,10 +42,10 @@ def gradient_flow(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy
 
     dW_l/dtau = -A_l' G B_l' at tau = lr step, integrated to `rtol`; of a run with batches, on the whole training set.
 
-    Conditions: `lr_sharpness`, the largest lr lambda_max along the path. Gradient descent is about that share of its
-    way from the flow, and beyond 2 it does not follow it at all.
+    Conditions: `lr_sharpness`, the largest lr lambda_max along the path, in the directions that it may take. Gradient
+    descent is about that share of its way from the flow, and beyond 2 it does not follow it at all.
     """
-    return _flows(problem, steps, rtol, lambda layers: narrowed(layers) if balance_gap(layers) < ROUNDING else layers)
+    return _flows(problem, steps, rtol, narrowest)
 
 
 @register_theory("balanced_flow", cost="moderate", source="arXiv 1802.06509")
@@ -116,23 +114,6 @@ def balanced_layers(end: Float64[np.ndarray, "*R out in"], depth: int) -> list[F
     left, values, right = decomposed(end, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
     roots = _cleared(values, end)[..., None] ** (1 / depth)
     return [roots * right, *[roots * np.eye(values.shape[-1])] * (depth - 2), left * roots.mT]
-
-
-def narrowed(layers: Layers) -> list[Float64[np.ndarray, "p q"]]:
-    """Return layers of at most in_dim hidden units that have the flow of these, which are balanced.
-
-    What layer l hands on lies in the span of W_l, and what the next one reads of it too. So hidden units are rotated
-    until all but the first ones are idle, and those are left out.
-
-    >>> narrow = narrowed(balanced_layers(np.array([[3.0], [4.0]]), 2)[:1] + [np.array([[3.0], [4.0]]) / 5**0.5])
-    >>> [w.shape for w in narrow]
-    [(1, 1), (2, 1)]
-    """
-    narrow, basis = [], np.eye(layers[0].shape[1])
-    for w in layers[:-1]:
-        basis, rotated = np.linalg.qr(w @ basis)
-        narrow.append(rotated)
-    return [*narrow, layers[-1] @ basis]
 
 
 def _cleared(values: Float64[np.ndarray, "*R k"], end: Float64[np.ndarray, "*R out in"]) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from dln.base.arithmetic import uniform
 from dln.base.registry import Bounds
-from dln.theory.descent import each_run
+from dln.theory.descent import each_run, narrowest
 from dln.theory.integration import Accuracy, integrate
 from dln.theory.theory import Prediction, Problem, check_condition, register_theory
 
@@ -43,13 +43,13 @@ def modified_flow(
 
     Order 1 is gradient flow, order 2 the flow on L + (lr / 4) ||g||^2; each order costs one gradient more.
 
-    Conditions: `lr_sharpness`, the largest lr lambda_max along the path; the error is about its K-th power, and it must
-    not come near 1.
+    Conditions: `lr_sharpness`, the largest lr lambda_max along the path, in the directions that it may take; the error
+    is about its K-th power, and it must not come near 1.
     """
     times, looks = np.asarray(steps, float), np.linspace(0, float(steps[-1]), LOOKS)
     maps, sharpness = [], []
     with uniform():
-        for net in each_run(problem):
+        for net in each_run(problem, narrowest):
             field = partial(modified_field, net.change, order=order)
             found = integrate(field, net.start, [(times, net.maps), (looks, partial(_watched, net))], rtol)
             maps.append(found[0])

@@ -26,7 +26,9 @@ TOLERANCE = 1e-6
 more is left out."""
 
 
-def narrowed(layers: Sequence[Float64[np.ndarray, "out in"]]) -> list[Float64[np.ndarray, "k_out k_in"]]:
+def narrowed(
+    layers: Sequence[Float64[np.ndarray, "out in"]], tolerance: float = TOLERANCE
+) -> list[Float64[np.ndarray, "k_out k_in"]]:
     """Return the layers of the narrowest network that plain (stochastic) gradient descent moves alike.
 
     Its end-to-end map is that of `layers` at every step, to rounding. If nothing can be left out, they are returned.
@@ -42,19 +44,19 @@ def narrowed(layers: Sequence[Float64[np.ndarray, "out in"]]) -> list[Float64[np
     sizes: list[int] = []
     while sizes != (sizes := [u.shape[1] for u in bases]):
         for i, w in enumerate(layers[:-1]):  # upwards, W_l S_{l-1} in S_l, ...
-            bases[i + 1] = _grown(bases[i + 1], w @ bases[i], float(np.linalg.norm(w)))
+            bases[i + 1] = _grown(bases[i + 1], w @ bases[i], tolerance * float(np.linalg.norm(w)))
         for i, w in reversed([*enumerate(layers)][1:]):  # ... and back down, W_l' S_l in S_{l-1}
-            bases[i] = _grown(bases[i], w.T @ bases[i + 1], float(np.linalg.norm(w)))
+            bases[i] = _grown(bases[i], w.T @ bases[i + 1], tolerance * float(np.linalg.norm(w)))
     if all(u.shape[0] == u.shape[1] for u in bases):
         return [*layers]
     return [after.T @ w @ before for w, (before, after) in zip(layers, pairwise(bases), strict=True)]
 
 
 def _grown(
-    basis: Float64[np.ndarray, "n k"], more: Float64[np.ndarray, "n m"], scale: float
+    basis: Float64[np.ndarray, "n k"], more: Float64[np.ndarray, "n m"], least: float
 ) -> Float64[np.ndarray, "n l"]:
-    """Return the basis with what columns have outside of it, beyond rounding of numbers of size `scale`."""
+    """Return the basis with what columns have outside of it, where that is more than `least`."""
     for _ in range(2):  # twice, so that rounding is orthogonal too
         more = more - basis @ (basis.T @ more)
     left, sizes, _ = decomposed(more, lambda matrices: np.linalg.svd(matrices, full_matrices=False))
-    return np.concatenate([basis, left[:, sizes > TOLERANCE * scale]], 1)[:, : len(basis)]
+    return np.concatenate([basis, left[:, sizes > least]], 1)[:, : len(basis)]

@@ -37,7 +37,7 @@ def one_layer(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     return Prediction(one_layer_maps(problem.start, problem.sigma, problem.sigma_yx, problem.rate, np.asarray(steps)))
 
 
-@register_theory("one_layer_sgd", columns=["train_loss", "map_std"])
+@register_theory("one_layer_sgd", columns=["train_loss", "map_std"], cost="moderate")
 def one_layer_sgd(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Online SGD of one layer, exactly: the mean map, the mean loss over the population and the spread of the map.
 

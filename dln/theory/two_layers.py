@@ -63,7 +63,7 @@ def riccati(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     return Prediction(np.stack(maps), conditions=conditions)
 
 
-@register_theory("discrete")
+@register_theory("discrete", cost="moderate")
 def discrete(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Full-batch gradient descent of two layers, exactly, by a recursion without hidden units.
 
