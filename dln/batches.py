@@ -33,6 +33,10 @@ class Batches(Protocol):
         """Return the next batch: inputs and targets."""
         ...
 
+    def learn_from(self, dataset: Dataset) -> None:
+        """Take targets from now on from a dataset with another teacher."""
+        ...
+
     def state(self) -> dict[str, np.ndarray]:
         """Return where the batches stand, as a checkpoint keeps it."""
         ...
@@ -106,6 +110,11 @@ class OfflineBatches(_Sized):
         batch, self._order = self._order[:size], self._order[size:]
         return self._inputs[batch], self._targets[batch]
 
+    def learn_from(self, dataset: Dataset) -> None:
+        """Take targets from now on from a dataset with another teacher."""
+        assert dataset.train_targets is not None
+        self._targets = dataset.train_targets
+
     def state(self) -> dict[str, np.ndarray]:
         """Return where the stream stands, and what is left of the epoch."""
         return {f"stream.{self._stream}": position(self._rng), "pending": self._order.cpu().numpy()}
@@ -144,6 +153,10 @@ class NoisyBatches:
         noise = torch.from_numpy(self._std * self._noise.standard_normal(tuple(targets.shape)))
         return inputs, targets + noise.to(targets)
 
+    def learn_from(self, dataset: Dataset) -> None:
+        """Take targets from now on from a dataset with another teacher."""
+        self._batches.learn_from(dataset)
+
     def state(self) -> dict[str, np.ndarray]:
         """Return where the batches and the noise stand."""
         return self._batches.state() | {"stream.label noise": position(self._noise)}
@@ -177,6 +190,10 @@ class OnlineBatches(_Sized):
         """Return the next batch: inputs and targets."""
         inputs, targets = self._dataset.draw(cast(int, self._batch_size), self._inputs, self._noise)
         return torch.from_numpy(inputs).to(**self._to), torch.from_numpy(targets).to(**self._to)
+
+    def learn_from(self, dataset: Dataset) -> None:
+        """Take targets from now on from a dataset with another teacher."""
+        self._dataset = dataset
 
     def state(self) -> dict[str, np.ndarray]:
         """Return where the two streams stand."""

@@ -20,7 +20,7 @@ import torch
 from dln.base.arithmetic import uniform
 from dln.base.registry import import_extensions
 from dln.branching import branched
-from dln.callbacks import sized_callbacks
+from dln.callbacks import check_teachers, sized_callbacks
 from dln.checkpoints import Saved, load_checkpoint
 from dln.composing.burden import parameters
 from dln.config import ExperimentConfig, LaneConfig, ModelConfig
@@ -122,6 +122,8 @@ class Blueprint:
             if (branch := lane.branch) is not None:
                 own = None if branch.callbacks == lane.callbacks else sized_callbacks(branch.callbacks, samples, key)
                 built[suffix] = branched(branch, lane.training, built[suffix], own)
+            if any(hasattr(callback, "teaches") for callback in built[suffix]):
+                check_teachers(built[suffix], self.outline, key)
         return built
 
     @cached_property
@@ -311,7 +313,8 @@ class Blueprint:
         def first(some: Collection[str]) -> list[Record]:
             return [self._measured(lane, lane.supply()) for lane in self._probes(some).values()]
 
-        check_events(self.config.events, labels, self._data, first)
+        taught = any(hasattr(callback, "teaches") for own in self.callbacks.values() for callback in own)
+        check_events(self.config.events, labels, self._data, first, taught)
 
     @property
     def names(self) -> list[str]:

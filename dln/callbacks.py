@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from dln.base.streams import stream
 from dln.base.values import check_batch_size, whole_number
 from dln.config import CallbackConfig
 from dln.errors import ConfigError, ExtensionError
-from dln.subject import Callback, Subject
+from dln.ingredients.teachers import make_teacher
+from dln.subject import Callback, Subject, callback_name
 from dln.timeline import acting_at, every
 
 if TYPE_CHECKING:
+    from dln.data import Dataset
     from dln.model import DeepLinearNetwork
 
 CALLBACKS = Registry("callback")
@@ -167,6 +169,40 @@ def batch_growth(factor: float, interval: int, largest: int) -> Callback:
     return acting_at(every(length, length), _with_sizes([limit], callback))
 
 
+@register_callback("switch_teacher")
+def switch_teacher(
+    step: int,
+    teacher: dict[str, Any] | None = None,
+    factor: float = 1.0,
+    rotate: bool = False,
+    seed: int = 1,
+    interval: int | None = None,
+) -> Callback:
+    """From `step` on learn from another teacher: `factor` times `teacher` (as `data.params`), or times the present one.
+
+    Inputs, batches and noise stay as they are; test targets change too, and all metrics speak of the teacher of their
+    step. `factor: -1` reverses the task. A random teacher is drawn under `seed`, and `rotate` is as `data.rotate`. It
+    switches again every `interval` steps, if that is given: a `factor` of the present one then multiplies again.
+    """
+    if teacher is None and (rotate or factor == 1):
+        raise ConfigError("it changes nothing: give teacher, e.g. {matrix: power_law}, or factor, e.g. -1")
+    whole_number(seed, "seed", least=0)
+
+    def next_one(dataset: Dataset) -> np.ndarray:
+        if dataset.teacher is None:
+            raise ConfigError("these data came without a teacher, so there is none to take the place of")
+        present = dataset.teacher.cpu()
+        other = present if teacher is None else make_teacher(*dataset.dims, teacher, seed, rotate)
+        return float(factor) * other.numpy()
+
+    def callback(step: int, trainer: Subject) -> None:
+        trainer.teach(next_one(trainer.dataset))
+
+    callback.teaches = next_one  # type: ignore[attr-defined]
+    first = whole_number(step, "step", least=0)
+    return acting_at([first] if interval is None else every(whole_number(interval, "interval"), first), callback)
+
+
 @register_callback("weight_noise")
 def weight_noise(std: float, interval: int = 1, start: int = 0, seed: int = 0) -> Callback:
     """Add N(0, std**2) to every parameter, every `interval` steps from `start` on."""
@@ -296,6 +332,23 @@ def sized_callbacks(configs: Sequence[CallbackConfig], samples: int | None, key:
         for size in getattr(callback, "batch_sizes", ()):
             check_batch_size(size, samples, f"{key}[{i}].params: batch_size")
     return callbacks
+
+
+def check_teachers(callbacks: Sequence[Callback], dataset: Dataset, key: str) -> None:
+    """Raise ConfigError where a callback cannot give such data the teacher that it is to give them.
+
+    Args:
+        callbacks: The callbacks.
+        dataset: What the run learns from.
+        key: The config key to name in an error.
+    """
+    for callback in callbacks:
+        teaches = getattr(callback, "teaches", None)
+        if teaches is not None:
+            try:
+                teaches(dataset)
+            except ConfigError as error:
+                raise ConfigError(f"{key}: callback {callback_name(callback)!r}: {error}") from None
 
 
 def _build(config: CallbackConfig, where: str) -> Callback:

@@ -12,6 +12,7 @@ An .npz file has W1, ..., WL and b1, ..., bL, and beside these
     optimizer.W1.NAME ...     what it keeps of each parameter, by torch's names
     previous.W1, earlier.W1   the weights one and two steps before, where metrics look at them
     memory.I                  what callback I remembers, if it has a `memory`
+    teacher                   the teacher, if a callback has changed it
     clock                     the time that training has taken, where metrics look at it (`dln.base.clock`)
 """
 
@@ -78,6 +79,11 @@ class Saved:
     def clock(self) -> np.ndarray:
         """What a clock kept [3, 1]; NaN where there was none."""
         return self.arrays.get("clock", np.full((PARTS, 1), np.nan))
+
+    @property
+    def teacher(self) -> np.ndarray | None:
+        """The teacher that a callback had put in the place of the first one, if one had."""
+        return self.arrays.get("teacher")
 
     def streams(self, batch_seed: int, batch_size: int | None) -> dict[str, np.ndarray]:
         """Return where the batches stood: nothing under another seed, and no rest of an epoch for another size."""

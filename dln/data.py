@@ -142,6 +142,27 @@ class Dataset:
                 )
         return cls(tensors["train_inputs"], tensors["train_targets"], tensors["test_inputs"], tensors["test_targets"])
 
+    def taught(self, teacher: Float64[np.ndarray, "out in"]) -> Dataset:
+        """Return the dataset with another teacher: the same inputs, and the same noise on training targets.
+
+        Raises:
+            ConfigError: The dataset came without a teacher.
+
+        >>> dataset = linear_teacher(2, 2, {"matrix": "identity", "scale": 3.0}, noise_std=1.0, dtype=torch.float64)
+        >>> other = dataset.taught(np.zeros((2, 2)))  # what is left is noise
+        >>> torch.allclose(other.train_targets, dataset.train_targets - 3 * dataset.train_inputs)
+        True
+        """
+        if self.teacher is None:
+            raise ConfigError("these data came without a teacher, so there is none to take the place of")
+        change, targets = teacher - self.teacher.cpu().numpy(), {}
+        for split in ("train", "test"):
+            x, y = (getattr(self, f"{split}_{kind}") for kind in ("inputs", "targets"))
+            if y is not None:
+                more = transform(change, x.cpu().double().numpy())
+                targets[f"{split}_targets"] = (y.cpu().double() + torch.from_numpy(more)).to(y)
+        return replace(self, teacher=torch.from_numpy(teacher), **targets)
+
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Dataset:
         """Return the dataset with its samples in a precision and on a device; itself, if that is where they are."""
         names = ("train_inputs", "train_targets", "test_inputs", "test_targets")

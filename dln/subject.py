@@ -71,6 +71,10 @@ class Subject(Protocol):
         """The step at which `stop` was called, or None."""
         ...
 
+    def teach(self, teacher: np.ndarray) -> None:
+        """Let all targets be those of another teacher from this step on: the same inputs, batches and noise."""
+        ...
+
     def reseed(self, batch_seed: int) -> None:
         """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
         ...

@@ -45,7 +45,7 @@ class Trainer:
     diverged: it ends there, with the step in `diverged_at`.
 
     Callbacks may set `batch_size`, `lr` and `lr_scale`, change the weights of `model`, and call `evaluate`, `gradient`,
-    `gradient_norm` and `stop`.
+    `gradient_norm`, `teach` and `stop`.
     """
 
     engine = "autograd"
@@ -103,7 +103,8 @@ class Trainer:
         self.max_steps = max_steps
         self.recorded = chosen_steps(max_steps, evaluate_every, evaluate_at)
         self.callbacks = list(callbacks)
-        self.constants = {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
+        self.constants = _constants(dataset)
+        self._first_dataset, self._teacher = dataset, None
         self.start = copy.deepcopy(model)
         self.previous, self.earlier = (_filled(model, math.nan) for _ in range(2))
         self.steps_by = Optimizer(optimizer, optimizer_params or {}, lr_factors)
@@ -226,6 +227,7 @@ class Trainer:
                 of = named(model.weights, model.biases).items()
                 kept |= {f"{name}.{key}": p.detach().cpu().numpy() for key, p in of}
         kept |= self.batches.state() | memories(self.callbacks)
+        kept |= {} if self._teacher is None else {"teacher": self._teacher}
         return {**self._given, **present, **kept, **(clock_state(self.clock) if self.keeps_time else {})}
 
     def _go_on(self, saved: Saved, lr: float, batch_size: int | None, batch_seed: int) -> None:
@@ -244,6 +246,8 @@ class Trainer:
         self.lr, size = saved.lr(lr), saved.batch_size(batch_size)
         self.batches.batch_size = size
         self.batches.go_on(saved.streams(batch_seed, size))
+        if saved.teacher is not None:
+            self.teach(saved.teacher)
         remember(self.callbacks, saved.arrays)
         self.clock.parts[:] = saved.clock
 
@@ -284,6 +288,13 @@ class Trainer:
     @batch_size.setter
     def batch_size(self, size: int | None) -> None:
         self.batches.batch_size = size
+
+    def teach(self, teacher: np.ndarray) -> None:
+        """Let all targets be those of another teacher from this step on: the same inputs, batches and noise."""
+        self._teacher = teacher
+        self.dataset = self._first_dataset.taught(teacher)
+        self.constants = _constants(self.dataset)
+        self.batches.learn_from(self.dataset)
 
     def reseed(self, batch_seed: int) -> None:
         """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
@@ -353,6 +364,10 @@ def _copied(model: DeepLinearNetwork) -> DeepLinearNetwork:
     return DeepLinearNetwork.from_weights(
         model.weights, model.biases or None, dtype=like.dtype, device=like.device, check=False
     )
+
+
+def _constants(dataset: Dataset) -> dict[str, Later]:
+    return {name: Later(lambda c=c: c.find()[0]) for name, c in constants([dataset]).items()}
 
 
 def _filled(model: DeepLinearNetwork, value: float) -> DeepLinearNetwork:

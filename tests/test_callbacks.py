@@ -27,6 +27,7 @@ EXAMPLES = {
     "weight_noise": {"std": 0.01, "interval": 5, "start": 1},
     "kick": {"step": 4, "size": 0.5},
     "stop_at_gradient": {"norm": 1e9, "interval": 5},
+    "switch_teacher": {"step": 5, "factor": -1.0},
     "stop_at_plateau": {"patience": 6, "tolerance": 0.99, "interval": 3},
     "stop_after": {"seconds": 1e-9, "interval": 4},
 }

@@ -72,7 +72,7 @@ def test_with_momentum_biases_and_a_frozen_layer(tmp_path, params, engine):
     assert_goes_on({"model": {"bias": True}, "training": training, "engine": engine, "dtype": "float64"}, tmp_path)
 
 
-REMEMBERING = ("noise", "growth", "stop at a plateau", "all")
+REMEMBERING = ("noise", "growth", "teachers", "stop at a plateau", "all")
 """Callbacks that keep or draw something, or all together: those that the slower engine is asked about too."""
 
 

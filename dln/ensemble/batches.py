@@ -16,7 +16,7 @@ from dln.kernels.batches import Data, Draw
 from dln.kernels.permutations import Orders
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Int
+    from jaxtyping import Int
 
 
 class MemberBatches(Protocol):
@@ -32,6 +32,18 @@ class MemberBatches(Protocol):
 
     def resized(self, batch_size: int | None) -> MemberBatches:
         """Return batches of another size: a new epoch from the same streams."""
+        ...
+
+    def learning_from(
+        self, datasets: Sequence[Dataset], dataset: Int[np.ndarray, " r"], data: Data | None
+    ) -> MemberBatches:
+        """Return batches that go on with targets of other teachers.
+
+        Args:
+            datasets: With the same inputs as before.
+            dataset: Which of them each member has now.
+            data: Their training sets, if they have any.
+        """
         ...
 
     def longest_draw(self) -> int:
@@ -120,6 +132,15 @@ class EpochBatches:
         """Return batches of another size: a new epoch from the same streams."""
         return EpochBatches(self.data, self.dataset, self.orders, self.stream_of, batch_size)
 
+    def learning_from(
+        self, datasets: Sequence[Dataset], dataset: Int[np.ndarray, " r"], data: Data | None
+    ) -> EpochBatches:
+        """Return batches that go on with targets of other teachers."""
+        assert data is not None
+        changed = EpochBatches(data, dataset, self.orders, self.stream_of, self.batch_size)
+        changed._ready, changed._ready_size = self._ready, self._ready_size
+        return changed
+
     def state(self, place: int) -> dict[str, np.ndarray]:
         """Return where a member's stream stands, and what is left of its epoch."""
         own = int(self.stream_of[place])
@@ -175,6 +196,13 @@ class IndependentBatches:
         """Return batches of another size, from the same streams."""
         return IndependentBatches(self.data, self.dataset, self.generators, self.stream_of, batch_size)
 
+    def learning_from(
+        self, datasets: Sequence[Dataset], dataset: Int[np.ndarray, " r"], data: Data | None
+    ) -> IndependentBatches:
+        """Return batches that go on with targets of other teachers."""
+        assert data is not None
+        return IndependentBatches(data, dataset, self.generators, self.stream_of, self.batch_size)
+
     def state(self, place: int) -> dict[str, np.ndarray]:
         """Return where a member's stream stands."""
         nothing = np.zeros(0, np.int64)
@@ -189,68 +217,6 @@ class IndependentBatches:
     def longest_draw(self) -> int:
         """Steps whose batches fit comfortably in memory."""
         return LARGE if self.batch_size is None else max(1, LARGE // (len(self.generators) * self.batch_size))
-
-
-class NoisyBatches:
-    """Batches of a training set whose targets get fresh noise at every step, from streams of their own."""
-
-    def __init__(
-        self,
-        batches: EpochBatches | IndependentBatches,
-        noise: Sequence[tuple[float, np.random.Generator]],
-        source: Int[np.ndarray, " R"],
-    ) -> None:
-        """Take batches; standard deviations and generators of noise; and which of these is each member's.
-
-        Members of one source have one dataset and one stream of batches: they see the same samples.
-        """
-        self.batches, self.noise, self.source = batches, noise, source
-
-    def draw(self, steps: int) -> Draw:
-        """Return the batches of the next `steps` steps."""
-        drawn = self.batches.draw(steps)
-        data, first = drawn.data, np.unique(self.source, return_index=True)[1]
-        if self.batches.batch_size is None:  # every step has all samples, with noise of its own
-            samples = data.inputs.shape[1]
-            order = np.broadcast_to(np.arange(samples), (len(first), steps, samples))
-            size = np.full(steps, samples, np.int64)
-        else:
-            order, size = drawn.order[drawn.stream[first]], drawn.size
-        of = drawn.dataset[first, None, None]
-        inputs, targets = data.inputs[of, order, : data.dim], data.targets[of, order]  # [S, steps, B, ...]
-        used = np.arange(order.shape[2]) < size[:, None]
-        for (std, rng), own in zip(self.noise, targets, strict=True):
-            own[used] += (std * rng.standard_normal((int(size.sum()), targets.shape[-1]))).astype(targets.dtype)
-        x, y = (a.reshape(len(first), -1, a.shape[-1]) for a in (inputs, targets))
-        noisy = Data(x, y, data.inputs.dtype, data.inputs.shape[2] > data.dim)
-        rows = np.arange(used.size, dtype=np.int32).reshape(1, *used.shape)
-        return Draw(noisy, self.source, np.zeros(len(self.source), np.int64), rows, size)
-
-    def select(self, members: Int[np.ndarray, " r"]) -> NoisyBatches:
-        """Return batches that go on for some of the members only."""
-        sources, source = np.unique(self.source[members], return_inverse=True)
-        noise = [copy.deepcopy(self.noise[s]) for s in sources]
-        return NoisyBatches(self.batches.select(members), noise, source)
-
-    def resized(self, batch_size: int | None) -> NoisyBatches:
-        """Return batches of another size, from the same streams."""
-        return NoisyBatches(self.batches.resized(batch_size), self.noise, self.source)
-
-    def state(self, place: int) -> dict[str, np.ndarray]:
-        """Return where a member's batches and noise stand."""
-        return self.batches.state(place) | {"stream.label noise": position(self.noise[self.source[place]][1])}
-
-    def go_on(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on with the batches and the noise of a state."""
-        self.batches.go_on(state)
-        for _, rng in self.noise if "stream.label noise" in state else ():
-            go_on(rng, state["stream.label noise"])
-
-    def longest_draw(self) -> int:
-        """Steps whose batches fit comfortably in memory."""
-        data = self.batches.data
-        each = (self.batches.batch_size or data.inputs.shape[1]) * (data.dim + data.targets.shape[2])
-        return min(self.batches.longest_draw(), max(1, LARGE // (len(self.noise) * each)))
 
 
 class FreshBatches:
@@ -293,6 +259,15 @@ class FreshBatches:
         """Return batches of another size, from the same streams."""
         return FreshBatches(self.datasets, self.generators, self.source, batch_size, self.dtype, self.bias)
 
+    def learning_from(
+        self, datasets: Sequence[Dataset], dataset: Int[np.ndarray, " r"], data: Data | None
+    ) -> FreshBatches:
+        """Return batches that go on with targets of other teachers."""
+        pairs, source = distinct_pairs(self.source, dataset)
+        generators = [copy.deepcopy(self.generators[s]) for s, _ in pairs]
+        taught = [datasets[d] for _, d in pairs]
+        return FreshBatches(taught, generators, source, self.batch_size, self.dtype, self.bias)
+
     def state(self, place: int) -> dict[str, np.ndarray]:
         """Return where a member's two streams stand."""
         of_inputs, of_noise = map(position, self.generators[self.source[place]])
@@ -309,6 +284,12 @@ class FreshBatches:
         return max(1, LARGE // (len(self.datasets) * self.batch_size * sum(self.datasets[0].dims)))
 
 
+def distinct_pairs(a: Int[np.ndarray, " r"], b: Int[np.ndarray, " r"]) -> tuple[list[list[int]], Int[np.ndarray, " r"]]:
+    """Return the distinct pairs of two numbers a member, and which of them each member has."""
+    pairs, which = np.unique(np.stack([a, b], 1), axis=0, return_inverse=True)
+    return pairs.tolist(), which
+
+
 def make_batches(
     datasets: Sequence[Dataset],
     dataset: Int[np.ndarray, " R"],
@@ -318,8 +299,8 @@ def make_batches(
     bias: bool,
     replacement: bool = False,
     data: Data | None = None,
-) -> tuple[MemberBatches, Data | None]:
-    """Return the batches of an ensemble, and its training data if there are any.
+) -> MemberBatches:
+    """Return the batches of an ensemble.
 
     Args:
         datasets: The datasets that members train on, all of one shape.
@@ -329,35 +310,19 @@ def make_batches(
         dtype: Precision of the samples.
         bias: Whether the networks have biases.
         replacement: Whether samples of a training set are drawn with replacement.
-        data: The training sets, if they are made already.
+        data: The training sets, if there are any.
     """
     if datasets[0].online:
         pairs, source = np.unique(np.stack([dataset, np.asarray(batch_seeds)], 1), axis=0, return_inverse=True)
         generators = [(stream(int(s), "online inputs"), stream(int(s), "online noise")) for _, s in pairs]
-        return FreshBatches([datasets[d] for d, _ in pairs], generators, source, batch_size, dtype, bias), None
-    data = split_data(datasets, "train", dtype, bias) if data is None else data
+        return FreshBatches([datasets[d] for d, _ in pairs], generators, source, batch_size, dtype, bias)
     assert data is not None
     seeds, stream_of = np.unique(np.asarray(batch_seeds), return_inverse=True)
     if replacement:
         draws = [stream(int(seed), "batch draws") for seed in seeds]
-        return IndependentBatches(data, dataset, draws, stream_of, batch_size), data
+        return IndependentBatches(data, dataset, draws, stream_of, batch_size)
     orders = Orders([stream(int(seed), "batch order") for seed in seeds])
-    return EpochBatches(data, dataset, orders, stream_of, batch_size), data
-
-
-def with_noise(batches: MemberBatches, batch_seeds: Sequence[int], std: Float64[np.ndarray, " R"]) -> NoisyBatches:
-    """Return batches of a training set with fresh noise on the targets.
-
-    Args:
-        batches: The batches as they are without.
-        batch_seeds: Each member's batch seed.
-        std: Each member's standard deviation of the noise.
-    """
-    of_set = cast(EpochBatches | IndependentBatches, batches)
-    keys = [*zip(of_set.dataset.tolist(), batch_seeds, std.tolist(), strict=True)]
-    distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    noise = [(sigma, stream(seed, "label noise")) for _, seed, sigma in distinct]
-    return NoisyBatches(of_set, noise, np.array([distinct[key] for key in keys]))
+    return EpochBatches(data, dataset, orders, stream_of, batch_size)
 
 
 def split_data(datasets: Sequence[Dataset], split: str, dtype: np.dtype, bias: bool) -> Data | None:

@@ -66,7 +66,7 @@ class Ensemble(Lockstep):
         first = next(iter(self.lanes.values()))
         self.max_steps = first.max_steps
         self.recorded = chosen_steps(self.max_steps, evaluate_every, evaluate_at)
-        data = first.datasets[0]  # all are alike
+        data = first.sets.datasets[0]  # all are alike
         built = {
             key: build_metrics(own, MODEL_METRICS, shapes=[lane.shapes], dataset=data, optimizer=lane.optimizer)
             for key, lane in self.lanes.items()
@@ -236,7 +236,7 @@ class Ensemble(Lockstep):
         for key, lane in self.lanes.items():
             train, test, kept[key] = lane.advance(draws[key], updates, offsets, keep, self.probe.looks_back)
             losses[key] = {f"train_loss{key}": train[:, self.members[key]]}
-            if lane.test_data is not None:
+            if lane.sets.test is not None:
                 losses[key][f"test_loss{key}"] = test[:, self.members[key]]
         count, measured, error = self._measure(kept, due) if keep else (len(due), {}, None)
         columns: dict[str, np.ndarray] = {}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dln.data import Dataset
 from dln.ensemble.batches import MemberBatches
-from dln.kernels.batches import Draw
+from dln.kernels.batches import Data, Draw
 from dln.kernels.layout import Layout
 from dln.kernels.state import State
 
@@ -34,6 +35,10 @@ class Group:
     def resized(self, batch_size: int | None) -> Group:
         """Return the members with batches of another size: a new epoch."""
         return replace(self, batches=self.batches.resized(batch_size), batch_size=batch_size)
+
+    def learning_from(self, datasets: Sequence[Dataset], dataset: Int[np.ndarray, " R"], data: Data | None) -> Group:
+        """Return the members with targets of other teachers; see `MemberBatches.learning_from`."""
+        return replace(self, batches=self.batches.learning_from(datasets, dataset[self.members], data))
 
     def split(self, sizes: Mapping[int, int | None]) -> Iterator[Group]:
         """Yield the groups that this one becomes when some of its members get these batch sizes.

@@ -14,13 +14,13 @@ from dln.base.clock import Clock
 from dln.base.values import check_sampling
 from dln.checkpoints import Saved, clock_state, given_state, memories, named, present_state, remember
 from dln.data import Dataset
-from dln.ensemble.batches import LARGE, MemberBatches, make_batches, split_data, with_noise
+from dln.ensemble.batches import LARGE, MemberBatches
 from dln.ensemble.divergence import go_through, may_overflow, records_near_limit
 from dln.ensemble.groups import Group, Kept
+from dln.ensemble.label_noise import with_noise
 from dln.ensemble.member import NEVER, UNCHANGED, Member
 from dln.ensemble.rates import Rates
-from dln.ensemble.whole_sets import WholeSets
-from dln.errors import ConfigError
+from dln.ensemble.whole_sets import WholeSets, check_dims
 from dln.ingredients.edge import Optimizer
 from dln.kernels.batches import Draw
 from dln.kernels.rules import SGD, Rule
@@ -83,31 +83,23 @@ class Lane:
             theories: What is predicted of the members, recorded beside them.
         """
         members = len(weights[0])
-        dims = (weights[0].shape[2], weights[-1].shape[1])
-        for data in datasets:
-            if data.dims != dims:
-                raise ConfigError("the model maps {} to {} but the train set has {} to {}".format(*dims, *data.dims))
+        check_dims(datasets, (weights[0].shape[2], weights[-1].shape[1]))
         layers = zip(weights, strict=True) if biases is None else zip(weights, biases, strict=True)
         self.shapes = [list(p.shape[1:]) for layer in layers for p in layer]
         self.dtype = weights[0].dtype
-        self.bias = biases is not None
-        self.max_steps = max_steps
-        self.datasets = datasets
+        self.max_steps, self.replacement = max_steps, replacement
         self.start = [*weights, *(biases or ())]
         """Initial weights and then biases, each [R, ...]."""
-        self.dataset = np.zeros(members, np.int64) if dataset is None else np.asarray(dataset, np.int64)
-        self.stopped_at = np.full(members, NEVER)
-        self.diverged_at = np.full(members, NEVER)
+        of = [0] * members if dataset is None else dataset
+        self.sets = WholeSets(datasets, of, self.dtype, biases is not None, len(weights))
+        self.stopped_at, self.diverged_at = (np.full(members, NEVER) for _ in range(2))
         self.last_loss = np.full(members, np.nan)
         seeds = np.broadcast_to(np.asarray(batch_seeds), (members,))
-        self.replacement = replacement
         self.label_noise = np.broadcast_to(np.asarray(label_noise, np.float64), (members,))
         """Standard deviations of fresh noise on the targets of batches [R]."""
         for std in np.unique(self.label_noise).tolist():
             check_sampling(replacement, std, datasets[0].online)
-        batches, self.train_data = make_batches(
-            datasets, self.dataset, seeds.tolist(), batch_size, self.dtype, self.bias, replacement
-        )
+        batches = self.sets.batches(range(members), seeds.tolist(), batch_size, replacement)
         rule = rule or SGD()
         self.optimizer = Optimizer(rule.name, rule.arguments, lr_factors)
         """The optimizer, for metrics that ask for it."""
@@ -115,8 +107,6 @@ class Lane:
         self.groups = [Group(np.arange(members), state, batches, batch_size)]
         if self.label_noise.any():
             self.groups = [*self._told_apart(self.groups[0], seeds)]
-        self.test_data = split_data(datasets, "test", self.dtype, self.bias)
-        self.whole_sets = WholeSets(datasets, self.dataset, self.train_data, self.test_data, len(weights))
         self.callbacks = [list(c) for c in callbacks] if callbacks is not None else [[] for _ in range(members)]
         self.keeps_time = False
         """Whether `clock` is to tell the time that training has taken."""
@@ -132,7 +122,7 @@ class Lane:
             self._go_on(resume)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.label_noise)
 
     def _told_apart(self, everyone: Group, seeds: Int[np.ndarray, " R"]) -> Iterator[Group]:
         """Yield the members without label noise, whose full batches are moments, and those with it."""
@@ -161,6 +151,9 @@ class Lane:
                     groups.append(sized if len(places) == len(same) else sized.select(places))
                     groups[-1].batches.go_on(saved.streams(saved.batch_seed, size) if there else {})
         self.groups = groups
+        if saved.teacher is not None:
+            self.sets.teach(range(len(self)), saved.teacher)
+            self.learn()
         for at, name in enumerate(("earlier", "previous")):
             for array, value in zip(self._past, (saved.past(name) or {}).values(), strict=False):
                 array[at] = value
@@ -186,6 +179,7 @@ class Lane:
         arrays |= group.state.kept(place) | drawn | memories(self.callbacks[member])
         if new_epoch and "pending" in arrays:
             arrays["pending"] = np.zeros(0, np.int64)
+        arrays |= {"teacher": self.sets.teachers[member]} if member in self.sets.teachers else {}
         if self.keeps_time:
             arrays |= clock_state(self.clock, member)
         if "_past" in vars(self):
@@ -233,6 +227,7 @@ class Lane:
 
         if self.members:
             for_each(np.flatnonzero(self.moving).tolist(), act)
+            self.learn()
         if sizes:
             self.groups = [new for group in self.groups for new in group.split(sizes)]
         if seeds:
@@ -240,10 +235,14 @@ class Lane:
 
     def _fresh_batches(self, members: Sequence[int], seeds: Sequence[int], batch_size: int | None) -> MemberBatches:
         """Return batches of some members from the beginning of their streams."""
-        of, std = self.dataset[members], self.label_noise[members]
-        drawn = self.datasets, of, seeds, batch_size, self.dtype, self.bias, self.replacement
-        batches, _ = make_batches(*drawn, data=self.train_data)
+        batches, std = self.sets.batches(members, seeds, batch_size, self.replacement), self.label_noise[members]
         return with_noise(batches, seeds, std) if std.any() else batches
+
+    def learn(self) -> None:
+        """Let batches go on with the targets of teachers that members have been given."""
+        if self.sets.renew():
+            data = self.sets.datasets, self.sets.dataset, self.sets.train
+            self.groups = [group.learning_from(*data) for group in self.groups]
 
     def next_callback(self, step: int) -> int:
         """Return the next step after `step` at which a callback of a moving member acts, or NEVER."""
@@ -294,8 +293,8 @@ class Lane:
             before = group.state.copy() if updates else group.state
             kept = group.state.blank(len(looks)) if keep or back else None
             reach = np.empty((1, len(group.members)))
-            own, test_of = lr[:, group.members], self.dataset[group.members]
-            found = group.state.train(draw, updates, own, looks, self.test_data, test_of, kept, reach)
+            own, test_of = lr[:, group.members], self.sets.dataset[group.members]
+            found = group.state.train(draw, updates, own, looks, self.sets.test, test_of, kept, reach)
             self._settle(group, before, draw, updates, lr, looks, found, reach[0])
             if kept is not None:
                 told = rates[:, group.members], times[:, group.members]
@@ -304,7 +303,7 @@ class Lane:
             losses[:, group.members], tests[:, group.members] = (values[rows] for values in found)
         if len(records):
             self.last_loss = losses[-1]
-        self.whole_sets.forget()
+        self.sets.forget()
         return losses, tests, everything if keep else []
 
     def _look_back(self, seen: Kept, rows: Int[np.ndarray, " t"]) -> list[list[np.ndarray]]:
@@ -323,11 +322,11 @@ class Lane:
 
     def losses(self, split: Literal["train", "test"]) -> Float64[np.ndarray, " R"]:
         """Return the loss of every member's present weights on the whole training or test set."""
-        return self.whole_sets.losses(split, self.groups, self.moving)
+        return self.sets.losses(split, self.groups, self.moving)
 
     def gradient_norms(self) -> Float64[np.ndarray, " R"]:
         """Return the norm of the gradient of every member's loss on the whole training set."""
-        return self.whole_sets.gradient_norms(self.groups)
+        return self.sets.gradient_norms(self.groups)
 
     def weights(self) -> tuple[list[Float[np.ndarray, "R out in"]], list[Float[np.ndarray, "R out"]] | None]:
         """Return copies of all members' weights, and biases if there are any."""
@@ -356,7 +355,7 @@ class Lane:
 
     def changed(self) -> None:
         """Forget losses of weights that a callback has changed."""
-        self.whole_sets.forget()
+        self.sets.forget()
 
     def _settle(
         self,
@@ -381,14 +380,14 @@ class Lane:
             found: Losses at the records on the batch and on the test set; those near the limit are replaced.
             reach: What bounds the losses of all steps.
         """
-        close = records_near_limit(found, draw, self.test_data, self.dtype)
+        close = records_near_limit(found, draw, self.sets.test, self.dtype)
         suspects = may_overflow(reach, draw, self.dtype) | close.any((0, 1))
         places = np.flatnonzero(suspects & (self.diverged_at[group.members] == NEVER))
         if not len(places):
             return
         members = group.members[places]
         of = before.select(places), draw.select(places), updates, lr[:, members]
-        for step in go_through(*of, self.test_data, self.dataset[members]):
+        for step in go_through(*of, self.sets.test, self.sets.dataset[members]):
             place, member = places[step.place], int(members[step.place])
             if not np.isfinite(step.train_loss):
                 self.diverged_at[member] = self.step + step.offset
@@ -397,4 +396,4 @@ class Lane:
                 if close[0, look, place]:
                     found[0][look, place] = step.train_loss
                 if close[1, look, place]:
-                    found[1][look, place] = self.whole_sets.torch_loss("test", member, step.parameters)
+                    found[1][look, place] = self.sets.torch_loss("test", member, step.parameters)

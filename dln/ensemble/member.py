@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ from dln.base.values import check_batch_size, real_number, whole_number
 from dln.data import Dataset
 from dln.ensemble.groups import Group
 from dln.ensemble.rates import Rates
+from dln.ensemble.whole_sets import WholeSets
 from dln.model import DeepLinearNetwork
 from dln.train import full_gradient
 
@@ -30,12 +30,15 @@ class Home(Protocol):
 
     step: int
     max_steps: int
-    datasets: Sequence[Dataset]
-    dataset: np.ndarray
-    """Which of the datasets is whose."""
+    sets: WholeSets
+    """What members learn from."""
     last_loss: np.ndarray
     stopped_at: np.ndarray
     rates: Rates
+
+    def learn(self) -> None:
+        """Let members learn from teachers that they have been given."""
+        ...
 
     def group_of(self, member: int) -> tuple[Group, int]:
         """Return the group that a member is in, and its place there."""
@@ -72,9 +75,16 @@ class Member:
         self._lane, self._index = lane, index
         self._model: DeepLinearNetwork | None = None
         self.max_steps = lane.max_steps
-        self.dataset = lane.datasets[lane.dataset[index]]
         self.wanted_size: object = UNCHANGED
         self.wanted_seed: int | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """What the model learns from."""
+        sets = self._lane.sets
+        if self._index in sets.waiting:
+            self._lane.learn()
+        return sets.datasets[sets.dataset[self._index]]
 
     @property
     def step(self) -> int:
@@ -130,6 +140,10 @@ class Member:
             self._model = DeepLinearNetwork.from_weights(weights, biases or None, check=False)
         return self._model
 
+    def teach(self, teacher: np.ndarray) -> None:
+        """Let all targets be those of another teacher from this step on: the same inputs, batches and noise."""
+        self._lane.sets.teach([self._index], teacher)
+
     def reseed(self, batch_seed: int) -> None:
         """Draw batches from the streams of another seed, from their beginning on, and so a new epoch."""
         self.wanted_seed = int(whole_number(batch_seed, "batch_seed", least=0))
@@ -141,6 +155,7 @@ class Member:
     def evaluate(self, split: Literal["train", "test"]) -> float:
         """Return the loss of the present weights on the whole training or test set."""
         self.write_back(keep=True)
+        self._lane.learn()
         return float(self._lane.losses(split)[self._index])
 
     def state(self) -> dict[str, np.ndarray]:
@@ -154,6 +169,7 @@ class Member:
     def gradient_norm(self) -> float:
         """Return the Euclidean norm of `gradient`."""
         self.write_back(keep=True)
+        self._lane.learn()
         return float(self._lane.gradient_norms()[self._index])
 
     def write_back(self, keep: bool = False) -> None:

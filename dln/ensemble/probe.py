@@ -14,9 +14,11 @@ from torch import Tensor
 
 from dln.base.blame import as_runs, for_each
 from dln.base.parallel import run_blocks, thread_count
+from dln.data import Dataset
 from dln.ensemble.groups import Kept
 from dln.ensemble.lane import Lane
 from dln.ensemble.views import SAMPLES, Sight
+from dln.ensemble.whole_sets import WholeSets
 from dln.kernels.summary import pair_quantities
 from dln.lockstep import naming
 from dln.measure.data_quantities import Later, constants
@@ -51,7 +53,7 @@ class Probe:
         """Whether any needs weights of steps before the record's."""
         for lane in lanes.values():
             lane.keeps_time = keeps_time(everyone)
-        self.given = {key: _of_members(lane) for key, lane in lanes.items()}
+        self._given: dict[str, tuple[Sequence[Dataset], dict[str, Later]]] = {}
 
     def measure(
         self,
@@ -74,7 +76,7 @@ class Probe:
             DlnError: What the first metric raises that fails; `runs` are those for which it fails by itself.
         """
         names = [name for name in IN_KERNELS if name in self.wanted]
-        sights = {key: Sight(self.lanes[key], parts, steps, names, self.given[key]) for key, parts in kept.items()}
+        sights = {key: Sight(self.lanes[key], parts, steps, names, self._constants(key)) for key, parts in kept.items()}
         step = steps[0]  # for messages
         columns: dict[str, dict[str, np.ndarray]] = {}
         for key, sight in sights.items():
@@ -97,6 +99,13 @@ class Probe:
             with naming(f"theory {theory.theory.label!r}", steps[0]):
                 found |= theory.columns(steps, suffix, sight.quantities.get("end_to_end"))
         return found
+
+    def _constants(self, key: str) -> dict[str, Later]:
+        """Return what is the same at all records of a lane, until its datasets become others."""
+        sets = self.lanes[key].sets
+        if key not in self._given or self._given[key][0] is not sets.datasets:
+            self._given[key] = sets.datasets, _of_members(sets)
+        return self._given[key][1]
 
     def _compare(
         self,
@@ -233,13 +242,14 @@ class Probe:
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
 
 
-def _of_members(lane: Lane) -> dict[str, Later]:
+def _of_members(sets: WholeSets) -> dict[str, Later]:
     """Return what is the same at all records, for all members of a lane [R, ...]."""
+    dataset = sets.dataset
 
     def later(constant: Later) -> Later:
-        return Later(functools.cache(lambda: constant.find()[lane.dataset]))
+        return Later(functools.cache(lambda: constant.find()[dataset]))
 
-    return {name: later(constant) for name, constant in constants(lane.datasets).items()}
+    return {name: later(constant) for name, constant in constants(sets.datasets).items()}
 
 
 def _joint(sides: Sequence[Supply], known: Mapping[str, Any] | None = None) -> Supply | PairSupply:

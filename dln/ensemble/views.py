@@ -130,7 +130,7 @@ class Sight:
     @cached_property
     def batch_size(self) -> Float64[Tensor, "T R"]:
         """Samples in every member's batch at every record."""
-        everyone = self.lane.train_data
+        everyone = self.lane.sets.train
         full = 0 if everyone is None else everyone.inputs.shape[1]
         sizes = [np.repeat(k.draw.size[list(k.offsets)][:, None], len(k.members), 1) for k in self.kept]
         merged = self._merged(sizes)
@@ -205,7 +205,7 @@ class Sight:
             add_gradients(view, *batch_samples(draw))
             for place in np.flatnonzero(self.alive[0, k.members]).tolist():
                 m = int(k.members[place])
-                sets = self.lane.datasets[int(self.lane.dataset[m])]
+                sets = self.lane.sets.datasets[int(self.lane.sets.dataset[m])]
                 models = {"model": solo_model(view, place), "start": self._solo(self.lane.start, m)}
                 models |= {n: self._solo([a[0] for a in past], m) for n, past in zip(PAST, self.past, strict=False)}
                 data = member_data(sets, draw, place)

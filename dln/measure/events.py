@@ -137,6 +137,7 @@ def check_events(
     labels: Sequence[str],
     dataset: Dataset,
     first: Callable[[Collection[str]], Sequence[Record]],
+    taught: bool = False,
 ) -> None:
     """Raise ConfigError where an event is unknown, has wrong parameters, or needs what is not recorded or not there.
 
@@ -145,6 +146,7 @@ def check_events(
         labels: Of the metrics of each model.
         dataset: What the run learns from.
         first: Returns a first record of every lane, with the metrics of these labels.
+        taught: Whether a callback changes the teacher: an event that looks at the data would speak of the first one.
     """
     recorded = ["train_loss", *(["test_loss"] if dataset.test_inputs is not None else []), *labels]
     for i, config in enumerate(configs):
@@ -157,6 +159,11 @@ def check_events(
                 raise ConfigError(f"{where}: event {config.name!r} needs the column {name!r}; add it to the metrics")
         for name in CONSTANTS:
             if name in inspect.signature(entry.function).parameters:
+                if taught:
+                    raise ConfigError(
+                        f"{where}: event {config.name!r} is of data that stay as they are, and a callback changes the "
+                        "teacher; leave out one of both"
+                    )
                 try:
                     CONSTANTS[name](dataset)
                 except ConfigError as error:

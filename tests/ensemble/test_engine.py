@@ -204,6 +204,10 @@ CALLBACKS = {
         {"name": "kick", "params": {"step": 30, "size": 0.5}},
         {"name": "kick", "params": {"step": 60, "size": -0.5, "direction": "gradient"}},
     ],
+    "teachers": [
+        {"name": "switch_teacher", "params": {"step": 30, "teacher": {"matrix": "random_normal"}, "seed": 5}},
+        {"name": "switch_teacher", "params": {"step": 50, "factor": -0.5, "interval": 40}},
+    ],
     "stop at a gradient": [{"name": "stop_at_gradient", "params": {"norm": 0.5, "interval": 7}}],
     "stop at a plateau": [{"name": "stop_at_plateau", "params": {"patience": 20, "tolerance": 0.5, "interval": 5}}],
     "stop after": [{"name": "stop_after", "params": {"seconds": 1e-9, "interval": 50}}],
@@ -584,6 +588,7 @@ def test_members_with_schedules_go_as_they_would_alone(dtype, width, optimizer):
         CALLBACKS["kicks"],
         [{"name": "stop_at_gradient", "params": {"norm": 1.0}}],
         [*CALLBACKS["noise"], *CALLBACKS["warmup"]],
+        CALLBACKS["teachers"],
     ]
     training = {"batch_size": 10, "optimizer": optimizer}
     configs = members(len(acts), acts, dtype=dtype, model={"hidden_dim": width}, training=training, max_steps=100)
