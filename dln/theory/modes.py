@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SETTLED = 37.0
 """Q at which a is s to rounding."""
 
+FOREVER = 1e300
+"""On the clocks: long enough for every mode to be where it ends."""
+
 SPACING = 0.1
 """Of the table of q from which Newton's method starts: close enough for it to double its digits at once."""
 
@@ -43,8 +46,8 @@ def aligned_modes(strength: Numbers, start: Numbers, depth: int, time: Numbers) 
     """Return a(t) of da/dt = L a^(2 - 2/L) (s - a): the strengths of aligned, balanced modes under gradient flow.
 
     Arguments broadcast. L = 1: s + (a_0 - s) e^(-t). L = 2: a_0 / (e^(-2st) + a_0 (1 - e^(-2st)) / s). L >= 3: the
-    inverse of the closed form above, good to about 1e-13 of the larger of a_0 and s, times how much a hangs on t. A
-    mode with a_0 = 0 stays there if L >= 2. A negative a_0 is that of a mode with the sign of one vector changed.
+    inverse of the closed form above, good to about 1e-14 of the larger of a_0 and s. A mode with a_0 = 0 stays there if
+    L >= 2. A negative a_0 is that of a mode with the sign of one vector changed.
 
     Args:
         strength: s, in the least-squares map; of any sign.
@@ -153,27 +156,51 @@ def _two_layers(s: np.ndarray, a: np.ndarray, t: np.ndarray, _: int) -> np.ndarr
 
 
 def _deep(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
-    """Return a(t), L >= 3, a_0 >= 0."""
-    found = np.where(a == s, s, 0.0)
-    power = 2 - 2 / depth
-    lapse = depth * np.abs(s) ** power * t
-    some = (a > 0) & (a < s)
-    if some.any():
-        begin = np.log(a[some]) - np.log(s[some] - a[some])
-        found[some] = s[some] * expit(_advanced(_clock(2 / depth - 1), _pace(2 / depth - 1), begin, lapse[some]))
-    some = (s > 0) & (s < a)
-    if some.any():
-        begin = np.log(s[some]) - np.log(a[some] - s[some])
-        found[some] = s[some] / expit(_advanced(_clock(power), _pace(power), begin, lapse[some]))
-    some = (s < 0) & (a > 0)
-    if some.any():
-        begin = np.log(-s[some]) - np.log(a[some])
-        far = np.log1p(2 * (power - 1) * (_unlearning(power)(begin) + lapse[some])) / (power - 1)
-        q = _advanced(_unlearning(power), lambda q: np.exp(power * q - np.logaddexp(0, q)), begin, lapse[some], far)
-        found[some] = -s[some] * np.exp(-q)
-    some = (s == 0) & (a > 0)
-    found[some] = a[some] * (1 + depth * power * a[some] ** power * t[some]) ** (-1 / power)
+    """Return a(t), L >= 3, a_0 >= 0; NaN of what is not finite."""
+    there = np.isfinite(s) & np.isfinite(a) & ~np.isnan(t)
+    found = np.where(there & ((a == 0) | (a == s)), a, np.nan)
+    courses = (
+        ((a > 0) & (a < s), _learned),
+        ((s > 0) & (a > s), _sunk),
+        ((s < 0) & (a > 0), _unlearned),
+        ((s == 0) & (a > 0), _faded),
+    )
+    for which, course in courses:
+        some = there & which
+        if some.any():
+            found[some] = course(s[some], a[some], t[some], depth)
     return found
+
+
+def _learned(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
+    """Return a(t) of 0 < a_0 < s."""
+    b = 2 / depth - 1
+    return s * expit(_advanced(_clock(b), _pace(b), np.log(a) - np.log(s - a), _lapse(s, t, depth)))
+
+
+def _sunk(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
+    """Return a(t) of 0 < s < a_0."""
+    b = 2 - 2 / depth
+    return s / expit(_advanced(_clock(b), _pace(b), np.log(s) - np.log(a - s), _lapse(s, t, depth)))
+
+
+def _unlearned(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
+    """Return a(t) of s < 0 < a_0, which comes to zero as a power of time."""
+    b, begin, lapse = 2 - 2 / depth, np.log(-s) - np.log(a), _lapse(s, t, depth)
+    clock = _unlearning(b)
+    far = np.log1p(2 * (b - 1) * (clock(begin) + lapse)) / (b - 1)  # the clock is late there
+    return -s * np.exp(-_advanced(clock, lambda q: np.exp(b * q - np.logaddexp(0, q)), begin, lapse, far))
+
+
+def _faded(_: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
+    """Return a(t) of s = 0."""
+    power = 2 - 2 / depth
+    return a * (1 + depth * power * a**power * t) ** (-1 / power)
+
+
+def _lapse(s: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
+    """Return what the clock goes on by in time t; for ever is a long time."""
+    return np.minimum(depth * np.abs(s) ** (2 - 2 / depth) * t, FOREVER)
 
 
 def _advanced(

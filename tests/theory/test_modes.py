@@ -72,12 +72,14 @@ def test_a_mode_is_where_its_time_says(a, depth):
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_modes_stay_where_they_are_at_rest_and_end_at_their_strength(depth):
     """At zero of two layers or more, and at s; at the end, however long, there are no more digits to change."""
-    times = np.array([0.0, 1e-8, 1.0, 1e12])
+    times = np.array([0.0, 1e-8, 1.0, 1e12, np.inf])
     np.testing.assert_array_equal(aligned_modes(3.0, 3.0, depth, times), 3.0)
     if depth > 1:
         np.testing.assert_array_equal(aligned_modes(np.array([[3.0], [0.0], [-1.0]]), 0.0, depth, times), 0.0)
-    ends = aligned_modes(np.array([3.0, 3.0, 1e-3, 1e3]), np.array([1e-3, 40.0, 1e-5, 1.0]), depth, 1e12)
-    np.testing.assert_allclose(ends, [3.0, 3.0, 1e-3, 1e3], rtol=1e-13)
+    assert aligned_modes(-3.0 * (depth > 1), 2.0, depth, np.inf) < 1e-12
+    assert np.isnan(aligned_modes(np.array([np.nan, 2.0]), 1.0, depth, np.array([1.0, np.nan]))).all()
+    ends = aligned_modes(np.array([3.0, 3.0, 1e-3, 1e3]), np.array([1e-3, 40.0, 1e-5, 1.0]), depth, times[:, None])[-2:]
+    np.testing.assert_allclose(ends, [[3.0, 3.0, 1e-3, 1e3]] * 2, rtol=1e-13)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
