@@ -24,7 +24,7 @@ from dln.derivatives.gradient_noise import batch_factor
 from dln.derivatives.hessian import top_eigenvalues
 from dln.derivatives.products import Chain, half
 from dln.theory.narrow import narrowed
-from dln.theory.sgd_noise import singly, sizes
+from dln.theory.sgd_noise import sizes
 from dln.theory.theory import Prediction, Problem, register_theory
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ LOOKS = 5
 """At how many steps of a draw its sharpness is found."""
 
 
-@register_theory("sde", cost="heavy", source="arXiv 1511.06251, with the noise of every batch")
+NAMES = ("train_loss", "train_loss_median", "train_loss_std", "map_std", "diverged")
+"""Columns, in the order of `_described`."""
+
+
+@register_theory("sde", columns=NAMES, cost="heavy", source="arXiv 1511.06251, with the noise of every batch")
 def sde(
     problem: Problem,
     steps: Int[np.ndarray, " T"],
@@ -60,7 +64,7 @@ def sde(
     share; and `in_epochs`, 1 for a run in epochs: the equation's noise is independent at every step, and spreads 10 to
     100 times further than batches that make up for one another do.
     """
-    parts = [_run(run, [*map(int, steps)], substeps, members) for run in singly(problem)]
+    parts = [_run(run, [*map(int, steps)], substeps, members) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
     return Prediction(np.stack([part[0] for part in parts]), columns, conditions)
 
@@ -99,10 +103,6 @@ def _run(
         "in_epochs": np.array(run.sampling == "epochs", float),
     }
     return maps, columns, conditions
-
-
-NAMES = ("train_loss", "train_loss_median", "train_loss_std", "map_std", "diverged")
-"""What `_described` says, in this order."""
 
 
 def _described(run: Problem, maps: Float64[np.ndarray, "M out in"]) -> tuple[Float64[np.ndarray, "out in"], list]:

@@ -32,7 +32,7 @@ from dln.derivatives.hessian import HessianProduct, top_eigenvalues
 from dln.derivatives.products import Chain
 from dln.theory.narrow import narrowed
 from dln.theory.response import Layers, Response, units
-from dln.theory.sgd_noise import batch_covariance, deviations, singly, sizes
+from dln.theory.sgd_noise import batch_covariance, deviations, sizes
 from dln.theory.spread import Spread
 from dln.theory.theory import Prediction, Problem, register_theory
 
@@ -124,7 +124,10 @@ AHEAD, STRAIGHT, SLIGHT = 2.0, 0.5, 0.1
 the loss of members to be nearly Gaussian; and the share of the latter below which time plays no part."""
 
 
-@register_theory("sgd_mean", cost="heavy", source="moments of SGD around GD; 2101.12176 for epochs")
+COLUMNS = ("train_loss", "train_loss_std", "train_loss_gd", "excess_loss", "map_std", "not_gaussian", "epoch_end")
+
+
+@register_theory("sgd_mean", columns=COLUMNS, cost="heavy", source="moments of SGD around GD; 2101.12176 for epochs")
 def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Mean and spread of SGD's loss and map around those of gradient descent, to first order in the noise of batches.
 
@@ -144,7 +147,7 @@ def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     lr lambda_max / B: errors are about as large, relatively, and fall with lr / B. `not_gaussian` is the share of
     records with that flag.
     """
-    parts = [_run(run, [*map(int, steps)]) for run in singly(problem)]
+    parts = [_run(run, [*map(int, steps)]) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
     return Prediction(np.stack([part[0] for part in parts]), columns, conditions)
 
@@ -169,8 +172,8 @@ def _run(run: Problem, steps: list[int]) -> tuple[np.ndarray, dict[str, np.ndarr
     slopes, curved = columns.pop("speed") * run.lr[0], columns.pop("curved")
     columns["not_gaussian"] = _bent(losses, np.array(steps), slopes, columns.pop("ahead"), columns["train_loss_std"])
     batches = sizes(run)
-    if run.sampling == "epochs":
-        columns["epoch_end"] = (np.array(steps) % len(batches) == 0).astype(float)
+    ends = (run.sampling == "epochs") & (np.array(steps) % len(batches) == 0)
+    columns["epoch_end"] = ends.astype(float)
     conditions = {
         "noise_over_loss": np.nanmax(curved / np.where(gd > 0, gd, np.nan), initial=0.0),
         "lr_sharpness_per_sample": run.lr[0] * np.nanmax(sharpness) / max(batches),

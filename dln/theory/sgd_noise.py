@@ -7,7 +7,6 @@ row by row.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,22 +15,7 @@ from dln.errors import ConfigError
 from dln.theory.theory import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jaxtyping import Float64
-
-
-def singly(problem: Problem) -> Iterator[Problem]:
-    """Yield the runs of a problem one by one, each as a problem of one run."""
-    count = len(problem)
-
-    def cut(array: np.ndarray | None, i: int) -> np.ndarray | None:
-        return None if array is None else np.broadcast_to(array, (count, *array.shape[1:]))[i : i + 1]
-
-    names = ("sigma", "sigma_yx", "target_square", "lr", "inputs", "targets", "noise_std", "label_noise", "seeds")
-    for i in range(count):
-        arrays: dict = {name: cut(getattr(problem, name), i) for name in names}
-        yield replace(problem, layers=[w[i : i + 1] for w in problem.layers], **arrays)
 
 
 def sizes(problem: Problem) -> list[int]:

@@ -83,9 +83,13 @@ class Problem:
         return len(self.layers[0])
 
     def of(self, run: int) -> Problem:
-        """Return one of the runs alone."""
+        """Return one of the runs alone; arrays of one number, as the defaults, are of all runs."""
         one = slice(run, run + 1)
-        arrays = {name: value[one] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays = {
+            name: value[one] if len(value) == len(self) else value
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
         own = {name: arrays[name] for name in self.__dataclass_fields__ if name in arrays}
         return replace(self, layers=[w[one] for w in self.layers], **own)
 

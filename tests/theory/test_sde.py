@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dln.theory.sde import noisy_errors, sde
-from dln.theory.sgd_noise import batch_covariance, singly
+from dln.theory.sgd_noise import batch_covariance
 from tests.theory.problems import problem
 
 
@@ -62,8 +62,8 @@ def test_without_noise_it_is_gradient_descent_in_smaller_steps(substeps):
 def test_a_run_has_the_same_digits_among_others_and_at_other_records(sampling):
     runs = problem((3, 4, 2), samples=6, lr=0.02, batch_size=2, sampling=sampling, runs=3)
     together = sde(runs, np.array([0, 3, 9]), 2, 5)
-    for r, run in enumerate(singly(runs)):
-        alone = sde(run, np.array([9]), 2, 5)
+    for r in range(3):
+        alone = sde(runs.of(r), np.array([9]), 2, 5)
         assert alone.maps[0, 0].tobytes() == together.maps[r, 2].tobytes()
         assert all(alone.columns[name][0, 0] == together.columns[name][r, 2] for name in together.columns)
     assert len({m.tobytes() for m in together.maps[:, 2]}) == 3

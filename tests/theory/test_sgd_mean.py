@@ -9,7 +9,7 @@ import pytest
 from dln.errors import ConfigError
 from dln.theory import Problem, narrowed
 from dln.theory.sgd_mean import sgd_mean
-from dln.theory.sgd_noise import population_covariance, singly
+from dln.theory.sgd_noise import population_covariance
 from tests.small_nets import balanced
 from tests.theory.problems import problem
 
@@ -201,8 +201,8 @@ def test_without_noise_it_is_gradient_descent():
 def test_a_run_has_the_same_digits_among_others(sampling):
     runs = problem((3, 4, 2), samples=6, lr=0.02, batch_size=2, sampling=sampling, runs=3)
     together = sgd_mean(runs, np.array([0, 3, 9]))
-    for r, run in enumerate(singly(runs)):
-        alone = sgd_mean(run, np.array([0, 3, 9]))
+    for r in range(3):
+        alone = sgd_mean(runs.of(r), np.array([0, 3, 9]))
         assert alone.maps[0].tobytes() == together.maps[r].tobytes()
         for mine, ours in ((alone.columns, together.columns), (alone.conditions, together.conditions)):
             assert all(mine[name][0].tobytes() == ours[name][r].tobytes() for name in ours)
