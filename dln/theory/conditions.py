@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dln.base.arithmetic import uniform
 from dln.derivatives.products import inner
 from dln.errors import ConfigError
 from dln.theory.theory import Problem
@@ -24,6 +25,7 @@ def check_depth(name: str, problem: Problem, depth: int) -> None:
         )
 
 
+@uniform()
 def balance_gap(layers: Sequence[Float64[np.ndarray, "*R out in"]]) -> Float64[np.ndarray, "*R"]:
     """Return the largest ||W_{l+1}'W_{l+1} - W_l W_l'||_F as a share of the largest ||W_l||_F^2: 0 for balanced layers.
 
@@ -37,6 +39,7 @@ def balance_gap(layers: Sequence[Float64[np.ndarray, "*R out in"]]) -> Float64[n
     return np.max([np.sqrt(inner(gap, gap)) for gap in gaps], 0) / np.where(norms > 0, norms, 1)
 
 
+@uniform()
 def whitening_gap(sigma: Float64[np.ndarray, "*R in in"]) -> Float64[np.ndarray, "*R"]:
     """Return max |Sigma - I|, 0 for whitened inputs.
 

@@ -45,7 +45,7 @@ def integrate(
     """
     noted = [_Noted(times, read, start) for times, read in readings]
     end = max(float(times[-1]) for times, _ in readings)
-    if end > 0 and np.isfinite(field(start)).all():
+    if end > 0 and np.isfinite(start).all() and np.isfinite(field(start)).all():
         size = float(np.sqrt(np.mean(start**2))) or 1.0
         solver = DOP853(lambda _, y: field(y), 0.0, start, end, rtol=rtol, atol=rtol * size)
         while solver.status == "running":

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 @register_theory("lazy", source="arXiv 1806.07572")
+@uniform()
 def lazy(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Full-batch gradient descent with a frozen tangent kernel: of the net that is linear in its weights.
 
@@ -43,7 +44,8 @@ def lazy(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
         layers, sigma = [w[r] for w in problem.layers], problem.sigma[r]
         maps.append(lazy_maps(layers, sigma, problem.sigma_yx[r], problem.lr[r], np.asarray(steps)))
         moved = moved_layers(layers, maps[-1][-1])
-        changes.append(ntk_distance(moved, layers, sigma, 1) / ntk_norm(layers, sigma, 1))
+        size = ntk_norm(layers, sigma, 1)
+        changes.append(ntk_distance(moved, layers, sigma, 1) / np.where(size > 0, size, 1))
     return Prediction(np.stack(maps), conditions={"kernel_change": np.array(changes)})
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dln.base.arithmetic import uniform
-from dln.base.stacked import decomposed
+from dln.base.stacked import as_tensor, decomposed, singular_values_of
 from dln.derivatives.products import eigenvalues, inner
 from dln.theory.conditions import check_depth
 from dln.theory.integration import Accuracy, integrate
@@ -33,21 +33,21 @@ def mixed(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy = 1e-10
     dW/dt = sqrt(WW' + kappa^2) (Sigma_yx - W Sigma) + (Sigma_yx - W Sigma) sqrt(W'W + kappa^2) from the run's own map,
     t = 2 tau / d_out, kappa = ||W_2'W_2 - W_1 W_1'||_F / sqrt(in + out), which is h std^2 in wide layers.
 
-    Needs two layers. Conditions: `orthogonality`, the largest of ||W_1'W_1 - sqrt(W'W + kappa^2)|| and
-    ||W_2 W_2' - sqrt(WW' + kappa^2)|| / kappa at the start (spectral norms): 0 where this is exact, about
-    sqrt(in / h) from random weights; and `lr_sharpness`, about lr lambda_max along the path, which gradient descent
-    leaves the flow by.
+    Needs two layers. Conditions: `orthogonality`, the larger of ||W_1'W_1 - sqrt(W'W + kappa^2)|| and
+    ||W_2 W_2' - sqrt(WW' + kappa^2)|| at the start, as a share of the larger of ||W_1'W_1|| and ||W_2 W_2'|| (spectral
+    norms): 0 where this is exact, of balanced weights too, and about sqrt(in / h) from random ones; and `lr_sharpness`,
+    about the largest lr lambda_max along the path: gradient descent is about that share of its way from the flow.
     """
     check_depth("mixed", problem, 2)
-    first, second = problem.layers
-    scale = kappa(first, second)
-    maps, steepest = [], []
-    runs = zip(problem.start, problem.sigma, problem.sigma_yx, scale, problem.rate, strict=True)
-    for end, sigma, sigma_yx, one, rate in runs:
-        maps.append(mixed_maps(end, sigma, sigma_yx, float(one), rate * np.asarray(steps), rtol))
-        largest = decomposed(maps[-1], lambda matrices: (np.linalg.norm(matrices, 2, (-2, -1)),))[0].max()
-        steepest.append(2 * rate * eigenvalues(sigma)[0] * np.hypot(largest, one))
-    conditions = {"orthogonality": _orthogonality(problem, scale), "lr_sharpness": np.array(steepest)}
+    with uniform():
+        first, second = problem.layers
+        scale = kappa(first, second)
+        maps, sharpness = [], []
+        for r, times in enumerate(problem.rate[:, None] * steps):
+            maps.append(mixed_maps(problem.start[r], problem.sigma[r], problem.sigma_yx[r], scale[r], times, rtol))
+            largest = singular_values_of(as_tensor(maps[-1])).max().item()
+            sharpness.append(2 * problem.rate[r] * eigenvalues(problem.sigma[r])[0] * np.hypot(largest, scale[r]))
+        conditions = {"orthogonality": _orthogonality(problem, scale), "lr_sharpness": np.array(sharpness)}
     return Prediction(np.stack(maps), conditions=conditions)
 
 
@@ -66,7 +66,7 @@ def mixed_maps(
     end: Float64[np.ndarray, "out in"],
     sigma: Float64[np.ndarray, "in in"],
     sigma_yx: Float64[np.ndarray, "out in"],
-    kappa: float,
+    kappa: float | Float64[np.ndarray, ""],
     times: Float64[np.ndarray, " T"],
     rtol: float = 1e-10,
 ) -> Float64[np.ndarray, "T out in"]:
@@ -110,9 +110,11 @@ def mixed_mode(
 def _orthogonality(problem: Problem, scale: Float64[np.ndarray, " R"]) -> Float64[np.ndarray, " R"]:
     """Return how far W_1'W_1 and W_2 W_2' are from what the map's own equation takes them to be."""
     first, second = problem.layers
-    gaps = []
+    gaps, sizes = [], []
     for gram, end in ((first.mT @ first, problem.start), (second @ second.mT, problem.start.mT)):
         values, vectors = decomposed(end.mT @ end, np.linalg.eigh)
         roots = np.sqrt(np.maximum(values, 0) + scale[:, None] ** 2)
         gaps.append(np.abs(eigenvalues(gram - vectors * roots[:, None] @ vectors.mT)).max(-1))
-    return np.max(gaps, 0) / scale
+        sizes.append(eigenvalues(gram)[:, 0])
+    size = np.max(sizes, 0)
+    return np.max(gaps, 0) / np.where(size > 0, size, 1)

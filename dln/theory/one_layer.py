@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @register_theory("one_layer")
+@uniform()
 def one_layer(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Full-batch gradient descent of one layer, exactly: W* + (W_0 - W*) (I - (2 lr / d_out) Sigma)^n.
 
@@ -38,6 +39,7 @@ def one_layer(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
 
 
 @register_theory("one_layer_sgd", columns=["train_loss", "map_std"], cost="moderate")
+@uniform()
 def one_layer_sgd(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Online SGD of one layer, exactly: the mean map, the mean loss over the population and the spread of the map.
 
@@ -60,14 +62,13 @@ def one_layer_sgd(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     moments = online_moments(
         error, problem.sigma, problem.rate, problem.noise_std**2, problem.batch_size, int(steps[-1])
     )
-    with uniform():
-        for step, (mean, covariance) in enumerate(moments):
-            at = steps == step
-            if at.any():
-                maps[:, at] = (problem.optimum + mean)[:, None]
-                spread[:, at] = inner(covariance, np.eye(problem.dims[1]))[:, None]
-                excess[:, at] = inner(covariance, problem.sigma)[:, None]
-        columns = {"train_loss": problem.losses(maps) + excess / problem.dims[0], "map_std": np.sqrt(spread)}
+    for step, (mean, covariance) in enumerate(moments):
+        at = steps == step
+        if at.any():
+            maps[:, at] = (problem.optimum + mean)[:, None]
+            spread[:, at] = inner(covariance, np.eye(problem.dims[1]))[:, None]
+            excess[:, at] = inner(covariance, problem.sigma)[:, None]
+    columns = {"train_loss": problem.losses(maps) + excess / problem.dims[0], "map_std": np.sqrt(spread)}
     return Prediction(maps, columns)
 
 

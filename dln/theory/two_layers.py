@@ -37,6 +37,7 @@ ASSUMED = 1e-5
 
 
 @register_theory("riccati", source="arXiv 2409.14623")
+@uniform()
 def riccati(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Gradient flow of two layers in closed form, from lambda-balanced weights on whitened inputs.
 
@@ -64,6 +65,7 @@ def riccati(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
 
 
 @register_theory("discrete", cost="moderate")
+@uniform()
 def discrete(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Full-batch gradient descent of two layers, exactly, by a recursion without hidden units.
 
@@ -79,6 +81,7 @@ def discrete(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     return Prediction(maps)
 
 
+@uniform()
 def lambda_balance(
     first: Float64[np.ndarray, "*R h in"], second: Float64[np.ndarray, "*R out h"]
 ) -> tuple[Float64[np.ndarray, "*R"], Float64[np.ndarray, "*R"]]:

@@ -134,5 +134,18 @@ def test_a_rich_net_is_told():
     assert np.linalg.norm(prediction.maps[0, -1] - maps_of_gd(given, steps)[-1]) > 0.5
 
 
+def test_at_a_saddle_nothing_moves():
+    given = problem((3, 4, 2))
+    prediction = lazy(replace(given, layers=[0 * w for w in given.layers]), np.array([0, 9]))
+    assert not prediction.maps.any()
+    assert prediction.conditions["kernel_change"] == 0
+
+
+def test_too_large_a_rate_is_told_by_numbers_that_are_not_finite():
+    found = lazy(problem((3, 4, 2), lr=50.0), np.array([0, 1, 500]))
+    assert np.isfinite(found.maps[0, :2]).all()
+    assert not np.isfinite(found.maps[0, 2]).any()
+
+
 def test_runs_together_and_alone():
     assert_alone(lazy, problem((3, 4, 4, 2), runs=3), np.array([0, 3, 50]))
