@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import logm
 
+import dln
 from dln.derivatives.hessian import hessian_vector_product
 from dln.derivatives.products import Chain
 from dln.errors import ConfigError
@@ -29,6 +30,20 @@ def test_gradient_descent_comes_near_as_that_power_of_the_rate(widths, order):
     ratios = np.array(distances[:-1]) / distances[1:]
     np.testing.assert_allclose(ratios[-1], 2**order, rtol=0.12)
     assert (abs(ratios[1] / 2**order - 1) < abs(ratios[0] / 2**order - 1) + 0.01).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_runs_of_the_default_net_come_near_it(order):
+    """The engine's own runs, of width 50 and from near a saddle, at two rates."""
+    theory = {"name": "modified_flow", "params": {"order": order, "rtol": 1e-13}}
+    distances = []
+    for halvings in range(2):
+        config = {"training": {"lr": 0.004 / 2**halvings}, "max_steps": 200 * 2**halvings, "dtype": "float64"}
+        run = dln.run_experiment({**config, "evaluate_every": 20 * 2**halvings, "theory": [theory]})
+        assert run.events["lr_sharpness_modified_flow"] < 0.4
+        distances.append(run["end_to_end_distance_modified_flow"].max())
+    np.testing.assert_allclose(distances[0] / distances[1], 2**order, rtol=0.25)
 
 
 def test_first_order_is_gradient_flow():

@@ -31,6 +31,13 @@ def test_it_is_gradient_descent(widths, samples):
             np.testing.assert_allclose(found[r], expected, rtol=1e-10, atol=1e-12 * np.abs(expected).max())
 
 
+def test_a_run_has_these_digits():
+    config = {"model": {"num_hidden": 0}, "training": {"lr": 0.2}, "max_steps": 60, "evaluate_every": 20}
+    run = dln.run_experiment({**config, "dtype": "float64", "theory": ["one_layer"]})
+    assert run["end_to_end_distance_one_layer"].max() < 1e-12
+    assert run["train_loss"][-1] < 0.1 * run["train_loss"][0]
+
+
 def test_the_critical_rate():
     given = problem((3, 2))
     critical = critical_lr(given.sigma, 2)
@@ -76,7 +83,7 @@ def test_the_moments_after_a_step_by_quadrature(batch_size):
 
 
 def test_four_thousand_runs():
-    """Mean map, mean loss and spread of online SGD lie within 4 standard errors of what members say."""
+    """Means, second moments, losses and spread of online SGD lie within 4 standard errors of what members say."""
     members, steps, lr, noise = 4000, 25, 0.12, 0.4
     data = dln.linear_teacher(3, 2, {"matrix": "random_normal"}, online=True, noise_std=noise, dtype=torch.float64)
     start = np.random.default_rng(0).standard_normal((2, 3))
@@ -89,11 +96,13 @@ def test_four_thousand_runs():
     given = replace(given, layers=[start[None]], sigma_yx=teacher[None], target_square=np.array([square]))
     found = one_layer_sgd(replace(given, noise_std=np.array([noise])), np.array([0, steps]))
     losses = (np.square(maps - teacher).sum((1, 2)) + 2 * noise**2) / 2
-    spread = np.square(maps - found.maps[0, -1]).sum((1, 2))
+    around = maps - found.maps[0, -1]
+    *_, (_, covariance) = online_moments(start - teacher, np.eye(3), lr, noise**2, 2, steps)
     for ours, theirs in (
         (maps, found.maps[0, -1]),
         (losses, found.columns["train_loss"][0, -1]),
-        (spread, found.columns["map_std"][0, -1] ** 2),
+        (np.square(around).sum((1, 2)), found.columns["map_std"][0, -1] ** 2),
+        (around.mT @ around, covariance),
     ):
         z = (ours.mean(0) - theirs) / (ours.std(0) / np.sqrt(members))
         assert (abs(z) < 4).all()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import dln
 from dln.derivatives.products import moments
 from dln.errors import ConfigError
 from dln.theory import THEORIES, flow_maps, lambda_balance, riccati_layers, two_layer_recursion
@@ -144,6 +145,13 @@ def test_the_recursion_is_gradient_descent(widths):
     found = discrete(given, steps).maps
     for r in range(2):
         np.testing.assert_allclose(found[r], maps_of_gd(given, steps, r), atol=1e-13)
+
+
+def test_a_run_has_these_digits():
+    config = {"model": {"num_hidden": 1}, "training": {"lr": 0.01}, "max_steps": 200, "evaluate_every": 50}
+    run = dln.run_experiment({**config, "dtype": "float64", "theory": ["discrete"]})
+    assert run["end_to_end_distance_discrete"].max() < 1e-12
+    assert run["train_loss"][-1] < 0.1 * run["train_loss"][0]
 
 
 def test_the_recursion_with_any_batches_over_thousands_of_steps():
