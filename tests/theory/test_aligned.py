@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dln import run_experiment
+from dln.derivatives.hessian import hessian_spectrum
 from dln.errors import ConfigError
 from dln.ingredients.initialisations import draw_initial
 from dln.theory import THEORIES
@@ -38,7 +39,7 @@ def predicted(name, p, steps):
 
 
 @pytest.mark.parametrize("how", STARTS.values(), ids=STARTS)
-def test_the_recursion_is_gradient_maps_of_gd(how):
+def test_the_recursion_is_gradient_descent(how):
     """The map of the whole net, at a rate at which it is far from flow, to rounding."""
     p, steps = aligned_problem(lr=0.06, **how), [0, 1, 7, 60, 200]
     found = predicted("aligned_modes_gd", p, steps)
@@ -66,9 +67,12 @@ def test_runs_are_predicted_together_as_alone(name):
 
 
 def test_lr_sharpness_is_how_far_from_flow_it_is():
-    """lr times the largest eigenvalue of the Hessian where it ends, (2 L / d_out) s_1^(2 - 2/L)."""
-    found = predicted("aligned_modes", aligned_problem(lr=0.2), [0]).conditions["lr_sharpness"]
-    np.testing.assert_allclose(found, 0.2 * 2 * 3 / 3 * 3.0 ** (4 / 3))
+    """lr times the largest eigenvalue of the Hessian: at the start, and at the end (2 L / d_out) s_1^(2 - 2/L)."""
+    p = aligned_problem(lr=0.2)
+    start = hessian_spectrum([w[0] for w in p.layers], p.sigma[0], p.sigma_yx[0])[0]
+    for steps, sharpness in (([0], start), ([0, 500], 2 * 3 / 3 * 3.0 ** (4 / 3))):
+        found = predicted("aligned_modes", p, steps).conditions["lr_sharpness"]
+        np.testing.assert_allclose(found, 0.2 * sharpness, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["aligned_modes", "aligned_modes_gd"])
