@@ -17,9 +17,11 @@ from matplotlib.figure import Figure
 from dln import Dataset, History, aggregate, run_experiment, run_experiments, run_sweep
 from dln.base.notebook import show_at_end
 from dln.base.values import plain
+from dln.cli.plot import figure_of, figure_of_table
 from dln.composing.spelling import set_to, spelled, swept_overrides
 from dln.errors import ConfigError
 from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
+from dln.studies.found import Found
 
 if TYPE_CHECKING:
     import polars
@@ -120,26 +122,38 @@ def average(
 
 
 def plot(
-    result: History | Mapping[Any, History] | Sequence[History], *, save: str | Path | None = None, **options: Any
+    result: History | Mapping[Any, History] | Sequence[History] | polars.DataFrame | str | Path,
+    *,
+    save: str | Path | None = None,
+    **options: Any,
 ) -> Figure:
-    """Draw what `run`, `compare` or `sweep` returned; a notebook shows the figure when the cell has ended.
+    """Draw what `run`, `compare`, `sweep` or `average` returned; a notebook shows the figure when the cell has ended.
 
     Args:
-        result: A history, or several: by the value that was swept, or a list.
+        result: A history, or several: by the value that was swept, or a list; a table of averages; or the directory of
+            a run or a sweep, of which is drawn what `dln plot` does.
         save: Also save the figure here, as .png, .pdf or .svg.
-        options: Those of the function in `dln.plotting`: title, metrics; metric, key.
+        options: Those of the function in `dln.plotting`: title, metrics; metric, key. Of a table: curves, keys, x, kind
+            of `figure_of_table` in `dln.cli.plot`; of a directory: metric, by, over, x, kind of `figure_of` there.
     """
-    if isinstance(result, Sequence):
-        result = dict(enumerate(result))
-    if isinstance(result, Mapping):
-        figure = plot_sweep(result, **{"key": getattr(result, "key", ""), **options})
-    else:
-        is_comparison = "train_loss_a" in result or "train_loss_b" in result
-        figure = (plot_comparison if is_comparison else plot_run)(result, **options)
+    figure = _figure(result, options)
     if save is not None:
         save_figure(figure, save)
     show_at_end(figure)
     return figure
+
+
+def _figure(result: Any, options: Mapping[str, Any]) -> Figure:
+    """Return the figure of anything that `plot` takes."""
+    if isinstance(result, str | Path):
+        return figure_of(result, **options)
+    if isinstance(result, History):
+        is_comparison = "train_loss_a" in result or "train_loss_b" in result
+        return (plot_comparison if is_comparison else plot_run)(result, **options)
+    if isinstance(result, Sequence | Mapping):
+        runs = result if isinstance(result, Mapping) else dict(enumerate(result))
+        return plot_sweep(runs, **{"key": getattr(runs, "key", ""), **options})
+    return figure_of_table(Found("averages", "", result), **options)
 
 
 def _all(given: Iterable[Config], settings: Mapping[str, Any]) -> list[str]:

@@ -74,6 +74,11 @@ def test_average_is_the_aggregate_of_a_stored_sweep(tmp_path):
     assert table.select("training.batch_size", "step").rows() == [
         (size, step) for size in (None, 2) for step in (0, 3, 6)
     ]
+    drawn, again = (plot(what).axes[0] for what in (table, tmp_path / "s"))
+    for line, size in zip(drawn.lines, (2, None), strict=True):
+        mean = table.filter(table["training.batch_size"].eq_missing(size))["test_loss mean"]
+        np.testing.assert_array_equal(line.get_ydata(), mean)
+    assert [line.get_label() for line in again.lines] == [line.get_label() for line in drawn.lines] == ["2", "full"]
     with pytest.raises(ConfigError, match=r"average takes a list of values: \[3\]"):
         average("training.batch_seed", 3)  # type: ignore[arg-type]
 

@@ -103,10 +103,31 @@ def _of_sweep(
     found = Found(
         stored.directory.name, "", _table(stored.directory, averaged, keys, curves), lr=stored.fixed.get(RATE)
     )
+    return figure_of_table(found, curves, keys, x, kind)
+
+
+def figure_of_table(
+    found: Found,
+    curves: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    x: str = "step",
+    kind: str = "curves",
+) -> Figure:
+    """Return the figure of a table as `dln.aggregate` returns it; see `figure_of`.
+
+    Args:
+        found: The table.
+        curves: Which curves; None: the loss and what theories say of it.
+        keys: Colours by the first, panels by two more; None: those that vary.
+        x: "step" or "time".
+        kind: "curves" or "map".
+    """
+    curves = _loss_among(found.curves) if curves is None else list(curves)
+    keys = found.varying if keys is None else list(keys)
     if kind == "map":
         if len(keys) < 2:
             raise ConfigError(
-                f"--map needs two keys that vary, and there is {', '.join(keys) or 'none'}; name them in --by"
+                f"a map needs two keys that vary, and there is {', '.join(keys) or 'none'}: name them (by)"
             )
         return draw(found, "map", {"of": curves[0], "x": keys[0], "y": keys[1]}, *keys[2:4])
     theories = theories_of(curves)
@@ -117,12 +138,13 @@ def _of_sweep(
 
 
 def _first(stored: StoredSweep) -> list[str]:
-    """Return the curve to draw, and what theories say of it."""
     if stored.sums_over:
-        means = aggregate(stored.directory, stored.sums_over).columns
-        known = [name.removesuffix(" mean") for name in means if name.endswith(" mean") and " log" not in name]
-    else:
-        known = list(stored_columns(stored.directory)["curves"])
+        return _loss_among(Found("", "", aggregate(stored.directory, stored.sums_over)).curves)
+    return _loss_among(stored_columns(stored.directory)["curves"])
+
+
+def _loss_among(known: Sequence[str]) -> list[str]:
+    """Return the curve to draw, and what theories say of it."""
     theories = theories_of(known)
     first = next(name for name in (*FIRST, *known) if name in known)
     return [first, *(name for name in known if told_by(name, theories)[0] == first and name != first)]

@@ -42,6 +42,12 @@ class Found:
         return [key for key in self.keys if self.table[key].n_unique() > 1]
 
     @cached_property
+    def curves(self) -> list[str]:
+        """The curves that the table has means of."""
+        means = [name for name in self.table.columns if name.endswith(" mean") and not name.endswith(" log mean")]
+        return [name.removesuffix(" mean") for name in means]
+
+    @cached_property
     def ends(self) -> polars.DataFrame:
         """How each condition ends: of `outcomes`."""
         return outcomes(self.table)
@@ -53,13 +59,10 @@ class Found:
 
     def check(self, *names: str) -> None:
         """Raise ConfigError, with the nearest name, unless there are keys or curves of these names."""
-        means = [name for name in self.table.columns if name.endswith(" mean") and not name.endswith(" log mean")]
-        curves = [name.removesuffix(" mean") for name in means]
         for name in names:
-            if name not in (*self.keys, *curves):
-                raise ConfigError(
-                    f"the table of {self.name} has no {name!r}; {suggestion(name, [*self.keys, *curves])}"
-                )
+            if name not in (*self.keys, *self.curves):
+                known = [*self.keys, *self.curves]
+                raise ConfigError(f"the table of {self.name} has no {name!r}; {suggestion(name, known)}")
 
     def conditions(self) -> Iterator[tuple[dict[str, Any], polars.DataFrame]]:
         """Yield each condition's keys and rows."""
