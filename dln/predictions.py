@@ -12,11 +12,19 @@ ALWAYS = ("train_loss", "test_loss", "end_to_end_distance")
 def theories_of(names: Collection[str]) -> list[str]:
     """Return what theories the columns of a run are of; `X_std`, a spread, is a column of its theory, not a theory.
 
+    One that predicts no maps is known by the mean and the spread that it gives of a column of the run.
+
     >>> theories_of(["train_loss", "train_loss_flow", "train_loss_std_flow", "end_to_end_distance_flow"])
     ['flow']
+    >>> theories_of(["train_loss", "modes", "modes_noisy", "modes_std_noisy"])
+    ['noisy']
     """
     heads = [f"{name}_" for name in ALWAYS]
     ends = dict.fromkeys(name.removeprefix(head) for name in names for head in heads if name.startswith(head))
+    for name in names:
+        head, spread, end = name.partition("_std_")
+        if spread and head in names and f"{head}_{end}" in names:
+            ends[end] = None
     ends = [end for end in ends if end not in ("a", "b")]
     return [end for end in ends if not any(end.endswith(f"_{other}") for other in ends)]
 
