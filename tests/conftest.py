@@ -21,7 +21,7 @@ for library in ("OPENBLAS", "OMP"):  # before numpy and torch: pytest's workers 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dln import run_experiment
+import dln
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
@@ -91,7 +91,28 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for (optimizer, params), dtype, width in kinds[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         training = {"optimizer": optimizer, "optimizer_params": params, "batch_size": 2}
         about = {"max_steps": 1, "engine": "compiled", "dtype": dtype, "metrics": ["weight_norm"]}
-        run_experiment({**about, "training": training, "model": {"hidden_dim": width}})
+        dln.run_experiment({**about, "training": training, "model": {"hidden_dim": width}})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """Forget after each file what its tests registered, for the tests of other files go through all that is there."""
+    before = {id(table): set(table) for table in _tables()}
+    yield
+    for table in _tables():
+        for name in set(table) - before.get(id(table), set()):
+            if not getattr(table[name], "function", table[name]).__module__.startswith("dln."):
+                del table[name]
+
+
+def _tables() -> list[dict[str, Any]]:
+    """What is registered by name in dln, registry by registry."""
+    from dln.base.registry import Registry
+    from dln.measure.data_quantities import CONSTANTS
+
+    modules = [module for name, module in sys.modules.items() if name.startswith("dln.")]
+    registries = {id(x): x for module in modules for x in vars(module).values() if isinstance(x, Registry)}
+    return [CONSTANTS, *(registry._entries for registry in registries.values())]
 
 
 @dataclass
@@ -194,8 +215,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     )
     # Kernels are compiled before any process starts: one that finds them uncompiled announces it.
     once = {"max_steps": 1, "engine": "compiled"}
-    run_experiment({**once, "training": {"batch_size": 10}, "metrics": ["weight_norm"]})
-    run_experiment({**once, "comparative_metrics": ["param_distance"]})
+    dln.run_experiment({**once, "training": {"batch_size": 10}, "metrics": ["weight_norm"]})
+    dln.run_experiment({**once, "comparative_metrics": ["param_distance"]})
     door = Door(server, tmp_path_factory.mktemp("processes"))
     yield door
     door.close()
