@@ -379,11 +379,16 @@ def fields(node: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
     >>> next(iter(fields(TrainingConfig, "training.")))[0]
     'training.lr'
     """
-    for item in dataclasses.fields(node):
-        if dataclasses.is_dataclass(item.type):
-            yield from fields(item.type, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, item
+    yield from _fields(node if isinstance(node, type) else type(node), prefix)
+
+
+@functools.cache
+def _fields(schema: type, prefix: str) -> list[tuple[str, dataclasses.Field]]:
+    found: list[tuple[str, dataclasses.Field]] = []
+    for item in dataclasses.fields(schema):
+        path = prefix + item.name
+        found += _fields(item.type, f"{path}.") if dataclasses.is_dataclass(item.type) else [(path, item)]
+    return found
 
 
 def leaf_of(path: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,11 @@ from dln.errors import ConfigError
 _read: dict[tuple[str, str], tuple[bytes, bytes]] = {}
 """Configs in YAML, by source and path: a file's bytes, and what Hydra made of them, pickled, for each caller a copy."""
 
+_merged: dict[Any, bytes] = {}
+"""Configs before overrides, pickled, by the schema and all that they were merged from, to the letter."""
+MERGED = 32
+"""How many of them are kept."""
+
 
 @contextlib.contextmanager
 def _told_of(config_name: str | None) -> Iterator[None]:
@@ -42,6 +48,12 @@ def _told_of(config_name: str | None) -> Iterator[None]:
 
 class CheckedRepository(ConfigRepository):
     """Hydra's access to YAML files: a user's file is looked at before Hydra reads it, and each is read once."""
+
+    def __deepcopy__(self, memo: Any) -> CheckedRepository:
+        """Return what Hydra can lead to other sources, as it does for every config: a copy of the list of them."""
+        other = copy.copy(self)
+        other.sources = [*self.sources]
+        return other
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return what a file holds.
@@ -135,18 +147,35 @@ class SchemaLoader(ConfigLoaderImpl):
         return config
 
     def _compose_config_from_defaults_list(self, defaults: Any, repo: Any) -> DictConfig:
-        composed = super()._compose_config_from_defaults_list(defaults, repo)
-        hydra = composed.pop("hydra")
-        config = merge_schema(self.schema, composed)
-        with open_dict(config):
-            config.hydra = hydra
-        self._open_free_dicts(config)
+        config = self._without_overrides(defaults, repo)
         given: list[str] = []
         for override in self._overrides:
             key = override.lstrip("+~").partition("=")[0]
             if not any(key.startswith(f"{whole}.") for whole in given):
                 refuse_writing_through(config, key)
             given.append(key)
+        return config
+
+    def _without_overrides(self, defaults: Any, repo: Any) -> DictConfig:
+        """Return what YAML files say, on top of the schema: merged once for all configs that are made of the same."""
+        paths = [default.config_path for default in defaults if default.config_path is not None]
+        read, store = [*map(repo.load_config, paths)], repo.get_schema_source()
+        if any(not one.is_schema_source and store.is_config(path) for one, path in zip(read, paths, strict=True)):
+            return self._merge(defaults, repo)  # Hydra adds what a user has put into its own store under that name
+        key = self.schema, repr(defaults), pickle.dumps(read)
+        if key not in _merged:
+            if len(_merged) == MERGED:
+                _merged.clear()
+            _merged[key] = pickle.dumps(self._merge(defaults, repo))
+        return pickle.loads(_merged[key])
+
+    def _merge(self, defaults: Any, repo: Any) -> DictConfig:
+        composed = super()._compose_config_from_defaults_list(defaults, repo)
+        hydra = composed.pop("hydra")
+        config = merge_schema(self.schema, composed)
+        with open_dict(config):
+            config.hydra = hydra
+        self._open_free_dicts(config)
         return config
 
     def _open_free_dicts(self, config: DictConfig) -> None:

@@ -7,7 +7,6 @@ and the like (the schema's batchable fields) are set in copies, each value being
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import hashlib
@@ -15,6 +14,7 @@ import itertools
 import json
 import logging
 import math
+import pickle
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,6 +200,7 @@ def shaped(grid: Grid, schema: Schema, compose: Compose) -> Shaped:
         )
         for place in _places([axes[i] for i in groups])
     }
+    pickled = {place: pickle.dumps(config) for place, config in composed.items()}  # for copies, faster than deepcopy's
     inner = [
         i
         for i, axis in enumerate(axes)
@@ -212,7 +213,7 @@ def shaped(grid: Grid, schema: Schema, compose: Compose) -> Shaped:
     shapes = {}
     for place in _places([axes[i] for i in outer]):
         at = {**dict.fromkeys(inner, 0), **dict(zip(outer, place, strict=True))}
-        config = copy.deepcopy(composed[tuple(at[i] for i in groups)])
+        config = pickle.loads(pickled[tuple(at[i] for i in groups)])
         for i in (*merged, *inner):
             for override in axes[i].overrides(at[i]):
                 apply_override(config, override, schema)

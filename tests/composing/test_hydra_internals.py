@@ -1,18 +1,22 @@
 """What we use of Hydra and OmegaConf that they do not promise to keep: a test of each, run with Hydra 1.3 and 1.4."""
 
+import copy
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from dln.composing import hydra_internals as module
+from dln.composing import loader as loading
 from dln.composing.hydra_internals import (
     add_callback,
     create_config_search_path,
@@ -138,3 +142,38 @@ def test_a_file_that_is_changed_is_read_again(tmp_path):
     (tmp_path / "own.yaml").write_text("max_steps: [\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"own.yaml"):
         loader.load_configuration("own", [], RunMode.RUN)
+
+
+@pytest.fixture
+def merged(monkeypatch):
+    """One entry for every time that files are merged from now on."""
+    calls, merge = [], SchemaLoader._merge
+    monkeypatch.setattr(loading, "_merged", {})
+    monkeypatch.setattr(SchemaLoader, "_merge", lambda *args: calls.append(1) or merge(*args))
+    return calls
+
+
+def test_files_are_merged_once_and_each_config_has_what_they_say_for_itself(merged):
+    composed = []
+    for number in (1, 2, 3):
+        loader = SingleLoader(create_config_search_path(SINGLE))
+        overrides = [f"data.params.scale={number}", f"+data.params.new{number}=1", f"max_steps={number}"]
+        composed.append(loader.load_configuration("default", overrides, RunMode.RUN))
+        with pytest.raises(HydraException, match="nothing"):  # keys of the schema stay closed
+            loader.load_configuration("default", ["model.nothing=1"], RunMode.RUN)
+    assert [(c.max_steps, c.data.params.scale, f"new{c.max_steps}" in c.data.params) for c in composed] == [
+        (1, 1, True), (2, 2, True), (3, 3, True)
+    ]  # fmt: skip
+    assert [sum(key.startswith("new") for key in c.data.params) for c in composed] == [1, 1, 1]
+    assert merged == [1]
+
+
+def test_what_a_users_own_code_stores_for_a_file_is_seen_whenever_it_comes(merged, tmp_path, monkeypatch):
+    monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
+    (tmp_path / "own.yaml").write_text("max_steps: 7\n", encoding="utf-8")
+    loader = SingleLoader(create_config_search_path(str(tmp_path)))
+    loader.load_configuration("own", [], RunMode.RUN)
+    ConfigStore.instance().store(name="own", node={"max_steps": 1, "engine": "compiled"})
+    with warnings.catch_warnings(action="ignore"):  # Hydra's, that this is deprecated
+        config = [loader.load_configuration("own", [], RunMode.RUN) for _ in range(2)][1]
+    assert (config.max_steps, config.engine, len(merged)) == (7, "compiled", 3)
