@@ -1,4 +1,4 @@
-"""Gradient descent on a net as a map of its parameters, which theories compare with flows and follow step by step."""
+"""Gradient descent on a net as a change of one vector of parameters, as integrators and iterations take it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
     Layers = Sequence[Float64[np.ndarray, "p q"]]
 
+LOOKS = 9
+"""At how many times along a path, evenly, its sharpness is found."""
+
 ROUNDING = 1e-13
 """Share of a layer's norm that is rounding."""
 
 
 class Descent:
-    """One net that learns: its layers end to end in one vector of parameters, and the steps of gradient descent."""
+    """One net that learns: its layers end to end in one vector of parameters, and its gradient descent."""
 
     def __init__(
         self,
@@ -50,10 +53,6 @@ class Descent:
         """Return what a step adds to the parameters, -lr times the gradient."""
         gradients = Chain(self.layers(state)).gradients(*self._moments)
         return -self.lr * np.concatenate([g.ravel() for g in gradients])
-
-    def step(self, state: Float64[np.ndarray, " P"]) -> Float64[np.ndarray, " P"]:
-        """Return the parameters after a step."""
-        return state + self.change(state)
 
     def maps(self, states: Float64[np.ndarray, "*k P"]) -> Float64[np.ndarray, "*k out in"]:
         """Return end-to-end maps."""

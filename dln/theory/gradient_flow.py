@@ -23,7 +23,7 @@ from dln.base.arithmetic import uniform
 from dln.base.stacked import decomposed
 from dln.derivatives.products import Chain
 from dln.theory.conditions import balance_gap
-from dln.theory.descent import Descent, each_run, narrowest
+from dln.theory.descent import LOOKS, Descent, each_run, narrowest
 from dln.theory.integration import Accuracy, integrate
 from dln.theory.theory import Prediction, Problem, register_theory
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from dln.theory.descent import Layers
 
-LOOKS = 5
-"""At how many times along a path its sharpness is found."""
-
 
 @register_theory("gradient_flow", cost="moderate")
 def gradient_flow(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy = 1e-11) -> Prediction:
@@ -42,8 +39,8 @@ def gradient_flow(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy
 
     dW_l/dtau = -A_l' G B_l' at tau = lr step, integrated to `rtol`; of a run with batches, on the whole training set.
 
-    Conditions: `lr_sharpness`, the largest lr lambda_max along the path, in the directions that it may take. Gradient
-    descent is about that share of its way from the flow, and beyond 2 it does not follow it at all.
+    Conditions: `lr_sharpness`, the largest lr lambda_max along the path (of nine looks), in the directions that it may
+    take. Gradient descent is about that share of its way from the flow, and beyond 2 it does not follow it at all.
     """
     return _flows(problem, steps, rtol, narrowest)
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def lazy(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Full-batch gradient descent with a frozen tangent kernel: of the net that is linear in its weights.
 
-    W <- W - lr sum_l A_l A_l' G B_l' B_l, A_l and B_l those of the start, in the kernel's eigenvectors.
+    W <- W - lr sum_l A_l A_l' G B_l' B_l, A_l and B_l those of the start, in the kernel's eigenvectors: of a matrix
+    [in out, in out], whatever the width.
 
     Conditions: `kernel_change`, ||K - K_0||_F / ||K_0||_F between the start and the weights of that linear net at the
     last step: 0 for one layer, and small for wide nets of large weights, which are lazy.

@@ -16,7 +16,7 @@ import numpy as np
 
 from dln.base.arithmetic import uniform
 from dln.base.registry import Bounds
-from dln.theory.descent import each_run, narrowest
+from dln.theory.descent import LOOKS, each_run, narrowest
 from dln.theory.integration import Accuracy, integrate
 from dln.theory.theory import Prediction, Problem, check_condition, register_theory
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float64, Int
 
     from dln.theory.descent import Descent
-
-LOOKS = 9
-"""At how many times along a path its sharpness is found."""
 
 LIMIT = 0.9
 """The largest lr lambda_max that is not too near to 1, beyond which the logarithm has no series."""
@@ -43,8 +40,8 @@ def modified_flow(
 
     Order 1 is gradient flow, order 2 the flow on L + (lr / 4) ||g||^2; each order costs one gradient more.
 
-    Conditions: `lr_sharpness`, the largest lr lambda_max along the path, in the directions that it may take; the error
-    is about its K-th power, and it must not come near 1.
+    Conditions: `lr_sharpness`, the largest lr lambda_max along the path (of nine looks), in the directions that it may
+    take; the error is about its K-th power, and above 0.9 it is refused: at 1 the series ends.
     """
     times, looks = np.asarray(steps, float), np.linspace(0, float(steps[-1]), LOOKS)
     maps, sharpness = [], []

@@ -122,7 +122,7 @@ def riccati_layers(
     corners = lam / 2 * np.eye(into), lam / 2 * np.eye(out)
     values, vectors = np.linalg.eigh(np.block([[-corners[0], sigma_yx.T], [sigma_yx, corners[1]]]))
     seen = vectors.T @ _fewest(np.concatenate([first.T, second]))  # Q in the eigenvectors of F
-    piece = GROWTH / max(np.abs(values).max(), GROWTH * 1e-9)
+    piece = GROWTH / max(np.abs(values).max(), GROWTH * 1e-9)  # long, if nothing grows
     pieces = np.maximum(np.ceil(times / piece) - 1, 0).astype(int)
     found, now = np.empty((len(times), *seen.shape)), 0
     for reached in np.unique(pieces):
