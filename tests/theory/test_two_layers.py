@@ -87,9 +87,8 @@ def test_at_long_times_the_target_is_reached(lam):
     target *= np.sign(
         np.linalg.det(target) * np.linalg.det(second[0] @ first[0])
     )  # W keeps the sign of its determinant
-    for times in (np.array([1000.0]), np.linspace(0, 1000, 5)):
-        later = riccati_layers(first[0], second[0], target, times)
-        np.testing.assert_allclose((later[1] @ later[0])[-1], target, atol=1e-12)
+    later = riccati_layers(first[0], second[0], target, np.array([1000.0]))
+    np.testing.assert_allclose((later[1] @ later[0])[0], target, atol=1e-12)
 
 
 @pytest.mark.parametrize("time", [0.0, 1.0, 1000.0])
@@ -148,7 +147,7 @@ def test_the_recursion_is_gradient_descent(widths):
 
 
 def test_a_run_has_these_digits():
-    config = {"model": {"num_hidden": 1}, "training": {"lr": 0.01}, "max_steps": 200, "evaluate_every": 50}
+    config = {"model": {"num_hidden": 1}, "training": {"lr": 0.02}, "max_steps": 100, "evaluate_every": 50}
     run = dln.run_experiment({**config, "dtype": "float64", "theory": ["discrete"]})
     assert run["end_to_end_distance_discrete"].max() < 1e-12
     assert run["train_loss"][-1] < 0.1 * run["train_loss"][0]
@@ -156,7 +155,7 @@ def test_a_run_has_these_digits():
 
 def test_the_recursion_with_any_batches_over_thousands_of_steps():
     """Both ends of the hidden layer too."""
-    given, steps, rng = problem((3, 5, 2), lr=0.02), 2500, np.random.default_rng(0)
+    given, steps, rng = problem((3, 5, 2), lr=0.02), 2000, np.random.default_rng(0)
     x, y = given.inputs[0], given.targets[0]
     batches = [rng.choice(12, rng.integers(1, 6)) for _ in range(steps + 1)]
     drawn = (moments(x[batch], y[batch]) for batch in batches[:steps])
