@@ -4,7 +4,8 @@ As functions of numpy arrays, and by name in a config: `theory=[gradient_flow]`.
 """
 
 import dln.theory.aligned
-import dln.theory.sde  # noqa: F401  registers what is there
+import dln.theory.sde
+import dln.theory.sgd_mean  # noqa: F401  registers what is there
 from dln.measure.learning_coefficient import learning_coefficient
 from dln.theory.conditions import balance_gap, whitening_gap
 from dln.theory.gradient_flow import balanced_field, balanced_layers, flow_maps
@@ -18,7 +19,7 @@ from dln.theory.narrow import narrowed
 from dln.theory.noisy_modes import diffusion_peak, mode_diffusion, mode_noise_recursion
 from dln.theory.one_layer import critical_lr, one_layer_maps, online_moments
 from dln.theory.plateaus import plateau_levels
-from dln.theory.sgd_mean import Moments, moments_around_gd
+from dln.theory.sgd_moments import Moments, moments_around_gd
 from dln.theory.theory import THEORIES, Prediction, Problem, Sampling, register_theory
 from dln.theory.two_cycle import beyond_edge, cycle_multiplier, two_cycle
 from dln.theory.two_layers import lambda_balance, riccati_layers, two_layer_recursion

@@ -33,7 +33,7 @@ class Response:
         directions: Directions,
     ) -> None:
         """Take the layers, Sigma, G, and the displacements, layer by layer."""
-        self._chain, self._sigma, self._directions = chain, sigma, directions
+        self.chain, self._sigma, self._directions = chain, sigma, directions
         self.error = error
         """G."""
         count, depth = len(directions[0]), len(chain)
@@ -53,13 +53,13 @@ class Response:
 
     def moved(self, direction: Layers) -> Float64[np.ndarray, "out in"]:
         """Return dW of one displacement."""
-        parts = zip(self._chain.above, direction, self._chain.below, strict=True)
+        parts = zip(self.chain.above, direction, self.chain.below, strict=True)
         return reduce(np.add, [a @ v @ b for a, v, b in parts])
 
     def hessian(self) -> list[Float64[np.ndarray, "K p q"]]:
         """Return H V_k: dA_l' G B_l' + A_l' dG B_l' + A_l' G dB_l'."""
         found = []
-        for a, b, da, db in zip(self._chain.above, self._chain.below, self.above, self.below, strict=True):
+        for a, b, da, db in zip(self.chain.above, self.chain.below, self.above, self.below, strict=True):
             columns = np.concatenate([a.T, a.T @ self.error], 1)
             rows = np.concatenate([_right(self.change, b.T), db.mT], 1)
             found.append(columns @ rows + _right(np.ascontiguousarray(da.mT), self.error @ b.T))
@@ -86,7 +86,7 @@ class Response:
         The loss' third derivative twice along displacements is the second one of the gradients A_l' G B_l':
         D^2 A' G B' + A' D^2 G B' + A' G D^2 B' + 2 (dA' dG B' + dA' G dB' + A' dG dB'), summed over pairs.
         """
-        chain, sigma, g = self._chain, self._sigma, self.error
+        chain, sigma, g = self.chain, self._sigma, self.error
         spread = [_mixed(weights, db) for db in self.below]
         d_error = _mixed(weights, self.change)
         below = [np.zeros_like(chain.below[0])]  # D^2 B_l
@@ -108,9 +108,9 @@ class Response:
 
     def varied(self, errors: Float64[np.ndarray, "K out in"], sigmas: Float64[np.ndarray, "K in in"]) -> Layers:
         """Return sum_k H_k V_k, H_k the Hessian with `errors`_k in place of G and `sigmas`_k in place of Sigma."""
-        change = 2 / self._chain.outputs * (self.map @ sigmas).sum(0)
+        change = 2 / self.chain.outputs * (self.map @ sigmas).sum(0)
         found = []
-        for a, b, da, db in zip(self._chain.above, self._chain.below, self.above, self.below, strict=True):
+        for a, b, da, db in zip(self.chain.above, self.chain.below, self.above, self.below, strict=True):
             first = np.tensordot(da, errors, ((0, 1), (0, 1))) @ b.T
             found.append(first + a.T @ (change @ b.T + np.tensordot(errors, db, ((0, 2), (0, 2)))))
         return found

@@ -1,120 +1,20 @@
-"""Mean and spread of SGD around gradient descent, to first order in the noise.
-
-Along the path theta_n of full-batch gradient descent, with g, H and D^3 L the derivatives of the loss there and
-A = I - lr H, the deviation of SGD has the covariance P and the mean m, and
-
-    P <- A P A' + lr^2 C_B,                m <- A m - (lr / 2) D^3 L[P],
-    E L_SGD - L_GD = g . m + tr(H P) / 2,  Var L_SGD = g' P g + tr(H P H P) / 2,
-
-C_B the covariance of a batch's gradient. That is right where batches are independent of each other: with replacement,
-online, or where only noise on the targets is drawn. In epochs a sample that was seen will not come again: within one
-
-    P = A .. P_start .. A' + lr^2 [sum_k D_k / (B_k (N - 1)) - U U' / (N (N - 1))],
-    m <- A m - lr [D^3 L[P] / 2 + lr / (N (N - 1)) sum_s H_s U_s],
-
-where U_s is the sum over the batches k so far of the deviation of sample s' gradient from the mean, carried on by A,
-and D_k the sum over samples of the squares of batch k's. At the end of an epoch the bracket cancels to leading order:
-what is left of the spread there, some hundredth, is of higher order, and less certain (standard deviations to 10-20%).
-
-P is kept as Z F Z' (`dln.theory.spread`), because its rank is small: noise is of rank d_out d_in at any width.
-"""
+"""The theory `sgd_mean`: mean and spread of SGD's loss and map, from the moments of `dln.theory.sgd_moments`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from dln.base.arithmetic import uniform
-from dln.derivatives.hessian import HessianProduct, top_eigenvalues
-from dln.derivatives.products import Chain
-from dln.theory.narrow import narrowed
-from dln.theory.response import Layers, Response, units
-from dln.theory.sgd_noise import batch_covariance, deviations, sizes
-from dln.theory.spread import Spread
-from dln.theory.theory import Prediction, Problem, register_theory
+from dln.base.registry import Bounds
+from dln.derivatives.hessian import top_eigenvalues
+from dln.theory.sgd_moments import Moments, moments_around_gd
+from dln.theory.sgd_noise import sizes
+from dln.theory.theory import Prediction, Problem, check_condition, register_theory
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
-
-
-@dataclass(frozen=True)
-class Moments:
-    """SGD around gradient descent at one step, to first order in the noise."""
-
-    step: int
-    chain: Chain
-    """Gradient descent (of a narrower network that learns alike, see `dln.theory.narrow`)."""
-    response: Response
-    """How they answer to the displacements Z."""
-    covariance: Float64[np.ndarray, "K K"]
-    """F of P = Z F Z'."""
-    shift: Layers
-    """m."""
-    ends_epoch: bool
-
-
-def moments_around_gd(problem: Problem, last: int) -> Iterator[Moments]:
-    """Yield mean and covariance of SGD around gradient descent at steps 0, ..., `last`, for a problem of one run.
-
-    It ends early where gradient descent diverges.
-    """
-    batches, lr, sigma = sizes(problem), problem.lr[0], problem.sigma[0]
-    epochs = problem.sampling == "epochs" and len(batches) > 1
-    layers = narrowed([w[0] for w in problem.layers])
-    spread = Spread([w.shape for w in layers], problem.samples or 0 if epochs else 0)
-    shift: Layers = [np.zeros_like(w) for w in layers]
-    for step in range(last + 1):
-        chain = Chain(layers)
-        error = chain.error(sigma, problem.sigma_yx[0])
-        if not np.isfinite(error).all():
-            return
-        response = Response(chain, sigma, error, spread.directions)
-        covariance, place = spread.covariance(), step % len(batches)
-        yield Moments(step, chain, response, covariance, shift, epochs and place == 0)
-        changes, _ = response.second(covariance / 2)
-        if shift[0].any():
-            bent = HessianProduct(chain, sigma, error)(shift)
-            changes = [change + h.formed() for change, h in zip(changes, bent, strict=True)]
-        noise = lr**2 * batch_covariance(problem, chain.end, batches[place])
-        moved = [-lr * h for h in response.hessian()]
-        if epochs:
-            each = _deviations(problem, chain)
-            if place:
-                repelled = _of_samples(problem, response, spread.sums, each)
-                changes = [change + r for change, r in zip(changes, repelled, strict=True)]
-            spread.move(moved)
-            spread.add(units(chain), noise, lr * each, batches[place])
-            if place == len(batches) - 1:
-                spread.end_epoch()
-        else:
-            spread.move(moved)
-            if noise.any():
-                spread.add(units(chain), noise)
-        shift = [m - lr * change for m, change in zip(shift, changes, strict=True)]
-        layers = [w - lr * g for w, g in zip(chain.layers, chain.pulled(error), strict=True)]
-
-
-def _deviations(problem: Problem, chain: Chain) -> Float64[np.ndarray, "K N"]:
-    assert problem.inputs is not None
-    assert problem.targets is not None
-    x, y = problem.inputs[0], problem.targets[0]
-    return deviations(x, x @ chain.end.T - y)
-
-
-def _of_samples(
-    problem: Problem, response: Response, sums: Float64[np.ndarray, "K N"], each: Float64[np.ndarray, "J N"]
-) -> Layers:
-    """Return sum_s H_s U_s / (N (N - 1)), by which samples that were seen push the mean: they will not come again."""
-    assert problem.inputs is not None
-    x = problem.inputs[0]
-    n, (outputs, inputs) = len(x), problem.dims
-    sums = sums / (n * (n - 1))
-    squares = (x[:, :, None] * x[:, None, :]).reshape(n, -1)
-    return response.varied((sums @ each.T).reshape(-1, outputs, inputs), (sums @ squares).reshape(-1, inputs, inputs))
-
 
 LOOKS = 5
 """At how many steps of a path its sharpness is found."""
@@ -128,13 +28,15 @@ COLUMNS = ("train_loss", "train_loss_std", "train_loss_gd", "excess_loss", "map_
 
 
 @register_theory("sgd_mean", columns=COLUMNS, cost="heavy", source="moments of SGD around GD; 2101.12176 for epochs")
-def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
+def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[int, Bounds(least=1)] = 1) -> Prediction:
     """Mean and spread of SGD's loss and map around those of gradient descent, to first order in the noise of batches.
 
     E L_SGD - L_GD = g . m + tr(H P) / 2 with the mean m and the covariance P of the weights' deviation from gradient
-    descent (the module `dln.theory.sgd_mean` has their recursions), for batches in epochs, with replacement or online,
-    and for noise on targets that is drawn afresh. Heavy because of P, which costs some ten steps of SGD on every
-    parameter and direction of the noise, d_out d_in; starts that are balanced are followed in a narrower net.
+    descent (`dln.theory.sgd_moments` has their recursions), for batches in epochs, with replacement or online, and for
+    noise on targets that is drawn afresh. Heavy because of P, which costs some ten steps of SGD on every
+    parameter and direction of the noise, d_out d_in; starts that are balanced are followed in a narrower net. Steps
+    are taken `stride` at a time (in epochs up to half of one), and between them columns are interpolated: a stride of
+    10 is five times as fast.
 
     Columns: `train_loss` is the mean, `train_loss_std` the standard deviation over batch seeds, `train_loss_gd` the
     loss of gradient descent, `excess_loss` what the mean has more, `map_std` the root of E ||W - E W||_F^2.
@@ -144,39 +46,50 @@ def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     less certain. (In epochs of few samples the loss at a minimum is not Gaussian either: its spread is then 10% off.)
 
     Conditions: `noise_over_loss`, the largest tr(HP) / L of the path, and `lr_sharpness_per_sample`, the largest
-    lr lambda_max / B: errors are about as large, relatively, and fall with lr / B. `not_gaussian` is the share of
-    records with that flag.
+    lr lambda_max / B: errors are about as large, relatively, and fall with lr / B. `stride_lr_sharpness` is stride lr
+    lambda_max (0 for single steps): strides add an error of about a fifth of its square. `not_gaussian` is the share
+    of records with that flag.
     """
-    parts = [_run(run, [*map(int, steps)]) for run in map(problem.of, range(len(problem)))]
+    epoch = len(sizes(problem))
+    if problem.sampling == "epochs" and stride > 1:
+        half, remedy = max(epoch // 2, 1), "use a smaller one, or training.replacement=true"
+        check_condition("sgd_mean", np.array([stride]), half, "stride (of half an epoch)", remedy)
+    parts = [_run(run, np.asarray(steps), stride) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
     return Prediction(np.stack([part[0] for part in parts]), columns, conditions)
 
 
 @uniform()
-def _run(run: Problem, steps: list[int]) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _run(
+    run: Problem, steps: Int[np.ndarray, " T"], stride: int
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return maps, columns and conditions of one run."""
-    rows, looks = {step: i for i, step in enumerate(steps)}, {*np.linspace(0, max(steps), LOOKS).astype(int).tolist()}
-    maps, found = np.full((len(steps), *run.dims), np.nan), np.full((len(steps), len(NAMES)), np.nan)
-    path, sharpness = [], []
-    for moments in moments_around_gd(run, max(steps)):
-        path.append(moments.chain.end)
-        if moments.step in rows:
-            row = rows[moments.step]
-            maps[row], found[row] = _described(moments)
-        if moments.step in looks:
+    last, lr, batches = int(steps[-1]), run.lr[0], sizes(run)
+    path, at, shifts, found, sharpness = [], [], [], [], []
+    for moments in moments_around_gd(run, last, stride):
+        path += moments.passed
+        at.append(moments.step)
+        shifts.append(moments.response.moved(moments.shift) + moments.bend)
+        found.append(_described(moments))
+        if moments.step >= len(sharpness) * last / (LOOKS - 1):
             sharpness.append(top_eigenvalues(moments.chain.layers, run.sigma[0], run.sigma_yx[0])[0])
-    columns = dict(zip(NAMES, found.T, strict=True))
+    known = steps <= at[-1]
+    here = steps[known]
     losses = run.losses(np.stack(path)[None])[0]
-    gd = np.where(np.array(steps) < len(path), losses[np.minimum(steps, len(path) - 1)], np.nan)
+    values = np.full((len(NAMES), len(steps)), np.nan)
+    values[:, known] = _between(at, np.array(found), here).T
+    columns: dict[str, np.ndarray] = dict(zip(NAMES, values, strict=True))
+    curved, ahead, speed = (columns.pop(name) for name in NAMES[-3:])
+    gd, maps = np.full(len(steps), np.nan), np.full((len(steps), *run.dims), np.nan)
+    gd[known], maps[known] = losses[here], np.stack(path)[here] + _between(at, np.stack(shifts), here)
     columns |= {"train_loss_gd": gd, "train_loss": gd + columns["excess_loss"]}
-    slopes, curved = columns.pop("speed") * run.lr[0], columns.pop("curved")
-    columns["not_gaussian"] = _bent(losses, np.array(steps), slopes, columns.pop("ahead"), columns["train_loss_std"])
-    batches = sizes(run)
-    ends = (run.sampling == "epochs") & (np.array(steps) % len(batches) == 0)
-    columns["epoch_end"] = ends.astype(float)
+    columns["not_gaussian"] = _bent(losses, steps, lr * speed, ahead, columns["train_loss_std"])
+    columns["epoch_end"] = ((steps % len(batches) == 0) & (run.sampling == "epochs")).astype(float)
+    edge = lr * np.nanmax(sharpness, initial=0.0)
     conditions = {
         "noise_over_loss": np.nanmax(curved / np.where(gd > 0, gd, np.nan), initial=0.0),
-        "lr_sharpness_per_sample": run.lr[0] * np.nanmax(sharpness) / max(batches),
+        "lr_sharpness_per_sample": edge / max(batches),
+        "stride_lr_sharpness": edge * (stride if stride > 1 else 0),
         "not_gaussian": np.mean(columns["not_gaussian"] == 1),
     }
     return maps, columns, conditions
@@ -186,17 +99,26 @@ NAMES = ("excess_loss", "train_loss_std", "map_std", "curved", "ahead", "speed")
 """What `_described` says, in this order; the last three are tr(HP), sqrt(g'Pg) and ||g||^2."""
 
 
-def _described(moments: Moments) -> tuple[Float64[np.ndarray, "out in"], list[float]]:
-    """Return the mean map and the numbers of NAMES."""
+def _described(moments: Moments) -> list[float]:
+    """Return the numbers of NAMES."""
     response, f = moments.response, moments.covariance
     slopes, bend = response.slopes(), response.curvatures() @ f
     linear, map_variance = slopes @ f @ slopes, np.sum(response.overlaps() * f)
-    moved, (_, twice) = response.moved(moments.shift), response.second(f)
-    excess = np.vdot(response.error, moved) + np.trace(bend) / 2
+    excess = np.vdot(response.error, response.moved(moments.shift)) + np.trace(bend) / 2
     spreads = np.sqrt(np.maximum([linear + np.sum(bend * bend.T) / 2, map_variance, linear], 0))
     speed = sum(np.vdot(g, g) for g in moments.chain.pulled(response.error))
-    end = moments.chain.end + moved + twice / 2
-    return end, [float(excess), *spreads[:2].tolist(), float(np.trace(bend)), float(spreads[2]), float(speed)]
+    return [float(excess), *spreads[:2].tolist(), float(np.trace(bend)), float(spreads[2]), float(speed)]
+
+
+def _between(
+    at: list[int], values: Float64[np.ndarray, "n ..."], steps: Int[np.ndarray, " T"]
+) -> Float64[np.ndarray, "T ..."]:
+    """Return values at steps, on straight lines between those that are known; exactly there."""
+    places = np.array(at)
+    low = np.searchsorted(places, steps, "right") - 1
+    high = np.where(places[low] < steps, np.minimum(low + 1, len(at) - 1), low)
+    share = (steps - places[low]) / np.maximum(places[high] - places[low], 1)
+    return values[low] + share.reshape(-1, *[1] * (values.ndim - 1)) * (values[high] - values[low])
 
 
 def _bent(

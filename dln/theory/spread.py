@@ -1,7 +1,7 @@
 """The covariance of SGD's weights around a path, of low rank, and how a step changes it.
 
 P = Z F Z' with displacements Z, K of them, and a small matrix F. Within an epoch F has a part that cancels in its
-course (see `dln.theory.sgd_mean`): sums over batches of squares, less the square of the sums.
+course (see `dln.theory.sgd_moments`): sums over batches of squares, less the square of the sums.
 """
 
 from __future__ import annotations
@@ -44,10 +44,6 @@ class Spread:
     def sums(self) -> Float64[np.ndarray, "K N"]:
         """Coordinates of the sums over this epoch's batches, sample by sample: lr U = Z sums."""
         return self._sums
-
-    def move(self, changes: Sequence[Float64[np.ndarray, "K p q"]]) -> None:
-        """Add changes to the directions: Z <- A Z with -lr H Z."""
-        self.directions = [z + change for z, change in zip(self.directions, changes, strict=True)]
 
     def add(
         self,

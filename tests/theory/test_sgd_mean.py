@@ -269,3 +269,29 @@ def test_wide_nets_that_a_narrow_one_equals(widths):
 def test_a_random_deep_net_is_as_narrow_as_it_can_be():
     layers = [w[0] for w in problem((2, 6, 6, 2)).layers]
     assert all(a is b for a, b in zip(narrowed(layers), layers, strict=True))
+
+
+@pytest.mark.parametrize(("sampling", "samples"), [("replacement", 12), ("online", 12), ("epochs", 54)])
+def test_steps_that_are_taken_together_err_as_the_square_of_their_number(sampling, samples):
+    run = problem((3, 4, 2), samples=samples, lr=0.008, batch_size=2, sampling=sampling, seed=1)
+    found = [sgd_mean(run, np.array([36, 45]), stride) for stride in (1, 3, 9)]
+    for name in ("excess_loss", "train_loss_std", "map_std"):
+        truth, near, far = (prediction.columns[name][0] for prediction in found)
+        np.testing.assert_allclose(near, truth, rtol=0.04)
+        np.testing.assert_allclose((far - truth) / (near - truth), (9**2 - 1) / (3**2 - 1), rtol=0.15)
+    assert found[0].conditions["stride_lr_sharpness"] == 0
+    assert found[2].conditions["stride_lr_sharpness"] > 0.1
+
+
+def test_between_strides_it_interpolates_and_keeps_the_path():
+    run = problem((3, 4, 2), lr=0.004, batch_size=2, sampling="replacement")
+    whole, some = sgd_mean(run, np.arange(21), 5), sgd_mean(run, np.array([5, 10]), 5)
+    for name in ("excess_loss", "train_loss_std", "map_std", "train_loss_gd"):
+        np.testing.assert_array_equal(whole.columns[name][0, [5, 10]], some.columns[name][0])
+    np.testing.assert_allclose(whole.columns["excess_loss"][0, 7], some.columns["excess_loss"][0] @ [0.6, 0.4])
+    np.testing.assert_array_equal(whole.columns["train_loss_gd"], sgd_mean(run, np.arange(21)).columns["train_loss_gd"])
+
+
+def test_strides_beyond_half_an_epoch():
+    with pytest.raises(ConfigError, match=r"stride .* at most 3, and it is 4; use a smaller one"):
+        sgd_mean(problem(samples=12, batch_size=2, sampling="epochs"), np.arange(3), 4)
