@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from omegaconf import MISSING
 
 from dln.base.setting import setting
-from dln.base.values import hidden_widths, layer_factors
+from dln.base.values import MUP, hidden_widths, layer_factors, mup_factors
 from dln.errors import ConfigError
 
 MOST_STEPS = 2**31 - 1
@@ -100,9 +100,10 @@ class TrainingConfig:
     lr: float = setting(0.0005, "learning rate", batchable=True, above=0)
     lr_factors: Any = setting(
         None,
-        "factors on lr, a list with one a layer; 0 freezes a layer; null: all are 1",
+        "factors on lr, a list with one a layer; 0 freezes a layer; null: all are 1; mup: by the layers' widths",
         least=0,
         layered=True,
+        words=(MUP,),
         late=True,
     )
     batch_size: int | None = setting(None, "samples a step; null is the full batch", least=1)
@@ -213,6 +214,10 @@ class LaneConfig(NamedTuple):
         given, key = self.training.lr_factors, f"{self.key('training')}.lr_factors"
         if given is None:
             return None
+        if given == MUP:
+            if self.model.bias:
+                raise ConfigError(f"{key}=mup is of weights; set {self.key('model')}.bias=false")
+            return tuple(mup_factors(self.widths, self.training.optimizer, key))
         factors = tuple(layer_factors(given, self.model.num_hidden + 1, key))
         if not any(factors):
             raise ConfigError(f"{key} freezes all layers; leave one to be trained")

@@ -14,6 +14,7 @@ def setting(
     most: float | None = None,
     choices: tuple[str, ...] | None = None,
     layered: bool = False,
+    words: tuple[str, ...] = (),
     late: bool = False,
 ) -> Any:
     """Declare one field of the schema.
@@ -27,9 +28,10 @@ def setting(
         most: The largest value allowed.
         choices: The only values allowed.
         layered: Whether it is a number for all layers, or a list with one a layer.
+        words: What may stand in the place of these numbers.
         late: Whether there are stored sweeps from before it: at its default it is no part of what identifies a run.
     """
-    bounds = {"least": least, "above": above, "most": most, "choices": choices}
+    bounds = {"least": least, "above": above, "most": most, "choices": choices, "words": words}
     metadata = {"help": help, "batchable": batchable, "layered": layered, "late": late, **bounds}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)

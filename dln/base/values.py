@@ -6,7 +6,8 @@ import dataclasses
 import math
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dln.errors import ConfigError
@@ -143,6 +144,35 @@ def layer_factors(value: Any, layers: int, key: str) -> list[float]:
     if not all(0 <= factor < math.inf for factor in factors):
         raise ConfigError(f"{key} must be finite and 0 or more, not {value}")
     return factors
+
+
+MUP = "mup"
+"""In place of factors on the learning rate: those with which the best rate does not depend on the width."""
+
+_OF_GRADIENTS = ("SGD", "ASGD")
+_OF_SIGNS = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop")
+
+
+def mup_factors(widths: Sequence[int], optimizer: str, key: str) -> list[float]:
+    """Return factors on the learning rate of layers of n_in inputs and n_out outputs: n_out / n_in, or 1 / n_in.
+
+    The latter where steps do not grow with the gradient, as those of Adam. A layer's step then changes what it hands
+    on as much as its weights' own scale is (maximal update: arXiv 2203.03466, 2310.17813).
+
+    Args:
+        widths: Units of every layer, inputs and outputs included.
+        optimizer: Its name in torch.optim.
+        key: Where "mup" stands, for messages.
+
+    Raises:
+        ConfigError: It is not known how steps of this optimizer grow.
+
+    >>> mup_factors([5, 50, 50, 5], "SGD", "lr_factors"), mup_factors([5, 50, 5], "Adam", "lr_factors")
+    ([10.0, 1.0, 0.1], [0.2, 0.02])
+    """
+    if optimizer not in (*_OF_GRADIENTS, *_OF_SIGNS):
+        raise ConfigError(f"{key}=mup is known of {', '.join((*_OF_GRADIENTS, *_OF_SIGNS))}, not of {optimizer}")
+    return [(after if optimizer in _OF_GRADIENTS else 1) / before for before, after in pairwise(widths)]
 
 
 def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:

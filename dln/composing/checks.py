@@ -94,6 +94,8 @@ def check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if value is None:
         return
     check_plain(key, value)
+    if isinstance(value, str) and value in bounds.get("words", ()):
+        return
     if bounds.get("layered") and isinstance(value, list):
         for i, factor in enumerate(value):
             check_value(f"{key}[{i}]", factor, bounds)

@@ -51,6 +51,26 @@ def gamma(shapes: Shapes, rngs: Rngs, stds: Sequence[float]) -> Weights:
     return [rng.standard_normal(shape) * std for shape, rng, std in zip(shapes, rngs, stds, strict=True)]
 
 
+@register_init("fan_in", source="LeCun et al. 1998")
+def fan_in(shapes: Shapes, rngs: Rngs) -> Weights:
+    """Independent N(0, 1 / n_in) entries, n_in the inputs of the layer: the standard parametrisation.
+
+    >>> [w.std().round(2) for w in fan_in([(500, 4), (2, 500)], [np.random.default_rng(seed) for seed in (0, 1)])]
+    [0.49, 0.05]
+    """
+    return gamma(shapes, rngs, [n_in**-0.5 for _, n_in in shapes])
+
+
+@register_init("mup", source="arXiv 2310.17813")
+def mup(shapes: Shapes, rngs: Rngs) -> Weights:
+    """The draws of `fan_in` times min(1, sqrt(n_out / n_in)); with `lr_factors: mup` one rate fits all widths.
+
+    >>> [w.std().round(3) for w in mup([(500, 4), (2, 500)], [np.random.default_rng(seed) for seed in (0, 1)])]
+    [0.493, 0.003]
+    """
+    return gamma(shapes, rngs, [min(1, n_out / n_in) ** 0.5 * n_in**-0.5 for n_out, n_in in shapes])
+
+
 @register_init("target_norm")
 def target_norm(shapes: Shapes, rngs: Rngs, stds: Sequence[float], norm: float) -> Weights:
     """The draws of `gamma`, all layers times the one factor that makes ||W||_F = `norm`.

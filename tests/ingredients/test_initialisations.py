@@ -212,12 +212,14 @@ TWO_LAYERS = {"num_hidden": 1, "hidden_dim": 3}
 EXAMPLES = {
     "aligned": [{"init_params": {"strength": 0.01}}, {"init_params": {"strength": [1.0, 0.5]}}],
     "balanced": [{}, {"init_params": {"norm": 0.3}}],
+    "fan_in": [{}, {"alpha": 0.5}],
     "gamma": [{}, {"gamma": 1.5}],
     "identity": [{}, {"init_params": {"scale": 0.4}}],
     "lambda_balanced": [
         {**TWO_LAYERS, "init_params": {"lam": 0.5}},
         {**TWO_LAYERS, "init_params": {"lam": -0.5, "norm": 1.0}},
     ],
+    "mup": [{}, {"alpha": 0.5}],
     "orthogonal": [{}, {"init_params": {"scale": 0.5}}],
     "target_norm": [{"init_params": {"norm": 1.0}}, {"init_params": {"norm": 0.2}}],
 }
