@@ -105,7 +105,7 @@ def test_wide_nets_come_near_it():
 
     theory-more.md item "lazy" has about h^-0.7 for three layers and weights of variance h^-0.75.
     """
-    widths, shares, changes = (25, 100, 400), [], []
+    widths, shares, changes = (20, 60, 180), [], []
     for width in widths:
         found = []
         for seed in range(4):
