@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from omegaconf import MISSING
 
 from dln.base.setting import setting
-from dln.base.values import MUP, hidden_widths, layer_factors, mup_factors
+from dln.base.values import MUP, hidden_widths, layer_factors, rate_factors
 from dln.errors import ConfigError
 
 MOST_STEPS = 2**31 - 1
@@ -212,16 +212,9 @@ class LaneConfig(NamedTuple):
     def lr_factors(self) -> tuple[float, ...] | None:
         """Factors on the learning rate, layer by layer; None if it is the same for all."""
         given, key = self.training.lr_factors, f"{self.key('training')}.lr_factors"
-        if given is None:
-            return None
-        if given == MUP:
-            if self.model.bias:
-                raise ConfigError(f"{key}=mup is of weights; set {self.key('model')}.bias=false")
-            return tuple(mup_factors(self.widths, self.training.optimizer, key))
-        factors = tuple(layer_factors(given, self.model.num_hidden + 1, key))
-        if not any(factors):
-            raise ConfigError(f"{key} freezes all layers; leave one to be trained")
-        return factors
+        if given == MUP and self.model.bias:
+            raise ConfigError(f"{key}=mup is of weights; set {self.key('model')}.bias=false")
+        return None if given is None else tuple(rate_factors(given, self.widths, self.training.optimizer, key))
 
     @property
     def widths(self) -> list[int]:

@@ -175,6 +175,20 @@ def mup_factors(widths: Sequence[int], optimizer: str, key: str) -> list[float]:
     return [(after if optimizer in _OF_GRADIENTS else 1) / before for before, after in pairwise(widths)]
 
 
+def rate_factors(value: Any, widths: Sequence[int], optimizer: str, key: str) -> list[float]:
+    """Return a factor on the learning rate for each layer, as `layer_factors` and `mup_factors` do.
+
+    Raises:
+        ConfigError: What these raise; or all layers are frozen.
+    """
+    if value == MUP:
+        return mup_factors(widths, optimizer, key)
+    factors = layer_factors(value, len(widths) - 1, key)
+    if not any(factors):
+        raise ConfigError(f"{key} freezes all layers; leave one to be trained")
+    return factors
+
+
 def hidden_widths(hidden_dim: Any, num_hidden: int, prefix: str = "model.") -> list[int]:
     """Return the widths of the hidden layers, one a layer.
 
