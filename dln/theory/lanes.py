@@ -75,8 +75,9 @@ class Theory:
         prediction = self._entry.call(called, named=named, where=self._where)
         lead = (len(problem), len(steps))
         shapes = {name: np.shape(values)[:2] for name, values in prediction.columns.items()}
-        if prediction.maps is not None:
-            shapes["maps"] = prediction.maps.shape[:2]
+        for name in ("maps", "scatter"):
+            if (values := getattr(prediction, name)) is not None:
+                shapes[name] = np.shape(values)[:2]
         if odd := next((name for name, shape in shapes.items() if shape != lead), None):
             raise ExtensionError(f"{called} returned {odd!r} of {list(shapes[odd])}; it must begin with {list(lead)}")
         if {*prediction.columns} != {*self.own} or (prediction.maps is not None) != self.maps:
@@ -174,15 +175,17 @@ class TheoryLane:
         if not (planned.all() and (self._steps[places] == steps).all()):  # a callback has stopped a run between records
             return self.theory.predict(self._problem, steps)
         whole = self._predicted
-        maps = None if whole.maps is None else whole.maps[:, places]
-        return Prediction(maps, {name: np.asarray(values)[:, places] for name, values in whole.columns.items()})
+        maps, scatter = (None if a is None else np.asarray(a)[:, places] for a in (whole.maps, whole.scatter))
+        columns = {name: np.asarray(values)[:, places] for name, values in whole.columns.items()}
+        return Prediction(maps, columns, scatter=scatter)
 
     def _at(self, steps: Int[np.ndarray, " T"], suffix: str) -> dict[str, Float64[np.ndarray, "R T ..."]]:
         """Return the columns of the distinct runs."""
         prediction = self._prediction(steps)
         columns: dict[str, np.ndarray] = {}
         if prediction.maps is not None:
-            columns |= {name + suffix: found.losses(prediction.maps) for name, found in self._samples.items()}
+            told = prediction.maps, prediction.scatter
+            columns |= {name + suffix: found.losses(*told) for name, found in self._samples.items()}
             supply = self._supply(as_tensor(prediction.maps), np.repeat(self._which, len(steps)))
             lead = prediction.maps.shape[:2]
             for metric in self._metrics:

@@ -58,7 +58,8 @@ def one_layer_sgd(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
         )
     steps = np.asarray(steps)
     error = problem.start - problem.optimum
-    maps, spread, excess = (np.empty((len(problem), len(steps), *tail)) for tail in (problem.dims, (), ()))
+    square = problem.dims[1:] * 2
+    maps, scatter = (np.empty((len(problem), len(steps), *shape)) for shape in (problem.dims, square))
     moments = online_moments(
         error, problem.sigma, problem.rate, problem.noise_std**2, problem.batch_size, int(steps[-1])
     )
@@ -66,10 +67,11 @@ def one_layer_sgd(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
         at = steps == step
         if at.any():
             maps[:, at] = (problem.optimum + mean)[:, None]
-            spread[:, at] = inner(covariance, np.eye(problem.dims[1]))[:, None]
-            excess[:, at] = inner(covariance, problem.sigma)[:, None]
-    columns = {"train_loss": problem.losses(maps) + excess / problem.dims[0], "map_std": np.sqrt(spread)}
-    return Prediction(maps, columns)
+            scatter[:, at] = covariance[:, None]
+    excess = inner(scatter, problem.sigma[:, None])
+    std = np.sqrt(np.trace(scatter, axis1=-2, axis2=-1))
+    columns = {"train_loss": problem.losses(maps) + excess / problem.dims[0], "map_std": std}
+    return Prediction(maps, columns, scatter=scatter)
 
 
 def critical_lr(sigma: Float64[np.ndarray, "*R in in"], d_out: int) -> Float64[np.ndarray, "*R"]:

@@ -80,6 +80,10 @@ class Response:
         """Return <dW_j, dW_k>."""
         return _flat(self.map) @ _flat(self.map).T
 
+    def scatter(self, weights: Float64[np.ndarray, "K K"]) -> Float64[np.ndarray, "in in"]:
+        """Return sum_jk weights_jk dW_j' dW_k."""
+        return np.tensordot(self.map, _mixed(weights, self.map), ((0, 1), (0, 1)))
+
     def second(self, weights: Float64[np.ndarray, "K K"]) -> tuple[Layers, Float64[np.ndarray, "out in"]]:
         """Return D^3 L[P] and D^2 W[P] of P = sum_jk weights_jk V_j V_k', weights symmetric.
 

@@ -39,15 +39,24 @@ class Samples:
         """Return those of some sets."""
         return Samples(self.inputs[which], self.targets[which])
 
-    def losses(self, maps: Float64[np.ndarray, "R T out in"]) -> Float64[np.ndarray, "R T"]:
+    def losses(
+        self, maps: Float64[np.ndarray, "R T out in"], scatter: Float64[np.ndarray, "R T in in"] | None = None
+    ) -> Float64[np.ndarray, "R T"]:
         """Return mean squared errors.
+
+        Args:
+            maps: W, or means E W of maps.
+            scatter: Then E (W - E W)'(W - E W), and the losses are means: those of E W + tr(scatter Sigma) / d_out.
 
         >>> one = Samples(np.array([[[1.0]]]), np.array([[[3.0]]]))
         >>> one.losses(np.array([[[[2.0]], [[3.0]]]])).tolist()
         [[1.0, 0.0]]
         """
         residuals = self.inputs[:, None] @ maps.mT - self.targets[:, None]
-        return (residuals**2).sum((-2, -1))
+        found = (residuals**2).sum((-2, -1))
+        return (
+            found if scatter is None else found + (self.inputs[:, None] @ scatter * self.inputs[:, None]).sum((-2, -1))
+        )
 
 
 def _triangle(data: Dataset, split: str) -> Float64[np.ndarray, "S n"]:

@@ -66,19 +66,21 @@ def sde(
     """
     parts = [_run(run, [*map(int, steps)], substeps, members) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
-    return Prediction(np.stack([part[0] for part in parts]), columns, conditions)
+    maps, scatter = (np.stack([part[i] for part in parts]) for i in (0, 3))
+    return Prediction(maps, columns, conditions, scatter)
 
 
 @uniform()
 def _run(
     run: Problem, steps: list[int], substeps: int, members: int
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return maps, columns and conditions of one run."""
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """Return maps, columns, conditions and scatter of one run."""
     batch, last, rng = sizes(run)[0], max(steps), stream(int(run.seeds[0]), "sde")
     size, looks = run.lr[0] / substeps, {*np.linspace(0, last, LOOKS).astype(int).tolist()}
     layers = [np.repeat(w[None], members, 0) for w in narrowed([w[0] for w in run.layers])]
     rows = {step: i for i, step in enumerate(steps)}
     maps, found = np.full((len(steps), *run.dims), np.nan), np.full((len(steps), len(NAMES)), np.nan)
+    scatter = np.full((len(steps), *run.dims[1:] * 2), np.nan)
     sharpness = []
     limit = AWAY * run.losses(np.stack([run.start[0], 0 * run.start[0]])[None]).max()
     for step in range(last + 1):
@@ -87,7 +89,8 @@ def _run(
         if away.any():
             ends, *layers = (np.where(away[:, None, None], np.nan, w) for w in (ends, *layers))
         if step in rows:
-            maps[rows[step]], found[rows[step]] = _described(run, ends)
+            row = rows[step]
+            maps[row], scatter[row], found[row] = _described(run, ends)
         if step in looks:
             sharpness.append(top_eigenvalues([w[0] for w in layers], run.sigma[0], run.sigma_yx[0])[0])
         for _ in range(substeps if step < last else 0):
@@ -102,20 +105,21 @@ def _run(
         "diverged": columns["diverged"][-1],
         "in_epochs": np.array(run.sampling == "epochs", float),
     }
-    return maps, columns, conditions
+    return maps, columns, conditions, scatter
 
 
-def _described(run: Problem, maps: Float64[np.ndarray, "M out in"]) -> tuple[Float64[np.ndarray, "out in"], list]:
-    """Return the mean map and the numbers of NAMES."""
+def _described(run: Problem, maps: Float64[np.ndarray, "M out in"]) -> tuple[np.ndarray, np.ndarray, list]:
+    """Return the mean map, the scatter around it, and the numbers of NAMES."""
     losses = run.losses(maps[None])[0]
     here = np.isfinite(losses)
     if not here.any():
-        return np.full(run.dims, np.nan), [np.nan] * 4 + [1.0]
+        return np.full(run.dims, np.nan), np.full(run.dims[1:] * 2, np.nan), [np.nan] * 4 + [1.0]
     mean = maps[here].mean(0)
-    spread = np.sqrt(((maps[here] - mean) ** 2).sum((1, 2)).mean())
+    off = maps[here] - mean
+    scatter, spread = (off.mT @ off).mean(0), np.sqrt((off**2).sum((1, 2)).mean())
     median = np.median(np.where(here, losses, np.inf))
     some = losses[here]
-    return mean, [some.mean(), median if np.isfinite(median) else np.nan, some.std(), spread, 1 - here.mean()]
+    return mean, scatter, [some.mean(), median if np.isfinite(median) else np.nan, some.std(), spread, 1 - here.mean()]
 
 
 def draws(run: Problem, members: int, rng: np.random.Generator) -> list[Float64[np.ndarray, "M ..."]]:

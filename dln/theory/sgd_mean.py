@@ -56,20 +56,22 @@ def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[i
         check_condition("sgd_mean", np.array([stride]), half, "stride (of half an epoch)", remedy)
     parts = [_run(run, np.asarray(steps), stride) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
-    return Prediction(np.stack([part[0] for part in parts]), columns, conditions)
+    maps, scatter = (np.stack([part[i] for part in parts]) for i in (0, 3))
+    return Prediction(maps, columns, conditions, scatter)
 
 
 @uniform()
 def _run(
     run: Problem, steps: Int[np.ndarray, " T"], stride: int
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return maps, columns and conditions of one run."""
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """Return maps, columns, conditions and scatter of one run."""
     last, lr, batches = int(steps[-1]), run.lr[0], sizes(run)
-    path, at, shifts, found, sharpness = [], [], [], [], []
+    path, at, shifts, scatters, found, sharpness = [], [], [], [], [], []
     for moments in moments_around_gd(run, last, stride):
         path += moments.passed
         at.append(moments.step)
         shifts.append(moments.response.moved(moments.shift) + moments.bend)
+        scatters.append(moments.response.scatter(moments.covariance))
         found.append(_described(moments))
         if moments.step >= len(sharpness) * last / (LOOKS - 1):
             sharpness.append(top_eigenvalues(moments.chain.layers, run.sigma[0], run.sigma_yx[0])[0])
@@ -82,6 +84,8 @@ def _run(
     curved, ahead, speed = (columns.pop(name) for name in NAMES[-3:])
     gd, maps = np.full(len(steps), np.nan), np.full((len(steps), *run.dims), np.nan)
     gd[known], maps[known] = losses[here], np.stack(path)[here] + _between(at, np.stack(shifts), here)
+    scatter = np.full((len(steps), *run.dims[1:] * 2), np.nan)
+    scatter[known] = _between(at, np.stack(scatters), here)
     columns |= {"train_loss_gd": gd, "train_loss": gd + columns["excess_loss"]}
     columns["not_gaussian"] = _bent(losses, steps, lr * speed, ahead, columns["train_loss_std"])
     columns["epoch_end"] = ((steps % len(batches) == 0) & (run.sampling == "epochs")).astype(float)
@@ -92,7 +96,7 @@ def _run(
         "stride_lr_sharpness": edge * (stride if stride > 1 else 0),
         "not_gaussian": np.mean(columns["not_gaussian"] == 1),
     }
-    return maps, columns, conditions
+    return maps, columns, conditions, scatter
 
 
 NAMES = ("excess_loss", "train_loss_std", "map_std", "curved", "ahead", "speed")

@@ -139,11 +139,13 @@ class Prediction:
     """What a theory says of R runs at T steps; NaN where it says nothing."""
 
     maps: Float64[np.ndarray, "R T out in"] | None = None
-    """The end-to-end maps, from which losses, singular values and the like are derived."""
+    """The end-to-end maps, from which losses, singular values and the like are derived; or their mean E W."""
     columns: Mapping[str, Float64[np.ndarray, "R T ..."]] = field(default_factory=dict)
     """What it says directly, by the names of columns, in place of what would be derived and beside it."""
     conditions: Mapping[str, Float64[np.ndarray, " R"]] = field(default_factory=dict)
     """How good the theory is for each run: numbers that are small where it holds, as its docstring says."""
+    scatter: Float64[np.ndarray, "R T in in"] | None = None
+    """Where maps are means: E (W - E W)'(W - E W), of which losses get their share, tr(scatter Sigma) / d_out."""
 
 
 def check_condition(name: str, values: Float64[np.ndarray, " R"], most: float, what: str, remedy: str) -> None:

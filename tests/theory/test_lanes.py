@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 import dln
-from dln.data import Dataset
+from dln.data import Dataset, linear_teacher
 from dln.errors import ConfigError, ExtensionError
 from dln.theory import THEORIES, Prediction, register_theory
 from dln.theory.samples import Samples
@@ -228,3 +229,28 @@ def test_online_losses_are_those_of_the_population():
         del THEORIES._entries["start"]
     np.testing.assert_allclose(run["train_loss_start"], run.events["loss_start"], rtol=1e-12)
     np.testing.assert_allclose(run["train_loss"].mean(), run.events["loss_start"], rtol=0.05)  # of 16,000 samples
+
+
+def test_losses_of_a_mean_map_have_their_share_of_the_scatter():
+    """What a theory of moments says of losses is the mean over its maps, of the test set as of the training set."""
+    rng = np.random.default_rng(0)
+    off = rng.standard_normal((1, 50, 5, 5))
+    off -= off.mean(1, keepdims=True)
+
+    @register_theory("cloud")
+    def cloud(problem, steps):
+        """Maps around the start."""
+        mean = np.repeat(problem.start[:, None], len(steps), 1)
+        scatter = np.repeat((off.mT @ off).mean(1)[:, None], len(steps), 1)
+        return Prediction(mean, scatter=scatter)
+
+    try:
+        run = dln.run_experiment({**SHORT, "theory": ["cloud"]})
+    finally:
+        del THEORIES._entries["cloud"]
+    data = linear_teacher(5, 5, {"matrix": "diagonal"}, dtype=torch.float64)
+    start = np.linalg.multi_dot(naive.initial_weights([5, 4, 4, 5], 1.0, 0)[::-1])
+    for split in ("train", "test"):
+        x, y = (getattr(data, f"{split}_{kind}").numpy() for kind in ("inputs", "targets"))
+        losses = ((x @ (start + off[0]).mT - y) ** 2).mean((1, 2))
+        np.testing.assert_allclose(run[f"{split}_loss_cloud"], losses.mean(), rtol=1e-12)

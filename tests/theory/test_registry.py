@@ -5,7 +5,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import dln
+from dln.config import TheoryConfig
 from dln.theory import THEORIES
+from dln.theory.lanes import Theory
+from tests.theory.problems import problem
 
 SMALL = {
     "max_steps": 8,
@@ -19,6 +22,7 @@ ONE = {"model": {"num_hidden": 0}}
 TWO, WHITE, BALANCED = {"model": {"num_hidden": 1}}, {"data": {"whiten": True}}, {"model": {"init": "balanced"}}
 ALIGNED = {"model": {"init": "aligned"}, **WHITE}
 ONLINE = {"data": {"online": True, "noise_std": 0.1}, "training": {"batch_size": 5}}
+DRAWN = {"training": {"batch_size": 5, "replacement": True}}
 NEEDED = {
     "aligned_modes": [ALIGNED],
     "aligned_modes_gd": [ALIGNED],
@@ -28,6 +32,8 @@ NEEDED = {
     "one_layer": [ONE],
     "one_layer_sgd": [ONE, ONLINE],
     "riccati": [TWO, WHITE, BALANCED],
+    "sde": [DRAWN],
+    "sgd_mean": [DRAWN],
     "two_cycle": [TWO, WHITE, {"training": {"lr": 0.8}}],
 }
 """What a theory asks of a run, if it does not take any."""
@@ -65,3 +71,19 @@ def test_what_a_theory_says_of_a_step_does_not_hang_on_the_other_steps(name):
     some = dln.run_experiment(config_of(name))
     for column in (column for column in some.names if column.endswith(f"_{name}") and "distance" not in column):
         np.testing.assert_allclose(some[column], every[column][::4], rtol=1e-9, atol=1e-12)
+
+
+MEANS = [entry.name for entry in THEORIES if {"train_loss", "map_std"} <= {*entry.marks["columns"]}]
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_mean_losses_follow_from_the_mean_map_and_the_scatter_around_it(name):
+    """E L(W) = L(E W) + tr(scatter Sigma) / d_out, whatever the law of W: so mean test losses are right too."""
+    single = name.startswith("one_layer")
+    widths, sampling = ((3, 2), "online") if single else ((3, 4, 2), "replacement")
+    runs = problem(widths, lr=0.002, batch_size=4, sampling=sampling, runs=2)
+    told = Theory(TheoryConfig(name), "theory[0]").predict(runs, np.array([0, 4, 20]))
+    losses = runs.losses(told.maps) + (told.scatter * runs.sigma[:, None]).sum((-2, -1)) / runs.dims[0]
+    np.testing.assert_allclose(told.columns["train_loss"], losses, rtol=1e-4 if name == "sgd_mean" else 1e-12)
+    np.testing.assert_allclose(told.columns["map_std"] ** 2, np.trace(told.scatter, axis1=-2, axis2=-1), rtol=1e-9)
+    assert (told.columns["map_std"][:, 1:] > 0).all()
