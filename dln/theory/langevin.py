@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dln.base.arithmetic import uniform
+from dln.base.streams import stream
 from dln.derivatives.products import Chain, as_float64, inner
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def estimate_learning_coefficient(
     True
     """
     energy = _Energy(layers, sigma, samples / np.log(samples), localisation, chains)
-    rng, step, losses, accepted = np.random.default_rng(seed), 0.3 / np.sqrt(energy.heat), [], []
-    here = energy.at(energy.centre)
+    rng, losses, accepted = stream(seed, "langevin"), [], []
+    here, step, steps = energy.at(energy.centre), 0.3 / np.sqrt(energy.heat), []
     for draw in range(draws):
         momenta = [rng.standard_normal(w.shape) for w in here.weights]
         there, kinetic = _moved(energy, here, momenta, step * rng.uniform(0.8, 1.2), leaps)
@@ -81,8 +82,9 @@ def estimate_learning_coefficient(
         chance = np.where(np.isfinite(gain), np.exp(np.minimum(gain, 0)), 0.0)
         here = _chosen(rng.uniform(size=chains) < chance, there, here)
         if draw < WARMUP * draws:
-            step *= np.exp(0.2 * (chance.mean() - STEADY))
+            steps.append(step := step * np.exp(0.3 * (chance.mean() - STEADY)))
         else:
+            step = np.exp(np.mean(np.log(steps[len(steps) // 2 :])))  # what it has settled to
             losses.append(here.loss)
             accepted.append(chance.mean())
     values = energy.heat * np.mean(losses, 0)
