@@ -29,7 +29,7 @@ from dln.base.files import from_home
 from dln.base.notebook import is_shown
 from dln.errors import StorageError
 from dln.history import History
-from dln.predictions import conditions_of, theories_of, told_by
+from dln.predictions import OF_PAIRS, conditions_of, theories_of, told_by
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = BLUE, ORANGE, GREEN, PURPLE, SKY = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -114,7 +114,8 @@ def plot_run(history: History, metrics: Sequence[str] | None = None, title: str 
 
     Args:
         history: The history of a single run.
-        metrics: Metrics (or columns) to draw, in this order; None draws all, `[]` the losses only.
+        metrics: Metrics (or columns) to draw, in this order; None draws all of the run and how far it is from what
+            theories say, `[]` the losses only.
         title: Stands above the figure.
 
     Raises:
@@ -272,6 +273,8 @@ def _grouped(history: History, metrics: Sequence[str] | None, comparative: bool)
             groups.setdefault(of, []).append(column)
     if metrics is None:
         drawn = {"step", "train_loss", "test_loss"}
+        told = {name for name, columns in groups.items() if all(told_by(column, theories)[1] for column in columns)}
+        drawn |= {name for name in told if _parts(name)[0] not in OF_PAIRS}  # flags and the like: to be asked for
         return {name: columns for name, columns in groups.items() if name not in drawn}
     for name in metrics:
         if name not in groups:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+OF_PAIRS = ("end_to_end_cosine", "end_to_end_distance", "mode_angles", "prediction_distance", "singular_value_distance")
+"""Metrics of a run and a prediction."""
+
 ALWAYS = ("train_loss", "test_loss", "end_to_end_distance")
 """Columns of which a theory that predicts maps has at least one."""
 

@@ -349,7 +349,12 @@ def test_theories_are_drawn_dark_and_dashed_over_what_they_predict_with_how_good
         return [s + 1.0, 2.0]
 
     told = {"train_loss_flow": lambda s: 9.0 ** (1 - s), "train_loss_std_flow": lambda s: 0.1}
-    told |= {"modes_flow": modes, "end_to_end_distance_flow": lambda s: 0.5, "end_to_end_distance_sgd": lambda s: 0.7}
+    told |= {
+        "not_gaussian_flow": lambda s: 1.0,
+        "modes_flow": modes,
+        "end_to_end_distance_flow": lambda s: 0.5,
+        "end_to_end_distance_sgd": lambda s: 0.7,
+    }
     history = single(modes=modes, **told)
     history.events = {"lr_sharpness_flow": 0.02}
     figure = plot_run(history)
@@ -363,3 +368,5 @@ def test_theories_are_drawn_dark_and_dashed_over_what_they_predict_with_how_good
     assert [line.get_linestyle() for line in of_modes.lines] == ["-", "-", "--", "--"]
     assert [line.get_label() for line in distances.lines] == ["flow", "sgd"]
     assert len({line.get_linestyle() for line in distances.lines}) == 2
+    [_, flag] = plot_run(history, ["not_gaussian"]).axes
+    assert [line.get_label() for line in flag.lines] == ["flow"]

@@ -8,9 +8,13 @@ import torch
 from omegaconf import OmegaConf
 
 import dln
+from dln.config import MetricConfig
 from dln.data import Dataset, linear_teacher
 from dln.errors import ConfigError, ExtensionError
+from dln.metrics import COMPARATIVE_METRICS, Metric
+from dln.predictions import OF_PAIRS
 from dln.theory import THEORIES, Prediction, register_theory
+from dln.theory.lanes import is_of_map
 from dln.theory.samples import Samples
 from tests import naive
 
@@ -142,6 +146,12 @@ def test_columns_of_predictions_can_be_goals_and_events(replayed):
     for odd in ("test_loss_replayed", "singular_values_replay", "excess_loss"):
         with pytest.raises(ConfigError, match="objective"):
             dln.run_experiment({**config, "objective": odd})
+
+
+def test_metrics_of_a_run_and_a_prediction_are_those_of_maps():
+    ours = [entry.name for entry in COMPARATIVE_METRICS if entry.function.__module__.startswith("dln.")]
+    ours = [name for name in ours if is_of_map(Metric(COMPARATIVE_METRICS, MetricConfig(name)))]
+    assert sorted(ours) == sorted(OF_PAIRS)
 
 
 @pytest.mark.parametrize(
