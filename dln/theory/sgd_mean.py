@@ -9,7 +9,9 @@ import numpy as np
 from dln.base.arithmetic import uniform
 from dln.base.registry import Bounds
 from dln.derivatives.hessian import top_eigenvalues
-from dln.theory.sgd_moments import Moments, moments_around_gd
+from dln.derivatives.products import Chain
+from dln.theory.narrow import narrowed
+from dln.theory.sgd_moments import Moments, descent, moments_around_gd
 from dln.theory.sgd_noise import sizes
 from dln.theory.theory import Prediction, Problem, check_condition, register_theory
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 LOOKS = 5
 """At how many steps of a path its sharpness is found."""
+
+FEW, GENTLE = 600, 0.5
+"""Weights up to which steps are taken one by one, and what stride lr lambda_max is with more."""
 
 AHEAD, STRAIGHT, SLIGHT = 2.0, 0.5, 0.1
 """Over how many standard deviations of time the loss has to fall straight, to within what share of one of the loss, for
@@ -28,7 +33,9 @@ COLUMNS = ("train_loss", "train_loss_std", "train_loss_gd", "excess_loss", "map_
 
 
 @register_theory("sgd_mean", columns=COLUMNS, cost="heavy", source="moments of SGD around GD; 2101.12176 for epochs")
-def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[int, Bounds(least=1)] = 1) -> Prediction:
+def sgd_mean(
+    problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[int | None, Bounds(least=1)] = None
+) -> Prediction:
     """Mean and spread of SGD's loss and map around those of gradient descent, to first order in the noise of batches.
 
     E L_SGD - L_GD = g . m + tr(H P) / 2 with the mean m and the covariance P of the weights' deviation from gradient
@@ -36,7 +43,8 @@ def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[i
     noise on targets that is drawn afresh. Heavy because of P, which costs some ten steps of SGD on every
     parameter and direction of the noise, d_out d_in; starts that are balanced are followed in a narrower net. Steps
     are taken `stride` at a time (in epochs up to half of one), and between them columns are interpolated: a stride of
-    10 is five times as fast.
+    10 is five times as fast. Unless it is given it is 1 for up to 600 weights, and for more as large as keeps
+    `stride_lr_sharpness` at 0.5.
 
     Columns: `train_loss` is the mean, `train_loss_std` the standard deviation over batch seeds, `train_loss_gd` the
     loss of gradient descent, `excess_loss` what the mean has more, `map_std` the root of E ||W - E W||_F^2.
@@ -47,12 +55,12 @@ def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[i
 
     Conditions: `noise_over_loss`, the largest tr(HP) / L of the path, and `lr_sharpness_per_sample`, the largest
     lr lambda_max / B: errors are about as large, relatively, and fall with lr / B. `stride_lr_sharpness` is stride lr
-    lambda_max (0 for single steps): strides add an error of about a fifth of its square. `not_gaussian` is the share
-    of records with that flag.
+    lambda_max (0 for single steps): strides add an error of some 3% of its square. `not_gaussian` is the share of
+    records with that flag.
     """
-    epoch = len(sizes(problem))
-    if problem.sampling == "epochs" and stride > 1:
-        half, remedy = max(epoch // 2, 1), "use a smaller one, or training.replacement=true"
+    half = _half_epoch(problem)
+    if stride is not None and half is not None:
+        remedy = "use a smaller one, or training.replacement=true"
         check_condition("sgd_mean", np.array([stride]), half, "stride (of half an epoch)", remedy)
     parts = [_run(run, np.asarray(steps), stride) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
@@ -62,19 +70,19 @@ def sgd_mean(problem: Problem, steps: Int[np.ndarray, " T"], stride: Annotated[i
 
 @uniform()
 def _run(
-    run: Problem, steps: Int[np.ndarray, " T"], stride: int
+    run: Problem, steps: Int[np.ndarray, " T"], stride: int | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     """Return maps, columns, conditions and scatter of one run."""
     last, lr, batches = int(steps[-1]), run.lr[0], sizes(run)
-    path, at, shifts, scatters, found, sharpness = [], [], [], [], [], []
+    edge = lr * _sharpness(run, last)
+    stride = stride or _gentle(run, edge)
+    path, at, shifts, scatters, found = [], [], [], [], []
     for moments in moments_around_gd(run, last, stride):
         path += moments.passed
         at.append(moments.step)
         shifts.append(moments.response.moved(moments.shift) + moments.bend)
         scatters.append(moments.response.scatter(moments.covariance))
         found.append(_described(moments))
-        if moments.step >= len(sharpness) * last / (LOOKS - 1):
-            sharpness.append(top_eigenvalues(moments.chain.layers, run.sigma[0], run.sigma_yx[0])[0])
     known = steps <= at[-1]
     here = steps[known]
     losses = run.losses(np.stack(path)[None])[0]
@@ -89,7 +97,6 @@ def _run(
     columns |= {"train_loss_gd": gd, "train_loss": gd + columns["excess_loss"]}
     columns["not_gaussian"] = _bent(losses, steps, lr * speed, ahead, columns["train_loss_std"])
     columns["epoch_end"] = ((steps % len(batches) == 0) & (run.sampling == "epochs")).astype(float)
-    edge = lr * np.nanmax(sharpness, initial=0.0)
     conditions = {
         "noise_over_loss": np.nanmax(curved / np.where(gd > 0, gd, np.nan), initial=0.0),
         "lr_sharpness_per_sample": edge / max(batches),
@@ -97,6 +104,31 @@ def _run(
         "not_gaussian": np.mean(columns["not_gaussian"] == 1),
     }
     return maps, columns, conditions, scatter
+
+
+def _sharpness(run: Problem, last: int) -> float:
+    """Return the largest eigenvalue of the Hessian along the path of gradient descent."""
+    looks, found = {*np.linspace(0, last, LOOKS).astype(int).tolist()}, [0.0]
+    for step, chain in enumerate(descent(Chain(narrowed([w[0] for w in run.layers])), run, last)):
+        if not np.isfinite(chain.end).all():
+            break
+        if step in looks:
+            found.append(top_eigenvalues(chain.layers, run.sigma[0], run.sigma_yx[0])[0])
+    return float(np.max(found))
+
+
+def _gentle(run: Problem, edge: float) -> int:
+    """Return the stride of a run whose lr lambda_max is at most `edge`."""
+    if sum(w.size for w in narrowed([w[0] for w in run.layers])) <= FEW:
+        return 1
+    most = _half_epoch(run)
+    stride = max(int(GENTLE / edge), 1) if edge > 0 else 1
+    return stride if most is None else min(stride, most)
+
+
+def _half_epoch(problem: Problem) -> int | None:
+    """Return half the steps of an epoch, at least 1; None where there are none."""
+    return max(len(sizes(problem)) // 2, 1) if problem.sampling == "epochs" else None
 
 
 NAMES = ("excess_loss", "train_loss_std", "map_std", "curved", "ahead", "speed")

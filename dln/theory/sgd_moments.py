@@ -113,7 +113,7 @@ def moments_around_gd(problem: Problem, last: int, stride: int = 1) -> Iterator[
         yield Moments(now.step, chain, response, covariance, shift, bend, passed)
         if not now.count:
             return
-        path = [*_descent(chain, problem, now.count)]
+        path = [*descent(chain, problem, now.count)]
         middle, ahead, late = path[now.count // 2], now.count, (now.count - 1) / 2
         carry = partial(_carried, middle, sigma, middle.error(sigma, problem.sigma_yx[0]), lr)
         spread.directions = carry(spread.directions, ahead)
@@ -130,7 +130,7 @@ def moments_around_gd(problem: Problem, last: int, stride: int = 1) -> Iterator[
         chain, passed = path[-1], [step.end for step in path[1:]]
 
 
-def _descent(chain: Chain, problem: Problem, count: int) -> Iterator[Chain]:
+def descent(chain: Chain, problem: Problem, count: int) -> Iterator[Chain]:
     """Yield a network and those after each of some steps of gradient descent."""
     yield chain
     for _ in range(count):

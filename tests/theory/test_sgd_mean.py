@@ -295,3 +295,14 @@ def test_between_strides_it_interpolates_and_keeps_the_path():
 def test_strides_beyond_half_an_epoch():
     with pytest.raises(ConfigError, match=r"stride .* at most 3, and it is 4; use a smaller one"):
         sgd_mean(problem(samples=12, batch_size=2, sampling="epochs"), np.arange(3), 4)
+
+
+def test_large_nets_take_steps_as_large_as_their_sharpness_lets_them():
+    run = problem((3, 25, 25, 2), lr=0.002, batch_size=2, sampling="replacement", scale=0.25)
+    steps = np.array([20, 60])
+    found, exact = sgd_mean(run, steps), sgd_mean(run, steps, 1)
+    assert 0.3 < found.conditions["stride_lr_sharpness"] <= 0.5
+    for name in ("excess_loss", "train_loss_std", "map_std"):
+        np.testing.assert_allclose(found.columns[name], exact.columns[name], rtol=0.03)
+    short = sgd_mean(replace(run, sampling="epochs"), steps).conditions  # epochs of six steps
+    assert short["stride_lr_sharpness"] == pytest.approx(3 * 2 * short["lr_sharpness_per_sample"])
