@@ -47,6 +47,15 @@ def test_the_recursion_is_gradient_descent(how):
     assert max(value.item() for value in found.conditions.values()) < 1e-12
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_the_recursion_is_gradient_descent_beyond_the_edge_too(depth):
+    """At 1.2 times the rate at which the minimum is stable: the top mode goes to and fro for ever, in both."""
+    p, steps = aligned_problem(depth=depth, lr=2.4 / (2 * depth / 3 * 3.0 ** (2 - 2 / depth))), [10, 100, 999, 1000]
+    found = predicted("aligned_modes_gd", p, steps).maps[0]
+    np.testing.assert_allclose(found, maps_of_gd(p, steps), rtol=0, atol=1e-11)
+    assert np.abs(found[-1] - found[-2]).max() > 0.1
+
+
 @pytest.mark.parametrize("how", STARTS.values(), ids=STARTS)
 def test_flow_is_where_gradient_descent_comes_to(how):
     """The distance of the whole net's map to it halves with the rate."""
