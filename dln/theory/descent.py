@@ -11,16 +11,18 @@ import numpy as np
 from dln.derivatives.hessian import top_eigenvalues
 from dln.derivatives.products import Chain
 from dln.theory.narrow import narrowed
+from dln.theory.theory import Problem, check_condition
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
-    from dln.theory.theory import Problem
-
     Layers = Sequence[Float64[np.ndarray, "p q"]]
 
-LOOKS = 9
-"""At how many times along a path, evenly, its sharpness is found."""
+LOOKS = np.linspace(0, 1, 9) ** 2
+"""When the sharpness of a path is found, as shares of its time: early too, so that what is refused is refused soon."""
+
+STIFF = 10.0
+"""The largest lr * sharpness at which a flow is integrated: what that takes grows with it, and the run has diverged."""
 
 ROUNDING = 1e-13
 """Share of a layer's norm that is rounding."""
@@ -61,6 +63,13 @@ class Descent:
     def lr_sharpness(self, states: Float64[np.ndarray, "*k P"]) -> Float64[np.ndarray, "*k"]:
         """Return lr times the largest eigenvalue of the Hessian."""
         return self.lr * top_eigenvalues(self.layers(states), *self._moments)[..., 0]
+
+    def watched(self, states: Float64[np.ndarray, "k P"], name: str, limit: float) -> Float64[np.ndarray, " k"]:
+        """Return lr times the sharpness; ConfigError of the theory `name` where it is more than it can do with."""
+        found = self.lr_sharpness(states)
+        told, remedy = "lr * sharpness along its path", "use a smaller training.lr"
+        check_condition(name, np.where(np.isnan(found), 0, found), limit, told, remedy)
+        return found
 
 
 def each_run(problem: Problem, layers_of: Callable[[Layers], Layers] = list) -> Iterator[Descent]:

@@ -15,6 +15,7 @@ has two layers, is followed in the narrowest net that has its flow too (`dln.the
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ from dln.base.arithmetic import uniform
 from dln.base.stacked import decomposed
 from dln.derivatives.products import Chain
 from dln.theory.conditions import balance_gap
-from dln.theory.descent import LOOKS, Descent, each_run, narrowest
+from dln.theory.descent import LOOKS, STIFF, Descent, each_run, narrowest
 from dln.theory.integration import Accuracy, integrate
 from dln.theory.theory import Prediction, Problem, register_theory
 
@@ -40,9 +41,10 @@ def gradient_flow(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy
     dW_l/dtau = -A_l' G B_l' at tau = lr step, integrated to `rtol`; of a run with batches, on the whole training set.
 
     Conditions: `lr_sharpness`, the largest lr lambda_max along the path (of nine looks), in the directions that it may
-    take. Gradient descent is about that share of its way from the flow, and beyond 2 it does not follow it at all.
+    take. Gradient descent is about that share of its way from the flow, and beyond 2 it does not follow it at all;
+    above 10, where descent is lost at once and the flow stiff, it is refused.
     """
-    return _flows(problem, steps, rtol, narrowest)
+    return _flows("gradient_flow", problem, steps, rtol, narrowest)
 
 
 @register_theory("balanced_flow", cost="moderate", source="arXiv 1802.06509")
@@ -54,7 +56,9 @@ def balanced_flow(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy
     Conditions: `lr_sharpness` as for gradient_flow, along this flow, and `balance_gap`, the start's largest
     ||W_{l+1}'W_{l+1} - W_l W_l'||_F / ||W_l||_F^2: 0 where this is the gradient flow, about 1 for independent layers.
     """
-    found = _flows(problem, steps, rtol, lambda layers: balanced_layers(Chain(layers).end, len(layers)))
+    found = _flows(
+        "balanced_flow", problem, steps, rtol, lambda layers: balanced_layers(Chain(layers).end, len(layers))
+    )
     return Prediction(found.maps, conditions={**found.conditions, "balance_gap": balance_gap(problem.layers)})
 
 
@@ -125,13 +129,14 @@ def _padded(values: Float64[np.ndarray, "*R k"], n: int) -> Float64[np.ndarray, 
 
 @uniform()
 def _flows(
-    problem: Problem, steps: Int[np.ndarray, " T"], rtol: float, layers_of: Callable[[Layers], Layers]
+    name: str, problem: Problem, steps: Int[np.ndarray, " T"], rtol: float, layers_of: Callable[[Layers], Layers]
 ) -> Prediction:
-    """Return the gradient flow of each run, from what `layers_of` makes of its layers."""
-    times, looks = np.asarray(steps, float), np.linspace(0, float(steps[-1]), LOOKS)
-    found = [
-        integrate(net.change, net.start, [(times, net.maps), (looks, net.lr_sharpness)], rtol)
-        for net in each_run(problem, layers_of)
-    ]
-    maps, sharpness = zip(*found, strict=True)
-    return Prediction(np.stack(maps), conditions={"lr_sharpness": np.max(sharpness, -1)})
+    """Return the gradient flow of each run, from what `layers_of` makes of its layers, for the theory `name`."""
+    times, looks = np.asarray(steps, float), LOOKS * steps[-1]
+    maps, sharpness = [], []
+    for net in each_run(problem, layers_of):
+        watched = partial(net.watched, name=name, limit=STIFF)
+        found = integrate(net.change, net.start, [(times, net.maps), (looks, watched)], rtol)
+        maps.append(found[0])
+        sharpness.append(found[1].max())
+    return Prediction(np.stack(maps), conditions={"lr_sharpness": np.array(sharpness)})

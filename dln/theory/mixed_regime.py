@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dln.base.arithmetic import uniform
-from dln.base.stacked import as_tensor, decomposed, singular_values_of
+from dln.base.stacked import decomposed
 from dln.derivatives.products import eigenvalues, inner
 from dln.theory.conditions import check_depth
+from dln.theory.descent import STIFF
 from dln.theory.integration import Accuracy, integrate
-from dln.theory.theory import Prediction, Problem, register_theory
+from dln.theory.theory import Prediction, Problem, check_condition, register_theory
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
@@ -36,18 +37,21 @@ def mixed(problem: Problem, steps: Int[np.ndarray, " T"], rtol: Accuracy = 1e-10
     Needs two layers. Conditions: `orthogonality`, the larger of ||W_1'W_1 - sqrt(W'W + kappa^2)|| and
     ||W_2 W_2' - sqrt(WW' + kappa^2)|| at the start, as a share of the larger of ||W_1'W_1|| and ||W_2 W_2'|| (spectral
     norms): 0 where this is exact, of balanced weights too, and about sqrt(in / h) from random ones; and `lr_sharpness`,
-    about the largest lr lambda_max along the path: gradient descent is about that share of its way from the flow.
+    about the largest lr lambda_max along the path: gradient descent is about that share of its way from the flow, and
+    above 10 it is refused.
     """
     check_depth("mixed", problem, 2)
     with uniform():
         first, second = problem.layers
         scale = kappa(first, second)
-        maps, sharpness = [], []
-        for r, times in enumerate(problem.rate[:, None] * steps):
-            maps.append(mixed_maps(problem.start[r], problem.sigma[r], problem.sigma_yx[r], scale[r], times, rtol))
-            largest = singular_values_of(as_tensor(maps[-1])).max().item()
-            sharpness.append(2 * problem.rate[r] * eigenvalues(problem.sigma[r])[0] * np.hypot(largest, scale[r]))
-        conditions = {"orthogonality": _orthogonality(problem, scale), "lr_sharpness": np.array(sharpness)}
+        sharpness = _lr_sharpness(problem, scale)
+        known = np.where(np.isfinite(sharpness), sharpness, 0)
+        check_condition("mixed", known, STIFF, "lr * sharpness", "use a smaller training.lr")
+        maps = [
+            mixed_maps(problem.start[r], problem.sigma[r], problem.sigma_yx[r], scale[r], times, rtol)
+            for r, times in enumerate(problem.rate[:, None] * steps)
+        ]
+        conditions = {"orthogonality": _orthogonality(problem, scale), "lr_sharpness": sharpness}
     return Prediction(np.stack(maps), conditions=conditions)
 
 
@@ -118,3 +122,9 @@ def _orthogonality(problem: Problem, scale: Float64[np.ndarray, " R"]) -> Float6
         sizes.append(eigenvalues(gram)[:, 0])
     size = np.max(sizes, 0)
     return np.max(gaps, 0) / np.where(size > 0, size, 1)
+
+
+def _lr_sharpness(problem: Problem, scale: Float64[np.ndarray, " R"]) -> Float64[np.ndarray, " R"]:
+    """Return lr times the largest eigenvalue that the tangent kernel has at the start's map or at the optimum."""
+    norms = [np.sqrt(eigenvalues(w.mT @ w)[:, 0]) for w in (problem.start, problem.optimum)]
+    return 2 * problem.rate * eigenvalues(problem.sigma)[:, 0] * np.hypot(np.max(norms, 0), scale)

@@ -18,12 +18,10 @@ from dln.base.arithmetic import uniform
 from dln.base.registry import Bounds
 from dln.theory.descent import LOOKS, each_run, narrowest
 from dln.theory.integration import Accuracy, integrate
-from dln.theory.theory import Prediction, Problem, check_condition, register_theory
+from dln.theory.theory import Prediction, Problem, register_theory
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
-
-    from dln.theory.descent import Descent
 
 LIMIT = 0.9
 """The largest lr lambda_max that is not too near to 1, beyond which the logarithm has no series."""
@@ -43,12 +41,13 @@ def modified_flow(
     Conditions: `lr_sharpness`, the largest lr lambda_max along the path (of nine looks), in the directions that it may
     take; the error is about its K-th power, and above 0.9 it is refused: at 1 the series ends.
     """
-    times, looks = np.asarray(steps, float), np.linspace(0, float(steps[-1]), LOOKS)
+    times, looks = np.asarray(steps, float), LOOKS * steps[-1]
     maps, sharpness = [], []
     with uniform():
         for net in each_run(problem, narrowest):
             field = partial(modified_field, net.change, order=order)
-            found = integrate(field, net.start, [(times, net.maps), (looks, partial(_watched, net))], rtol)
+            watched = partial(net.watched, name="modified_flow", limit=LIMIT)
+            found = integrate(field, net.start, [(times, net.maps), (looks, watched)], rtol)
             maps.append(found[0])
             sharpness.append(found[1].max())
     return Prediction(np.stack(maps), conditions={"lr_sharpness": np.array(sharpness)})
@@ -80,11 +79,3 @@ def modified_field(
         field -= (-1) ** k / k * differences[0]
         differences = np.diff(differences, axis=0)
     return field
-
-
-def _watched(net: Descent, states: Float64[np.ndarray, "k P"]) -> Float64[np.ndarray, " k"]:
-    """Return lr lambda_max; ConfigError where the series is of no use."""
-    found = net.lr_sharpness(states)
-    remedy = "use a smaller training.lr, or theory=[gradient_flow], which is defined there"
-    check_condition("modified_flow", found, LIMIT, "lr * sharpness along its path", remedy)
-    return found

@@ -8,6 +8,7 @@ from scipy.linalg import expm
 
 from dln.derivatives.hessian import top_eigenvalues
 from dln.derivatives.products import Chain
+from dln.errors import ConfigError
 from dln.theory import THEORIES, balance_gap, balanced_field, balanced_layers, flow_maps
 from dln.theory.narrow import narrowed
 from tests.small_nets import balanced
@@ -160,6 +161,17 @@ def test_beyond_the_edge_the_condition_says_so():
     losses = given.losses(prediction.maps)[0]
     assert (np.diff(losses) < 0).all()
     assert given.losses(maps_of_gd(given, steps)[None])[0, -1] > losses[0]
+
+
+@pytest.mark.parametrize("theory", [flow, balanced_flow])
+def test_rates_beyond_all_measure_are_refused(theory):
+    """Whether the start is beyond it or the path comes there."""
+    for given in (problem((3, 4, 2), lr=1e4), on_balanced((2, 3), 2, 3)):
+        steep = replace(given, lr=given.lr * 1e4)
+        with pytest.raises(
+            ConfigError, match=r"lr \* sharpness along its path at most 10, and it is \d.*smaller training.lr"
+        ):
+            theory(steep, np.array([0, 10]))
 
 
 def test_runs_together_and_alone():

@@ -122,6 +122,11 @@ def test_a_start_that_is_not_finite():
     assert np.isfinite(found[1]).all()
 
 
+def test_rates_beyond_all_measure_are_refused():
+    with pytest.raises(ConfigError, match=r"lr \* sharpness at most 10, and it is \d.*; use a smaller training.lr"):
+        mixed(replace(wide(20), lr=np.array([1e4])), np.array([0, 10]))
+
+
 def test_only_two_layers():
     with pytest.raises(ConfigError, match=r"theory mixed needs depth 2, and it is 3; use model.num_hidden=1"):
         mixed(problem((3, 4, 4, 2)), np.array([0]))
