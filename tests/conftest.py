@@ -99,10 +99,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registered() -> Iterator[None]:
-    """Forget after each file what its tests registered, for the tests of other files go through all that is there."""
-    before = {id(table): set(table) for table in _tables()}
+def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget after each file what its tests registered, and imported from their directories.
+
+    Tests of other files go through all that is registered, or have modules of the same names.
+    """
+    before, path, temporary = (
+        {id(table): set(table) for table in _tables()},
+        [*sys.path],
+        tmp_path_factory.getbasetemp(),
+    )
     yield
+    sys.path[:] = path
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", None)).startswith(str(temporary)):
+            del sys.modules[name]
     for table in _tables():
         for name in set(table) - before.get(id(table), set()):
             if not getattr(table[name], "function", table[name]).__module__.startswith("dln."):
@@ -114,7 +125,7 @@ def _tables() -> list[dict[str, Any]]:
     from dln.base.registry import Registry
     from dln.measure.data_quantities import CONSTANTS
 
-    modules = [module for name, module in sys.modules.items() if name.startswith("dln.")]
+    modules = [module for name, module in [*sys.modules.items()] if name.startswith("dln.")]
     registries = {id(x): x for module in modules for x in vars(module).values() if isinstance(x, Registry)}
     return [CONSTANTS, *(registry._entries for registry in registries.values())]
 
