@@ -265,9 +265,9 @@ def test_numbers_lists_arrays_and_dicts_become_columns():
 
 SIGNED = {
     "batch_sharpness", "edge_of_stability", "end_to_end_map", "gradient_alignment", "gradient_sharpness",
-    "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd", "midpoint_strengths", "mode_drifts",
-    "mode_strengths", "sharpness", "stability", "top_eigenvalues", "end_to_end_cosine", "gradient_cosine",
-    "layer_cosines", "param_cosine_sim",
+    "hessian_noise_trace", "hessian_spectrum", "hessian_spectrum_autograd", "mean_batch_sharpness",
+    "midpoint_strengths", "mode_drifts", "mode_strengths", "sharpness", "stability", "top_eigenvalues",
+    "end_to_end_cosine", "gradient_cosine", "layer_cosines", "param_cosine_sim",
 }  # fmt: skip
 
 

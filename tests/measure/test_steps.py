@@ -41,6 +41,17 @@ def test_curvature_along_the_gradient(bias):
     np.testing.assert_allclose(value("gradient_sharpness", model), along_the_gradient(model, slice(None)))
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [1, 6, 20, 50])
+def test_its_mean_over_the_batches_that_the_set_is_cut_into(bias, size):
+    model, n = network(bias=bias), len(X)
+    starts = range(0, n - min(size, n) + 1, size)
+    each = [along_the_gradient(model, slice(start, start + size)) for start in starts]
+    np.testing.assert_allclose(value("mean_batch_sharpness", model, size=size), np.mean(each))
+    each = [along_the_gradient(model, slice(start, start + BATCH)) for start in range(0, n - BATCH + 1, BATCH)]
+    np.testing.assert_allclose(value("mean_batch_sharpness", model), np.mean(each))
+
+
 def test_what_regularises_is_the_mean_over_batches_of_squared_gradients():
     """(lr / 4) E_b ||g_b||^2 over all batches of two is the regulariser of the whole set and that of the noise."""
     model = network()
@@ -206,7 +217,8 @@ def test_two_minima_of_turned_hidden_units_have_a_barrier_and_one_of_one_layer_h
 # --- under both engines
 
 
-NAMES = ["implicit_regularizer", "noise_regularizer", "batch_sharpness", "gradient_sharpness", "edge_of_stability"]
+NAMES = ["implicit_regularizer", "noise_regularizer", "edge_of_stability"]
+NAMES += ["mean_batch_sharpness", "batch_sharpness", "gradient_sharpness"]
 NAMES += ["midpoint_loss", "midpoint_strengths", {"name": "gradient_sharpness", "params": {"of": "test"}}]
 
 
@@ -223,9 +235,9 @@ NAMES += ["midpoint_loss", "midpoint_strengths", {"name": "gradient_sharpness", 
 )
 def test_both_engines_see_the_same(more):
     own = {"hidden_dim": 6, **more.get("model", {})}
-    of = ["noise_regularizer", "midpoint_loss"] if "data" in more else []
+    of = ["noise_regularizer", "midpoint_loss", "mean_batch_sharpness"] if "data" in more else []
     names = [n for n in NAMES if n not in of]
-    names += [{"name": n, "params": {"of": s}} for n, s in zip(of, ("population", "test"), strict=False)]
+    names += [{"name": n, "params": {"of": s}} for n, s in zip(of, ("population", "test", "test"), strict=False)]
     run = {"max_steps": 20, "evaluate_every": 3, "dtype": "float64", **more, "model": own, "metrics": names}
     ours, theirs = (dln.run_experiment({**run, "engine": engine}) for engine in ("compiled", "autograd"))
     for name in ours.names:
@@ -234,11 +246,17 @@ def test_both_engines_see_the_same(more):
 
 
 def test_batches_of_two_sizes_in_one_ensemble_keep_their_own_sharpness():
-    run = {"max_steps": 12, "evaluate_every": 4, "dtype": "float64", "metrics": ["batch_sharpness"]}
+    run = {
+        "max_steps": 12,
+        "evaluate_every": 4,
+        "dtype": "float64",
+        "metrics": ["batch_sharpness", "mean_batch_sharpness"],
+    }
     runs = [{**run, "training": {"batch_size": size}, "model": {"hidden_dim": 6}} for size in (3, 8, None)]
     for together, config in zip(dln.run_experiments(runs), runs, strict=True):
         alone = dln.run_experiment({**config, "engine": "compiled"})
-        np.testing.assert_allclose(together["batch_sharpness"], alone["batch_sharpness"], rtol=1e-12)
+        for name in run["metrics"]:
+            np.testing.assert_allclose(together[name], alone[name], rtol=1e-12)
 
 
 @pytest.mark.parametrize(

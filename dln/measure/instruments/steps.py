@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from dln.base.stacked import as_tensor, finite, inner, summed
+from dln.base.stacked import as_tensor, finite, inner, summed, total
 from dln.derivatives import hessian
+from dln.derivatives.products import Chain, moments, with_constant
 from dln.errors import ConfigError
 from dln.ingredients.edge import Optimizer, edge_of
 from dln.measure.instruments.modes import mode_strengths
@@ -88,11 +90,42 @@ def noise_regularizer(batch_noise: BatchNoise, lr: Float64[Tensor, "*R"]) -> Flo
 def batch_sharpness(
     layers: Layers, gradients: list[Tensor], batch_sigma: Tensor, batch_sigma_yx: Tensor
 ) -> Float64[Tensor, "*R"]:
-    """Curvature g' H g / ||g||^2 along the gradient, g and H those of the loss on the step's batch.
-
-    Its mean over batches is that over records.
-    """
+    """Curvature g' H g / ||g||^2 along the gradient, g and H those of the loss on the step's batch."""
     return curvature_along(layers, batch_sigma, batch_sigma_yx, gradients)
+
+
+@model_metric(
+    "mean_batch_sharpness", cost="moderate", loss="mse", batched=True, sets=FINITE_SETS, source="arXiv 2412.20553"
+)
+def mean_batch_sharpness(
+    layers: Layers,
+    train_inputs: Float64[Tensor, "*R N in"],
+    train_targets: Float64[Tensor, "*R N out"],
+    batch_size: Float64[Tensor, "*R"],
+    size: Top = None,
+) -> Float64[Tensor, "*R"]:
+    """Mean of `batch_sharpness` over batches of the step's size, or of `size`, that the set is cut into in its order.
+
+    What is left at its end is left out.
+    """
+    sizes = batch_size if size is None else torch.tensor(float(size))
+    found = torch.full(batch_size.shape, torch.nan, dtype=torch.float64)
+    for own in torch.unique(sizes).tolist():
+        which = (sizes == own).expand(found.shape)
+        some = [w[which.numpy()] for w in layers], train_inputs[which], train_targets[which]
+        found[which] = _mean_over_batches(*some, min(int(own), train_inputs.shape[-2]))
+    return found
+
+
+def _mean_over_batches(layers: Layers, inputs: Tensor, targets: Tensor, size: int) -> Float64[Tensor, " r"]:
+    """Return the mean curvature along the gradient of members [r, ...] over the batches of their sets."""
+    count = inputs.shape[-2] // size
+    x, y = (a[:, : count * size].numpy().reshape(len(a), count, size, -1) for a in (inputs, targets))
+    x = with_constant(x) if layers[0].shape[-1] > x.shape[-1] else x
+    layers = [w[:, None] for w in layers]
+    sigma, sigma_yx = moments(x, y)
+    gradients = [as_tensor(g) for g in Chain(layers).gradients(sigma, sigma_yx)]
+    return total(curvature_along(layers, as_tensor(sigma), as_tensor(sigma_yx), gradients)) / count
 
 
 @model_metric("gradient_sharpness", cost="moderate", loss="mse", batched=True, sets=SETS, source="arXiv 2412.20553")
