@@ -155,7 +155,7 @@ def test_what_is_not_balanced_is_told_and_flows_another_way():
 
 def test_beyond_the_edge_the_condition_says_so():
     """Gradient descent diverges, which no flow does."""
-    given, steps = problem((3, 4, 2), lr=1.5, scale=1.0), np.arange(4)
+    given, steps = problem((3, 4, 2), lr=0.4, scale=1.0), np.arange(5)
     prediction = flow(given, steps)
     assert prediction.conditions["lr_sharpness"] > 2
     losses = given.losses(prediction.maps)[0]
