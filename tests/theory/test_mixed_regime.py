@@ -109,7 +109,7 @@ def test_the_sharpness_that_it_tells():
         layers = [layers[0] - 0.05 * layers[1].T @ error, layers[1] - 0.05 * error @ layers[0].T]
     true = 0.05 * top_eigenvalues(layers, given.sigma[0], given.sigma_yx[0])[0]
     assert 0.8 < told[0] / true < 1.5
-    steep, few = replace(given, lr=np.array([3.0])), np.arange(3)
+    steep, few = replace(given, lr=np.array([2.0])), np.arange(4)
     assert mixed(steep, few).conditions["lr_sharpness"] > 2
     assert steep.losses(maps_of_gd(steep, few)[None])[0, -1] > steep.losses(steep.start)[0]
 
