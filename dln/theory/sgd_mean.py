@@ -64,7 +64,7 @@ def sgd_mean(
         check_condition("sgd_mean", np.array([stride]), half, "stride (of half an epoch)", remedy)
     parts = [_run(run, np.asarray(steps), stride) for run in map(problem.of, range(len(problem)))]
     columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
-    maps, scatter = (np.stack([part[i] for part in parts]) for i in (0, 3))
+    maps, scatter = np.stack([part[0] for part in parts]), np.stack([part[3] for part in parts])
     return Prediction(maps, columns, conditions, scatter)
 
 
