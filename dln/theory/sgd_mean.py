@@ -40,11 +40,10 @@ def sgd_mean(
 
     E L_SGD - L_GD = g . m + tr(H P) / 2 with the mean m and the covariance P of the weights' deviation from gradient
     descent (`dln.theory.sgd_moments` has their recursions), for batches in epochs, with replacement or online, and for
-    noise on targets that is drawn afresh. Heavy because of P, which costs some ten steps of SGD on every
-    parameter and direction of the noise, d_out d_in; starts that are balanced are followed in a narrower net. Steps
-    are taken `stride` at a time (in epochs up to half of one), and between them columns are interpolated: a stride of
-    10 is five times as fast. Unless it is given it is 1 for up to 600 weights, and for more as large as keeps
-    `stride_lr_sharpness` at 0.5.
+    noise on targets that is drawn afresh. Heavy because of P, of which a step costs some ten of SGD in each direction
+    of the noise, d_out d_in; starts that are balanced are followed in a narrower net. Steps are taken `stride` at a
+    time (in epochs up to half of one), and between them columns are interpolated: a stride of 10 is five times as
+    fast. Unless it is given it is 1 for up to 600 weights, and for more as large as keeps `stride_lr_sharpness` at 0.5.
 
     Columns: `train_loss` is the mean, `train_loss_std` the standard deviation over batch seeds, `train_loss_gd` the
     loss of gradient descent, `excess_loss` what the mean has more, `map_std` the root of E ||W - E W||_F^2.
@@ -96,7 +95,8 @@ def _run(
     scatter[known] = _between(at, np.stack(scatters), here)
     columns |= {"train_loss_gd": gd, "train_loss": gd + columns["excess_loss"]}
     columns["not_gaussian"] = _bent(losses, steps, lr * speed, ahead, columns["train_loss_std"])
-    columns["epoch_end"] = ((steps % len(batches) == 0) & (run.sampling == "epochs")).astype(float)
+    ends = (steps > 0) & (steps % len(batches) == 0)
+    columns["epoch_end"] = (ends & (run.sampling == "epochs")).astype(float)
     conditions = {
         "noise_over_loss": np.nanmax(curved / np.where(gd > 0, gd, np.nan), initial=0.0),
         "lr_sharpness_per_sample": edge / max(batches),

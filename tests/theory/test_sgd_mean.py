@@ -292,6 +292,13 @@ def test_between_strides_it_interpolates_and_keeps_the_path():
     np.testing.assert_array_equal(whole.columns["train_loss_gd"], sgd_mean(run, np.arange(21)).columns["train_loss_gd"])
 
 
+def test_ends_of_epochs_are_marked():
+    of = {"samples": 5, "batch_size": 2}
+    epochs, independent = (sgd_mean(problem(sampling=way, **of), np.arange(8)) for way in ("epochs", "replacement"))
+    assert np.flatnonzero(epochs.columns["epoch_end"][0]).tolist() == [3, 6]
+    assert not independent.columns["epoch_end"].any()
+
+
 def test_strides_beyond_half_an_epoch():
     with pytest.raises(ConfigError, match=r"stride .* at most 3, and it is 4; use a smaller one"):
         sgd_mean(problem(samples=12, batch_size=2, sampling="epochs"), np.arange(3), 4)
