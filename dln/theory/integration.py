@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from scipy.integrate import DOP853
+import scipy  # which loads its parts when they are first used
 
 from dln.base.registry import Bounds
 from dln.derivatives.products import AT_ONCE
@@ -47,7 +47,7 @@ def integrate(
     end = max(float(times[-1]) for times, _ in readings)
     if end > 0 and np.isfinite(start).all() and np.isfinite(field(start)).all():
         size = float(np.sqrt(np.mean(start**2))) or 1.0
-        solver = DOP853(lambda _, y: field(y), 0.0, start, end, rtol=rtol, atol=rtol * size)
+        solver = scipy.integrate.DOP853(lambda _, y: field(y), 0.0, start, end, rtol=rtol, atol=rtol * size)
         while solver.status == "running":
             before = solver.t
             solver.step()

@@ -20,8 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import beta as beta_function
-from scipy.special import betainc, digamma, expit
+import scipy  # which loads its parts when they are first used: no run waits for them that asks for no theory
 
 from dln.base.arithmetic import uniform
 
@@ -175,13 +174,13 @@ def _deep(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray
 def _learned(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
     """Return a(t) of 0 < a_0 < s."""
     b = 2 / depth - 1
-    return s * expit(_advanced(_clock(b), _pace(b), np.log(a) - np.log(s - a), _lapse(s, t, depth)))
+    return s * scipy.special.expit(_advanced(_clock(b), _pace(b), np.log(a) - np.log(s - a), _lapse(s, t, depth)))
 
 
 def _sunk(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
     """Return a(t) of 0 < s < a_0."""
     b = 2 - 2 / depth
-    return s / expit(_advanced(_clock(b), _pace(b), np.log(s) - np.log(a - s), _lapse(s, t, depth)))
+    return s / scipy.special.expit(_advanced(_clock(b), _pace(b), np.log(s) - np.log(a - s), _lapse(s, t, depth)))
 
 
 def _unlearned(s: np.ndarray, a: np.ndarray, t: np.ndarray, depth: int) -> np.ndarray:
@@ -244,10 +243,10 @@ def _clock(b: float) -> Curve:
     n = np.arange(1, TERMS)
     of_z = 1 / (b + np.arange(TERMS))
     of_rest = np.concatenate([[0.0], np.cumprod((n - b) / n) / n])
-    constant = digamma(1.0) - digamma(b)
+    constant = scipy.special.digamma(1.0) - scipy.special.digamma(b)
 
     def clock(q: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
-        least = expit(-np.abs(q))  # z or 1 - z, whichever is the smaller
+        least = scipy.special.expit(-np.abs(q))  # z or 1 - z, whichever is the smaller
         rising = q <= 0
         early = np.exp(-b * np.logaddexp(0, -np.minimum(q, 0))) * np.polynomial.polynomial.polyval(least, of_z)
         late = constant + np.logaddexp(0, q) - np.polynomial.polynomial.polyval(least, of_rest)
@@ -266,5 +265,7 @@ def _unlearning(b: float) -> Curve:
 
     By parts it is an incomplete beta function: [y^b / (1 + y) - B(y / (1 + y); b, 2 - b)] / (b - 1).
     """
-    whole = beta_function(b, 2 - b)
-    return lambda q: (np.exp(b * q - np.logaddexp(0, q)) - whole * betainc(b, 2 - b, expit(q))) / (b - 1)
+    whole = scipy.special.beta(b, 2 - b)
+    return lambda q: (
+        (np.exp(b * q - np.logaddexp(0, q)) - whole * scipy.special.betainc(b, 2 - b, scipy.special.expit(q))) / (b - 1)
+    )

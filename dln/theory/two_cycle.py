@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy  # which loads its parts when they are first used
 
 from dln.errors import ConfigError
 from dln.theory.conditions import whitening_gap
@@ -104,7 +104,7 @@ def _roots(strength: float, rate: float, depth: int) -> tuple[float, float]:
     up = np.flatnonzero((gone(nodes[:-1]) < 0) & (gone(nodes[1:]) >= 0) & (step(nodes[1:]) > 0))
     if not len(up):
         return np.nan, np.nan
-    low = brentq(gone, nodes[up[0] + 1], nodes[up[0]], xtol=1e-15 * minimum, rtol=1e-15)
+    low = scipy.optimize.brentq(gone, nodes[up[0] + 1], nodes[up[0]], xtol=1e-15 * minimum, rtol=1e-15)
     return low, step(low)
 
 
