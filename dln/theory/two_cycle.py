@@ -8,7 +8,7 @@ points that a step swaps. The pair is stable as long as the slopes of the map at
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy  # which loads its parts when they are first used
@@ -90,14 +90,14 @@ def cycle_multiplier(
 def _roots(strength: float, rate: float, depth: int) -> tuple[float, float]:
     """Return w of both points: the cycle nearest to the minimum, of which one point is below it."""
 
-    def step(w: np.ndarray) -> np.ndarray:
+    def step(w: Any) -> Any:
         return w + rate * (strength - w**depth) * w ** (depth - 1)
 
-    def gone(w: np.ndarray) -> np.ndarray:
+    def gone(w: Any) -> Any:
         return step(step(w)) - w
 
     minimum = strength ** (1 / depth)
-    if depth < 2 or not beyond_edge(strength, rate, depth) > 1:
+    if depth < 2 or not beyond_edge(np.array(strength), np.array(rate), depth) > 1:
         return np.nan, np.nan
     # Just below the minimum two steps lead further down. Where they first lead up there is a cycle in between.
     nodes = minimum * (1 - np.geomspace(1e-5, 1, NODES))
