@@ -55,7 +55,7 @@ def test_the_drift_moves_no_map_and_descends(widths, idle):
 
 
 def test_two_layers_end_where_the_trace_is_least_and_not_at_balance():
-    first, second = label_noise_path(minimum((3, 3, 2)), np.eye(3), 1, 1.0, np.array([0.0, 200.0]))
+    first, second = label_noise_path(minimum((3, 3, 2)), np.eye(3), 1, 1.0, np.array([0.0, 60.0]))
     np.testing.assert_allclose(second @ first, (second @ first)[[0, 0]], atol=1e-7)
     inner, outer = first[1] @ first[1].T, second[1].T @ second[1]
     np.testing.assert_allclose(3 * outer, 2 * inner, atol=1e-6)
@@ -79,7 +79,7 @@ def test_the_floor_is_where_the_moments_of_sgd_settle():
     layers, errors = minimum((2, 3, 2)), []
     for lr in (0.04, 0.02):
         run = at_a_minimum(layers, SIGMA[:2, :2], lr, 4, 0.3)
-        settled = sgd_mean(run, np.array([round(10 / lr)])).columns["excess_loss"].item()
+        settled = sgd_mean(run, np.array([round(6 / lr)])).columns["excess_loss"].item()
         errors.append(settled / label_noise_floor(layers, SIGMA[:2, :2], lr, 4, 0.3).item() - 1)
     assert 0 < errors[1] < 0.15
     np.testing.assert_allclose(errors[0] / errors[1], 2, atol=0.3)
