@@ -242,9 +242,7 @@ class ExperimentConfig(ABC):
     engine: str = setting("auto", "what trains: auto, compiled, autograd")
     events: list[Any] = setting([], "what to find in the records at the end (see below)")
     theory: Any = setting([], "theories whose predictions are recorded beside the run (see below)", late=True)
-    theory_metrics: Any = setting(
-        ["end_to_end_distance"], "metrics of the run and each prediction, of their end-to-end maps", late=True
-    )
+    theory_metrics: Any = setting(None, "metrics of the run and each prediction; null: end_to_end_distance", late=True)
     objective: Any = setting(None, "what others' sweepers optimise: COLUMN, {COLUMN: min}, max, a step; or a list")
     tracker: Any = setting(None, "what else is told of the run: tensorboard, wandb, trackio, mlflow (see below)")
     extensions: list[str] = setting([], "modules of yours to import, e.g. [my_lab.metrics]")

@@ -112,9 +112,9 @@ def resolve_typed(merged: Composed, schema: Schema) -> Any:
             _name_dangling(merged, schema)
             raise error
         resolved = cast(ExperimentConfig, OmegaConf.to_object(merged))
-    for key, _ in fields(schema):
+    for key, item in fields(schema):
         kind = kind_of(key)
-        if kind is not None:
+        if kind is not None and not (item.default is None and getattr(resolved, key) is None):
             setattr(resolved, key, listed(kind, getattr(resolved, key), key))
     if isinstance(resolved, SingleConfig):
         resolved.reference = _reference(resolved.reference)

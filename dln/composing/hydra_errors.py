@@ -116,7 +116,7 @@ def nearest_key(key: str, schema: Schema) -> str:
         return f"give {whole!r} whole: {whole}={{{key.removeprefix(f'{whole}.').partition('.')[0]}: ...}}"
     longer = [k for k in known if k.endswith((f".{key}", f"_{key}"))]
     if longer:
-        return f"did you mean {longer[0]!r}?"
+        return f"did you mean {min(longer, key=len)!r}?"
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
     close = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
     if close:

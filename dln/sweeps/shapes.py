@@ -27,7 +27,6 @@ from dln.composing.alike import structure
 from dln.composing.checks import check_reference, check_value
 from dln.composing.compose import Composed, affected_leaves, apply_override, resolve, typed_value
 from dln.composing.contents import FILE_KEYS, by_content, digests, named_files
-from dln.composing.entries import kind_of, listed
 from dln.composing.grid import Axis, Grid
 from dln.composing.variants import stands_for, with_values
 from dln.config import ExperimentConfig, Schema, SingleConfig, fields, is_free_dict, leaf_of
@@ -381,7 +380,6 @@ def _hash(text: str) -> str:
 def _line(key: str, item: dataclasses.Field, value: Any, contents: Mapping[str, str]) -> str:
     """Return what the canonical text says of a leaf: nothing of one that came late, while it is at its default."""
     default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-    kind = kind_of(key)
-    if item.metadata["late"] and value == (default if kind is None else listed(kind, default, key)):
+    if item.metadata["late"] and value == default:
         return ""
     return f"\n{key}={_text(by_content(key, value, contents))}"

@@ -39,14 +39,17 @@ def build_theories(configs: Sequence[TheoryConfig]) -> list[Theory]:
     return theories
 
 
-def build_theory_metrics(configs: Sequence[MetricConfig], dims: tuple[int, int], dataset: Dataset) -> list[Metric]:
+def build_theory_metrics(
+    configs: Sequence[MetricConfig] | None, dims: tuple[int, int], dataset: Dataset
+) -> list[Metric]:
     """Return metrics of a run and a prediction, of models that map `dims` (in, out).
 
     Raises:
         ConfigError: One is of more than end-to-end maps.
     """
     shapes: list[Shapes] = [[[dims[1], dims[0]]]] * 2
-    metrics = build_metrics(configs, COMPARATIVE_METRICS, "theory_metrics", shapes, dataset)
+    wanted = ["end_to_end_distance"] if configs is None else configs
+    metrics = build_metrics(wanted, COMPARATIVE_METRICS, "theory_metrics", shapes, dataset)
     for metric in metrics:
         if not is_of_map(metric):
             known = [
