@@ -8,6 +8,7 @@ One JSON object a line comes in: argv, cwd, env, stdout, stderr (paths), report 
 process id is written to report.pid and, when it has ended, its exit status (negative: a signal) to report.status.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -29,6 +30,8 @@ def preload() -> None:
         importlib.import_module(name)
     torch.set_num_threads(1)
     cpu_target.target_context.refresh()  # numba's tables of what it can compile
+    gc.collect()
+    gc.freeze()  # no command looks for rubbish in what was here before it
 
 
 def serve(bytecode: str) -> None:
