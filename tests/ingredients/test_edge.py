@@ -137,4 +137,5 @@ def test_each_lane_records_what_has_a_value_for_it(engine):
     }
     names = dln.run_experiment(config).names
     both = {name.removesuffix("_b") for name in names if name.endswith("_b")}
-    assert {name.removesuffix("_a") for name in names if name.endswith("_a")} - both == {"stability", "balancedness"}
+    of_sgd = {"stability", "edge_of_stability", "implicit_regularizer", "noise_regularizer"}
+    assert {name.removesuffix("_a") for name in names if name.endswith("_a")} - both == {*of_sgd, "balancedness"}
