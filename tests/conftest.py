@@ -100,16 +100,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Forget after each file what its tests registered, and imported from their directories.
+    """Forget after each file what its tests registered, imported from their directories, and do at signals.
 
     Tests of other files go through all that is registered, or have modules of the same names.
     """
-    before, path, temporary = (
-        {id(table): set(table) for table in _tables()},
-        [*sys.path],
-        tmp_path_factory.getbasetemp(),
-    )
+    before, path = {id(table): set(table) for table in _tables()}, [*sys.path]
+    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    temporary = tmp_path_factory.getbasetemp()
     yield
+    for number, answer in answers.items():
+        signal.signal(number, answer)
     sys.path[:] = path
     for name, module in [*sys.modules.items()]:
         if str(getattr(module, "__file__", None)).startswith(str(temporary)):
