@@ -151,7 +151,9 @@ def test_every_example_on_theory_runs_by_itself(number, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("command", [line for block in blocks("bash", THEORY) for line in block.splitlines()])
+@pytest.mark.parametrize(
+    "command", [line for block in blocks("bash", THEORY) for line in block.replace("\\\n", "").splitlines()]
+)
 def test_every_command_on_theory_works(command, door, tmp_path):
     result = door.run(tmp_path, *shortened(command.removeprefix("python ")), door="run.py")
     assert result.status == 0, result.stderr

@@ -131,10 +131,20 @@ def figure_of_table(
             )
         return draw(found, "map", {"of": curves[0], "x": keys[0], "y": keys[1]}, *keys[2:4])
     theories = theories_of(curves)
-    names = [told_by(name, theories)[1] or name.replace("_", " ") for name in curves]
+    names = [_named(*told_by(name, theories), curves[0]) for name in curves]
     params: dict[str, Any] = {"of": curves, "x": x, "per": keys[0] if keys else None, "names": names}
     columns, rows, *_ = [*keys[1:], None, None]
     return draw(found, "curves", params, rows, columns)
+
+
+def _named(of: str, theory: str, first: str) -> str:
+    """Return what a curve is called in the legend.
+
+    >>> [_named(of, theory, "test_loss") for of, theory in (("test_loss", ""), ("test_loss", "flow"), ("gap", "flow"))]
+    ['test loss', 'flow', 'gap, flow']
+    """
+    told = of.replace("_", " ")
+    return told if not theory else theory if of == first else f"{told}, {theory}"
 
 
 def _first(stored: StoredSweep) -> list[str]:

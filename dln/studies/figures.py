@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from dln.base.registry import Registry
 from dln.plotting import GREY, PALETTE, RAMP, STYLE, NotebookFigure
+from dln.predictions import theories_of, told_by
 from dln.studies.found import RATE, Found, short, value_of
 
 if TYPE_CHECKING:
@@ -166,19 +167,23 @@ def curves(
 ) -> Axes:
     """Draw means, or medians, with their intervals against time or step: a colour for each value of a key, or curve.
 
+    What theories say is dashed, and dark where colours are of curves.
     `names` are what curves are called, `label` what the axis is; at `level` is a dotted line.
     """
     found.check(*of, *([per] if per else []))
-    shown = []
+    shown, theories = [], theories_of(found.curves)
     if level is not None:
         axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
     for i, name in enumerate(of):
         called = names[i] if names else name
+        predicted = told_by(name, theories)[1]
         for told, color, rows in _curves(table, per):
-            own = color if per else PALETTE[i % len(PALETTE)]
+            own = color if per else INK if predicted else PALETTE[i % len(PALETTE)]
             text = called if told is None else told if len(of) == 1 else f"{called}, {told}"
             at, (middle, low, high) = _along(rows, found, axes, x), _middle(rows, name, median)
-            axes.plot(at, middle, color=own, label=text, linestyle=("-", "--", ":", "-.")[i % 4 if per else 0])
+            axes.plot(
+                at, middle, color=own, label=text, linestyle=("-", "--", ":", "-.")[i % 4 if per or predicted else 0]
+            )
             axes.fill_between(at, low, high, color=own, alpha=0.2, lw=0)
             shown.append(middle)
     axes.set_ylabel(label or of[0].replace("_", " "))
