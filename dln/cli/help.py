@@ -21,6 +21,14 @@ from dln.errors import ConfigError, suggestion
 TOGETHER = {
     "data.conjugate": "data.rotate",
     "data.inputs_basis": "data.inputs",
+    "data.test_samples": "data.train_samples",
+    "model.out_dim": "model.in_dim",
+    "training.label_noise": "training.replacement",
+    "training.batch_seed": "training.model_seed",
+    "evaluate_at": "evaluate_every",
+    "checkpoint_at": "checkpoint_every",
+    "device": "dtype",
+    "theory_metrics": "theory",
     "branch_at": "reference",
     "aggregate.of": "aggregate.over",
     **{f"aggregate.{name}": "aggregate.keep" for name in ("quantiles", "pairs", "curves")},
@@ -60,10 +68,12 @@ def _keys(schema: Schema, width: int) -> Iterator[str]:
         choices = f" [{' | '.join(meta['choices'])}]" if meta["choices"] and len(meta["choices"]) > 1 else ""
         told = meta["help"] + choices
         beside = re.sub(r"_params$", "", re.sub(r"_b$", "_a", key))  # a name and its parameters, lane a and b
-        beside = TOGETHER.get(key, beside)
+        shared = "shared." if key.startswith("shared.") else ""
+        if (first := TOGETHER.get(key.removeprefix(shared))) is not None:
+            beside = shared + first
         if beside != key and beside in rows:
             shown, meaning = rows[beside]
-            more = f", and {told}" if key.endswith("_params") else f"; {told}" if key in TOGETHER else ""
+            more = f", and {told}" if key.endswith("_params") else f"; {told}" if first is not None else ""
             rows[beside] = f"{shown}, {key.rpartition('.')[2]}={_default(item)}", meaning + more
         else:
             rows[key] = f"{key}={_default(item)}", told
