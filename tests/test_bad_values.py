@@ -116,7 +116,7 @@ PLACES = {
     ),
 }
 
-NEEDED = {"values": [1.0] * 5, "norm": 1.0, "lam": 0.5, "factor": 2.0, "max_factor": 2.0, "std": 0.1, "size": 0.1}
+NEEDED = {"values": [1.0] * 5, "norm": 1.0, "lam": 0.5, "factor": 2.0, "max_factor": 2.0, "std": 0.1, "size": 1}
 NEEDED |= {"steps": 5, "interval": 5, "period": 4, "step": 3, "batch_size": 5, "schedule": {3: 5}, "largest": 50}
 NEEDED |= {"target": 0.1, "patience": 5, "tolerance": 0.1, "seconds": 5.0, "path": "teacher.npy"}
 """Values of parameters that stand beside a bad one."""

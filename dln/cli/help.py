@@ -21,6 +21,7 @@ from dln.errors import ConfigError, suggestion
 TOGETHER = {
     "data.conjugate": "data.rotate",
     "data.inputs_basis": "data.inputs",
+    "data.whiten": "data.d_active",
     "data.test_samples": "data.train_samples",
     "model.out_dim": "model.in_dim",
     "training.label_noise": "training.replacement",
@@ -28,6 +29,7 @@ TOGETHER = {
     "evaluate_at": "evaluate_every",
     "checkpoint_at": "checkpoint_every",
     "device": "dtype",
+    "engine": "dtype",
     "theory_metrics": "theory",
     "branch_at": "reference",
     "aggregate.of": "aggregate.over",

@@ -162,7 +162,10 @@ class SchemaLoader(ConfigLoaderImpl):
         read, store = [*map(repo.load_config, paths)], repo.get_schema_source()
         if any(not one.is_schema_source and store.is_config(path) for one, path in zip(read, paths, strict=True)):
             return self._merge(defaults, repo)  # Hydra adds what a user has put into its own store under that name
-        key = self.schema, repr(defaults), pickle.dumps(read)
+        try:
+            key = self.schema, repr(defaults), pickle.dumps(read)
+        except pickle.PicklingError:  # Hydra has imported a launcher anew: what it had stored has no name any more
+            return self._merge(defaults, repo)
         if key not in _merged:
             if len(_merged) == MERGED:
                 _merged.clear()
