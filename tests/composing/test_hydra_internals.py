@@ -176,4 +176,7 @@ def test_what_a_users_own_code_stores_for_a_file_is_seen_whenever_it_comes(merge
     ConfigStore.instance().store(name="own", node={"max_steps": 1, "engine": "compiled"})
     with warnings.catch_warnings(action="ignore"):  # Hydra's, that this is deprecated
         config = [loader.load_configuration("own", [], RunMode.RUN) for _ in range(2)][1]
-    assert (config.max_steps, config.engine, len(merged)) == (7, "compiled", 3)
+        loading._merged.clear()
+        fresh = loader.load_configuration("own", [], RunMode.RUN)
+    assert config == fresh  # what that says is Hydra's affair: 1.3 takes the engine from there, 1.4 nothing
+    assert (config.max_steps, len(merged)) == (7, 4)
