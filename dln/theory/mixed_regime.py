@@ -116,9 +116,10 @@ def _orthogonality(problem: Problem, scale: Float64[np.ndarray, " R"]) -> Float6
     first, second = problem.layers
     gaps, sizes = [], []
     for gram, end in ((first.mT @ first, problem.start), (second @ second.mT, problem.start.mT)):
-        values, vectors = decomposed(end.mT @ end, np.linalg.eigh)
-        roots = np.sqrt(np.maximum(values, 0) + scale[:, None] ** 2)
-        gaps.append(np.abs(eigenvalues(gram - vectors * roots[:, None] @ vectors.mT)).max(-1))
+        _, values, vectors = decomposed(end, np.linalg.svd)  # of W'W itself roots of rounding would be taken
+        roots = np.tile(scale[:, None], vectors.shape[-1])
+        roots[:, : values.shape[-1]] = np.hypot(values, scale[:, None])
+        gaps.append(np.abs(eigenvalues(gram - (vectors.mT * roots[:, None]) @ vectors)).max(-1))
         sizes.append(eigenvalues(gram)[:, 0])
     size = np.max(sizes, 0)
     return np.max(gaps, 0) / np.where(size > 0, size, 1)
