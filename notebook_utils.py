@@ -20,7 +20,7 @@ from dln.base.values import plain
 from dln.cli.plot import figure_of, figure_of_table
 from dln.composing.spelling import set_to, spelled, swept_overrides
 from dln.errors import ConfigError
-from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
+from dln.plotting import plot_history, plot_sweep, save_figure
 from dln.studies.found import Found
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ def _figure(result: Any, options: Mapping[str, Any]) -> Figure:
     if isinstance(result, str | Path):
         return figure_of(result, **options)
     if isinstance(result, History):
-        is_comparison = "train_loss_a" in result or "train_loss_b" in result
-        return (plot_comparison if is_comparison else plot_run)(result, **options)
+        return plot_history(result, **options)
     if isinstance(result, Sequence | Mapping):
         runs = result if isinstance(result, Mapping) else dict(enumerate(result))
         return plot_sweep(runs, **{"key": getattr(runs, "key", ""), **options})

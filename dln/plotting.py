@@ -107,6 +107,12 @@ class Curve:
         return [self.color] * count if count == 1 or self.ramp is None else list(self.ramp(np.linspace(0, 1, count)))
 
 
+def plot_history(history: History, metrics: Sequence[str] | None = None, title: str | None = None) -> Figure:
+    """Draw a run or a comparison, whichever it is: see `plot_run` and `plot_comparison`."""
+    is_comparison = "train_loss_a" in history or "train_loss_b" in history
+    return (plot_comparison if is_comparison else plot_run)(history, metrics, title)
+
+
 def plot_run(history: History, metrics: Sequence[str] | None = None, title: str | None = None) -> Figure:
     """Draw a single run: its losses on a logarithmic axis, then one panel for each further metric.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dln.base.files import from_home
 from dln.errors import ConfigError, StorageError, suggestion
-from dln.plotting import plot_comparison, plot_run, save_figure
+from dln.plotting import plot_history, save_figure
 from dln.predictions import theories_of, told_by
 from dln.results.finals import is_seed
 from dln.results.frames import load_sweep, stored_columns
@@ -80,12 +80,11 @@ def figure_of(
 
 def _of_run(directory: Path, metric: Sequence[str] | None) -> Figure:
     history = load_run(directory)
-    compared = {f"{name}_{lane}" for name in ("train_loss", "step") for lane in "ab"}.intersection(history.names)
     known = [name for name in history.names if name != "step"]
     for name in metric or ():
         if not any(name == one or one.startswith((f"{name}.", f"{name}_")) for one in known):
             raise ConfigError(f"there is no column {name!r}; {suggestion(name, known)}")
-    return plot_comparison(history, metric) if compared else plot_run(history, metric)
+    return plot_history(history, metric)
 
 
 def _of_sweep(

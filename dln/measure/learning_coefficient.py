@@ -54,7 +54,7 @@ def _count(spare: Sequence[int]) -> int:
     following = [*spare[1:], math.inf]
     sums = list(accumulate(spare))
     fits = (
-        spare[l] < following[l] and l * spare[l] <= sums[l] < l * following[l]  # k = l + 1, counted from 0
-        for l in range(1, len(spare))  # noqa: E741
+        spare[i] < following[i] and i * spare[i] <= sums[i] < i * following[i]  # l = i: k = l + 1, counted from 0
+        for i in range(1, len(spare))
     )
     return list(fits).index(True) + 2

@@ -205,23 +205,19 @@ def final_map(
     for row in last.iter_rows(named=True):
         place = down.index(row[y]), across.index(row[x])
         values[place], lost[place] = np.nan if row[f"{of} mean"] is None else row[f"{of} mean"], row["diverged"] > 0
-    known = values[np.isfinite(values) & ~lost]
+    shown = np.ma.masked_array(values, ~np.isfinite(values) | lost)
+    known = shown.compressed()
     wide = len(known) and known.min() > 0 and known.max() / known.min() > 20
     norm = LogNorm() if wide else Normalize()
     norm.autoscale(known if len(known) else np.array([1.0]))
-    drawn = axes.pcolormesh(np.ma.masked_array(values, ~np.isfinite(values) | lost), cmap=RAMP, norm=norm)
-    axes.set_xticks(
-        np.arange(len(across)) + 0.5, [value_of(x, v) for v in across], rotation=45 if len(across) > 6 else 0
-    )
-    axes.set_yticks(np.arange(len(down)) + 0.5, [value_of(y, v) for v in down])
+    drawn = axes.pcolormesh(shown, cmap=RAMP, norm=norm)
+    centres = np.arange(len(across)) + 0.5, np.arange(len(down)) + 0.5
+    axes.set_xticks(centres[0], [value_of(x, v) for v in across], rotation=45 if len(across) > 6 else 0)
+    axes.set_yticks(centres[1], [value_of(y, v) for v in down])
     axes.plot(*(np.argwhere(lost)[:, ::-1].T + 0.5), "x", color=GREY, markersize=5)
     if min(len(across), len(down)) >= SMOOTH and len(known) > SMOOTH:
-        levels = LogLocator(numticks=6) if wide else MaxNLocator(5)
-        shown = np.ma.masked_array(values, ~np.isfinite(values) | lost)
-        centres = np.arange(len(across)) + 0.5, np.arange(len(down)) + 0.5
-        axes.contour(
-            *centres, shown, levels=levels.tick_values(known.min(), known.max()), colors="white", linewidths=0.6
-        )
+        levels = (LogLocator(numticks=6) if wide else MaxNLocator(5)).tick_values(known.min(), known.max())
+        axes.contour(*centres, shown, levels=levels, colors="white", linewidths=0.6)
     axes.figure.colorbar(drawn, ax=axes, label=f"final {of.replace('_', ' ')}")
     axes.set_xlabel(short(x))
     axes.set_ylabel(short(y))
