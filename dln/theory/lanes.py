@@ -102,6 +102,32 @@ class Linear:
     biases: tuple[()] = ()
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What R distinct runs learn from, as predictions are measured on it: found once for all theories."""
+
+    datasets: Sequence[Dataset]
+    which: Int[np.ndarray, " R"]
+    """The dataset of each run."""
+
+    @cached_property
+    def constants(self) -> Mapping[str, Later]:
+        """Constants of the datasets."""
+        return constants(self.datasets)
+
+    @cached_property
+    def samples(self) -> dict[str, Samples]:
+        """What losses are taken on, [R, S, ...]."""
+        tested = self.datasets[0].test_inputs is not None
+        splits = ("train", "test") if tested else ("train",)
+        return {f"{split}_loss": Samples.of(self.datasets, split).at(self.which) for split in splits}
+
+    def supply(self, maps: Float64[Tensor, "*K out in"], runs: Int[np.ndarray, " K"]) -> Supply:
+        """Return what metrics may name of maps, each of which is of one of the runs."""
+        given = {name: Later(lambda c=c: c.find()[self.which[runs]]) for name, c in self.constants.items()}
+        return Supply({"model": Linear([maps.reshape(-1, *maps.shape[-2:])]), **given})
+
+
 class TheoryLane:
     """What a theory says of M members of a lane."""
 
@@ -109,8 +135,7 @@ class TheoryLane:
         self,
         theory: Theory,
         problem: Problem,
-        datasets: Sequence[Dataset],
-        which: Int[np.ndarray, " R"],
+        data: Learned,
         member: Int[np.ndarray, " M"],
         steps: Sequence[int],
         metrics: Sequence[Metric],
@@ -121,8 +146,7 @@ class TheoryLane:
         Args:
             theory: What predicts.
             problem: R distinct runs.
-            datasets: What they learn from.
-            which: The dataset of each of them.
+            data: What they learn from.
             member: Which of them each member is.
             steps: The steps that are to be recorded.
             metrics: Metrics of the lane; those of the map are derived of the prediction too.
@@ -132,7 +156,7 @@ class TheoryLane:
             ConfigError: The theory does not hold for some of the runs.
         """
         self.theory, self._problem, self._member = theory, problem, member
-        self._datasets, self._which = datasets, which
+        self._data = data
         self._metrics = [metric for metric in metrics if is_of_map(metric)]
         self._pairs = list(pair_metrics) if theory.maps else []
         self._steps = np.array(steps, np.int64)
@@ -158,10 +182,11 @@ class TheoryLane:
             suffix: The lane's.
             maps: End-to-end maps of all members at these steps, if it `wants_maps`.
         """
-        found = self._at(np.array(steps, np.int64), f"_{self.theory.label}{suffix}")
+        prediction, end = self._prediction(np.array(steps, np.int64)), f"_{self.theory.label}{suffix}"
+        found = self._derived(prediction, end) | {n + end: np.asarray(v) for n, v in prediction.columns.items()}
         columns = {name: values[self._member].swapaxes(0, 1) for name, values in found.items()}
         if maps is not None and self._pairs:
-            columns |= self._compared(steps, f"_{self.theory.label}{suffix}", maps)
+            columns |= self._compared(prediction, end, maps)
         return columns
 
     def record(self, step: int, suffix: str, end_to_end: Float64[Tensor, "out in"]) -> dict[str, Any]:
@@ -179,45 +204,34 @@ class TheoryLane:
         columns = {name: np.asarray(values)[:, places] for name, values in whole.columns.items()}
         return Prediction(maps, columns, scatter=scatter)
 
-    def _at(self, steps: Int[np.ndarray, " T"], suffix: str) -> dict[str, Float64[np.ndarray, "R T ..."]]:
-        """Return the columns of the distinct runs."""
-        prediction = self._prediction(steps)
-        columns: dict[str, np.ndarray] = {}
-        if prediction.maps is not None:
-            told = prediction.maps, prediction.scatter
-            columns |= {name + suffix: found.losses(*told) for name, found in self._samples.items()}
-            supply = self._supply(as_tensor(prediction.maps), np.repeat(self._which, len(steps)))
-            lead = prediction.maps.shape[:2]
-            for metric in self._metrics:
-                found = metric.batched_columns(metric(supply), suffix, (lead[0] * lead[1],))
-                columns |= {name: values.reshape(*lead, *values.shape[1:]) for name, values in found.items()}
-        return columns | {name + suffix: np.asarray(values) for name, values in prediction.columns.items()}
+    def _derived(self, prediction: Prediction, suffix: str) -> dict[str, Float64[np.ndarray, "R T ..."]]:
+        """Return losses and metrics of predicted maps, of the distinct runs."""
+        if prediction.maps is None:
+            return {}
+        runs, steps = prediction.maps.shape[:2]
+        losses = {name: found.losses(prediction.maps, prediction.scatter) for name, found in self._data.samples.items()}
+        supply = self._data.supply(as_tensor(prediction.maps), np.repeat(np.arange(runs), steps))
+        columns = {name + suffix: values for name, values in losses.items()}
+        return columns | _measured(self._metrics, supply, suffix, (runs, steps))
 
     def _compared(
-        self, steps: Sequence[int], suffix: str, maps: Float64[Tensor, "T M out in"]
+        self, prediction: Prediction, suffix: str, maps: Float64[Tensor, "T M out in"]
     ) -> dict[str, Float64[np.ndarray, "T M ..."]]:
-        predicted = self._prediction(np.array(steps, np.int64)).maps
-        assert predicted is not None
-        theirs = as_tensor(np.ascontiguousarray(predicted[self._member].swapaxes(0, 1)))
-        which = np.tile(self._which[self._member], len(steps))
-        pair = PairSupply(self._supply(maps, which), self._supply(theirs, which))
-        columns, lead = {}, maps.shape[:2]
-        for metric in self._pairs:
-            found = metric.batched_columns(metric(pair), suffix, (lead[0] * lead[1],))
-            columns |= {name: values.reshape(*lead, *values.shape[1:]) for name, values in found.items()}
-        return columns
+        """Return metrics of members and their predictions."""
+        assert prediction.maps is not None
+        theirs = as_tensor(np.ascontiguousarray(prediction.maps[self._member].swapaxes(0, 1)))
+        steps, members = maps.shape[:2]
+        runs = np.tile(self._member, steps)
+        pair = PairSupply(self._data.supply(maps, runs), self._data.supply(theirs, runs))
+        return _measured(self._pairs, pair, suffix, (steps, members))
 
-    def _supply(self, maps: Float64[Tensor, "*K out in"], which: Int[np.ndarray, " K"]) -> Supply:
-        given = {name: Later(lambda c=c: c.find()[which]) for name, c in self._constants.items()}
-        return Supply({"model": Linear([maps.reshape(-1, *maps.shape[-2:])]), **given})
 
-    @cached_property
-    def _constants(self) -> Mapping[str, Later]:
-        return constants(self._datasets)
-
-    @cached_property
-    def _samples(self) -> dict[str, Samples]:
-        """What losses are taken on, [R, S, ...]."""
-        tested = self._datasets[0].test_inputs is not None
-        splits = ("train", "test") if tested else ("train",)
-        return {f"{split}_loss": Samples.of(self._datasets, split).at(self._which) for split in splits}
+def _measured(
+    metrics: Sequence[Metric], supply: Supply | PairSupply, suffix: str, lead: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Return the columns [*lead, ...] of metrics of so many maps, or pairs of maps."""
+    columns: dict[str, np.ndarray] = {}
+    for metric in metrics:
+        found = metric.batched_columns(metric(supply), suffix, (lead[0] * lead[1],))
+        columns |= {name: values.reshape(*lead, *values.shape[1:]) for name, values in found.items()}
+    return columns

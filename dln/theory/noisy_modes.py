@@ -135,8 +135,8 @@ def predict_noisy_modes(
     lr lambda_max / B where it all ends: modes are alone to first order in it, and means of small modes among large ones
     are off by a quarter of it, as a share (6 % at 0.25, 3 % at 0.13, 0.8 % at 0.03).
     """
-    if problem.sampling != "online" or not problem.normal:
-        found = problem.sampling if problem.normal else "of other inputs"
+    if problem.sampling != "online" or not problem.normal.all():
+        found = problem.sampling if problem.normal.all() else "of other inputs"
         raise ConfigError(
             f"theory noisy_modes is about fresh Gaussian samples, and batches are {found}; use data.online=true with "
             "data.inputs=gaussian"

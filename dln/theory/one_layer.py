@@ -44,13 +44,13 @@ def one_layer_sgd(problem: Problem, steps: Int[np.ndarray, " T"]) -> Prediction:
     """Online SGD of one layer, exactly: the mean map, the mean loss over the population and the spread of the map.
 
     Columns: `train_loss`, the mean of the loss over the population, noise on its targets included, and `map_std`,
-    sqrt(E ||W - EW||_F^2). Maps are EW; whatever else is derived, `test_loss` too, is of that map.
+    sqrt(E ||W - EW||_F^2). Maps are EW; `test_loss` is a mean, too, and whatever else is derived is of that map.
 
     Needs one layer and online Gaussian data, and no more: there are no conditions. At rates well below the critical one
     of gradient descent means may grow without bound, carried by rare runs.
     """
     check_depth("one_layer_sgd", problem, 1)
-    if problem.sampling != "online" or not problem.normal or problem.batch_size is None:
+    if problem.sampling != "online" or not problem.normal.all() or problem.batch_size is None:
         told = "online but not Gaussian" if problem.sampling == "online" else f"of sampling {problem.sampling!r}"
         raise ConfigError(
             f"theory one_layer_sgd needs fresh Gaussian samples in every batch, and these are {told}; use "

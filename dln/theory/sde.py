@@ -25,7 +25,7 @@ from dln.derivatives.hessian import top_eigenvalues
 from dln.derivatives.products import Chain, half
 from dln.theory.narrow import narrowed
 from dln.theory.sgd_noise import sizes
-from dln.theory.theory import Prediction, Problem, register_theory
+from dln.theory.theory import Prediction, Problem, register_theory, stacked
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
@@ -53,7 +53,7 @@ def sde(
 
     `members` draws by Euler and Maruyama in steps of lr / `substeps`, their noise exactly that of the run's batches:
     1 shows whether Gaussian noise is enough, 8 or more what finite steps do. Heavy: a draw costs what a run does, and
-    there are `members` of them. Draws are of the run's batch seed, and the same at any choice of records.
+    there are `members` of them. Draws are of the model's seed, the same for all batch seeds and any choice of records.
 
     Columns: `train_loss` (mean), `train_loss_median`, `train_loss_std` over draws, `map_std`, the root of
     E ||W - E W||_F^2, and `diverged`, the share of draws that have run away; mean and spread are of the others, the
@@ -64,17 +64,13 @@ def sde(
     share; and `in_epochs`, 1 for a run in epochs: the equation's noise is independent at every step, and spreads 10 to
     100 times further than batches that make up for one another do.
     """
-    parts = [_run(run, [*map(int, steps)], substeps, members) for run in map(problem.of, range(len(problem)))]
-    columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
-    maps, scatter = np.stack([part[0] for part in parts]), np.stack([part[3] for part in parts])
-    return Prediction(maps, columns, conditions, scatter)
+    runs = map(problem.of, range(len(problem)))
+    return stacked([_run(run, [*map(int, steps)], substeps, members) for run in runs])
 
 
 @uniform()
-def _run(
-    run: Problem, steps: list[int], substeps: int, members: int
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Return maps, columns, conditions and scatter of one run."""
+def _run(run: Problem, steps: list[int], substeps: int, members: int) -> Prediction:
+    """Return what is said of one run."""
     batch, last, rng = sizes(run)[0], max(steps), stream(int(run.seeds[0]), "sde")
     size, looks = run.lr[0] / substeps, {*np.linspace(0, last, LOOKS).astype(int).tolist()}
     layers = [np.repeat(w[None], members, 0) for w in narrowed([w[0] for w in run.layers])]
@@ -105,7 +101,7 @@ def _run(
         "diverged": columns["diverged"][-1],
         "in_epochs": np.array(run.sampling == "epochs", float),
     }
-    return maps, columns, conditions, scatter
+    return Prediction(maps, columns, conditions, scatter)
 
 
 def _described(run: Problem, maps: Float64[np.ndarray, "M out in"]) -> tuple[np.ndarray, np.ndarray, list]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from dln.ingredients.edge import Optimizer
 from dln.measure.columns import check_apart, check_label
 from dln.measure.data_quantities import covariance, input_moments, target_moments, teacher
 from dln.metrics import COMPARATIVE_METRICS, Metric, build_metrics
-from dln.theory.lanes import Theory, TheoryLane, is_of_map
+from dln.theory.lanes import Learned, Theory, TheoryLane, is_of_map
 from dln.theory.theory import Problem, Sampling
 
 if TYPE_CHECKING:
@@ -35,7 +36,14 @@ def build_theories(configs: Sequence[TheoryConfig]) -> list[Theory]:
     theories = [Theory(config, f"theory[{i}]") for i, config in enumerate(configs)]
     for theory in theories:
         check_label(theory.label, "theory")
-    check_apart([theory.label for theory in theories], "theory", "theories")
+    labels = [theory.label for theory in theories]
+    check_apart(labels, "theory", "theories")
+    for end, label in itertools.permutations(labels, 2):
+        if label.endswith(f"_{end}"):
+            raise ConfigError(
+                f"theory: columns that end in {label!r} also end in {end!r}, so they would not be told apart; give one "
+                "another label"
+            )
     return theories
 
 
@@ -118,7 +126,8 @@ def lanes_beside(
     chosen = np.unique(member, return_index=True)[1].tolist()
     which = np.array([dataset[i] for i in chosen])
     problem = _problem([lanes[i] for i in chosen], [starts[i] for i in chosen], [datasets[d] for d in which])
-    return [TheoryLane(theory, problem, datasets, which, member, steps, metrics, pair_metrics) for theory in theories]
+    data = Learned(datasets, which)
+    return [TheoryLane(theory, problem, data, member, steps, metrics, pair_metrics) for theory in theories]
 
 
 def _problem(
@@ -127,32 +136,39 @@ def _problem(
     """Return the problem of runs of one shape; data that several share are described once."""
     first, training = datasets[0], lanes[0].training
     told = {id(data): _described(data) for data in datasets}
-    stacked = {name: np.stack([told[id(data)][name] for data in datasets]) for name in told[id(first)]}
+    described = {name: _of_all([told[id(data)][name] for data in datasets]) for name in told[id(first)]}
     return Problem(
         [np.stack(layer).astype(np.float64) for layer in zip(*starts, strict=True)],
         lr=np.array([lane.training.lr for lane in lanes]),
         sampling=_sampling(lanes[0], first),
         batch_size=training.batch_size,
         label_noise=np.array([lane.training.label_noise for lane in lanes]),
-        normal=first.inputs is None or first.inputs.normal,
         seeds=np.array([lane.training.model_seed for lane in lanes]),
-        **stacked,
+        **described,
     )
+
+
+def _of_all(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what is described of each run as one array [R, ...]; what all runs share is there once."""
+    if all(value is values[0] for value in values):
+        return np.broadcast_to(values[0], (len(values), *values[0].shape))
+    return np.stack(values)
 
 
 def _described(data: Dataset) -> dict[str, np.ndarray]:
     """Return what a `Problem` holds of a dataset."""
     n = data.dims[0]
     moments = {"sigma": input_moments(data)[:n, :n], "sigma_yx": target_moments(data)[:, :n]}
+    moments["normal"] = np.array(data.inputs is None or data.inputs.normal)
     if data.online:
         t = teacher(data)
         square = np.trace(t @ covariance(data) @ t.T) + data.dims[1] * data.noise_std**2
-        return moments | {"target_square": square, "noise_std": np.array(float(data.noise_std))}
+        return moments | {"target_square": np.asarray(square), "noise_std": np.array(float(data.noise_std))}
     assert data.train_inputs is not None
     assert data.train_targets is not None
     x, y = (tensor.cpu().numpy().astype(np.float64) for tensor in (data.train_inputs, data.train_targets))
     square = (y**2).sum() / len(y)
-    return moments | {"target_square": square, "noise_std": np.array(0.0), "inputs": x, "targets": y}
+    return moments | {"target_square": np.asarray(square), "noise_std": np.array(0.0), "inputs": x, "targets": y}
 
 
 def _sampling(lane: LaneConfig, data: Dataset) -> Sampling:

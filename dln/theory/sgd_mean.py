@@ -13,7 +13,7 @@ from dln.derivatives.products import Chain
 from dln.theory.narrow import narrowed
 from dln.theory.sgd_moments import Moments, descent, moments_around_gd
 from dln.theory.sgd_noise import sizes
-from dln.theory.theory import Prediction, Problem, check_condition, register_theory
+from dln.theory.theory import Prediction, Problem, check_condition, register_theory, stacked
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
@@ -61,17 +61,12 @@ def sgd_mean(
     if stride is not None and half is not None:
         remedy = "use a smaller one, or training.replacement=true"
         check_condition("sgd_mean", np.array([stride]), half, "stride (of half an epoch)", remedy)
-    parts = [_run(run, np.asarray(steps), stride) for run in map(problem.of, range(len(problem)))]
-    columns, conditions = ({name: np.stack([part[i][name] for part in parts]) for name in parts[0][i]} for i in (1, 2))
-    maps, scatter = np.stack([part[0] for part in parts]), np.stack([part[3] for part in parts])
-    return Prediction(maps, columns, conditions, scatter)
+    return stacked([_run(run, np.asarray(steps), stride) for run in map(problem.of, range(len(problem)))])
 
 
 @uniform()
-def _run(
-    run: Problem, steps: Int[np.ndarray, " T"], stride: int | None
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Return maps, columns, conditions and scatter of one run."""
+def _run(run: Problem, steps: Int[np.ndarray, " T"], stride: int | None) -> Prediction:
+    """Return what is said of one run."""
     last, lr, batches = int(steps[-1]), run.lr[0], sizes(run)
     edge = lr * _sharpness(run, last)
     stride = stride or _gentle(run, edge)
@@ -103,7 +98,7 @@ def _run(
         "stride_lr_sharpness": edge * (stride if stride > 1 else 0),
         "not_gaussian": np.mean(columns["not_gaussian"] == 1),
     }
-    return maps, columns, conditions, scatter
+    return Prediction(maps, columns, conditions, scatter)
 
 
 def _sharpness(run: Problem, last: int) -> float:

@@ -29,7 +29,7 @@ def sizes(problem: Problem) -> list[int]:
     if problem.sampling == "online":
         if batch is None:
             raise ConfigError("data.online=true needs training.batch_size: there is no full batch")
-        if not problem.normal:
+        if not problem.normal.all():
             raise ConfigError(
                 "noise of online batches is known for data.inputs=gaussian only: use it, or data.online=false"
             )

@@ -20,7 +20,7 @@ from dln.derivatives.products import Chain
 from dln.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Int
+    from jaxtyping import Bool, Float64, Int
 
 Sampling = Literal["full", "epochs", "replacement", "online"]
 """How batches come about: the whole training set, in epochs, drawn with replacement, or afresh from the population."""
@@ -74,7 +74,7 @@ class Problem:
     """Standard deviation of the noise on the targets of online data (that of a training set is in its targets)."""
     label_noise: Float64[np.ndarray, " R"] = field(default_factory=lambda: np.zeros(1))
     """Standard deviation of fresh noise on the targets of every batch."""
-    normal: bool = True
+    normal: Bool[np.ndarray, " R"] = field(default_factory=lambda: np.ones(1, bool))
     """Whether online inputs are Gaussian."""
     seeds: Int[np.ndarray, " R"] = field(default_factory=lambda: np.zeros(1, np.int64))
     """Seeds of the models, for theories that draw: what they say is the same for all batch seeds."""
@@ -146,6 +146,23 @@ class Prediction:
     """How good the theory is for each run: numbers that are small where it holds, as its docstring says."""
     scatter: Float64[np.ndarray, "R T in in"] | None = None
     """Where maps are means: E (W - E W)'(W - E W), of which losses get their share, tr(scatter Sigma) / d_out."""
+
+
+def stacked(parts: Sequence[Prediction]) -> Prediction:
+    """Return what is said of runs one by one, in arrays without the leading R, as the prediction of all; with maps.
+
+    >>> parts = [Prediction(np.full((1, 2, 2), value), {"x": np.array([value])}) for value in (1.0, 2.0)]
+    >>> stacked(parts).maps.shape, stacked(parts).columns["x"].tolist()
+    ((2, 1, 2, 2), [[1.0], [2.0]])
+    """
+    first = parts[0]
+    columns = {name: np.stack([part.columns[name] for part in parts]) for name in first.columns}
+    conditions = {name: np.stack([part.conditions[name] for part in parts]) for name in first.conditions}
+    maps, scatter = (
+        None if getattr(first, name) is None else np.stack([getattr(part, name) for part in parts])
+        for name in ("maps", "scatter")
+    )
+    return Prediction(maps, columns, conditions, scatter)
 
 
 def check_condition(name: str, values: Float64[np.ndarray, " R"], most: float, what: str, remedy: str) -> None:

@@ -159,6 +159,10 @@ def test_metrics_of_a_run_and_a_prediction_are_those_of_maps():
     [
         ({"theory": ["rplay"]}, r"theory\[0\]: unknown theory 'rplay'; did you mean 'replay'"),
         ({"theory": ["replay", "replay"]}, "two theories are called 'replay'"),
+        (
+            {"theory": ["replay", {"name": "replay", "label": "my_replay"}]},
+            "also end in 'replay', so they would not be",
+        ),
         ({"theory": [{"name": "replay", "params": {"shft": 1}}]}, r"theory\[0\].params.shft"),
         ({"theory": "replay", "theory_metrics": ["param_distance"]}, "is of layers, and a theory predicts the end-to"),
         ({"theory": "replay", "model": {"bias": True}}, "leave out model.bias=true"),
@@ -194,6 +198,18 @@ def test_outside_its_domain_a_theory_costs_only_the_runs_it_does_not_hold_for(re
         del THEORIES._entries["slow_only"]
     assert (report.finished, len(report.failed)) == (2, 1)
     assert "needs lr at most 0.005, and it is 0.01" in report.failed[0][1]
+
+
+def test_runs_of_one_ensemble_are_refused_for_their_own_inputs_alone(tmp_path):
+    online = {"data.online": True, "training.batch_size": 4, "model.hidden_dim": 4, "model.num_hidden": 1}
+    steps = {"max_steps": 4, "evaluate_every": 2}
+    report = dln.run_sweep(
+        {**online, **steps, "data.inputs": ["gaussian", "sphere"], "theory": ["sgd_mean"]}, directory=tmp_path / "s"
+    )
+    assert (report.finished, len(report.failed)) == (1, 1)
+    [(overrides, told)] = report.failed
+    assert 'data.inputs="sphere"' in overrides
+    assert "known for data.inputs=gaussian only" in told
 
 
 def test_a_theory_that_returns_something_else_is_told_of(replayed):

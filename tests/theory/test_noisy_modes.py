@@ -96,7 +96,7 @@ def test_other_samplings_inputs_and_starts_are_refused():
         with pytest.raises(ConfigError, match=rf"batches are {other.sampling}; use data.online=true"):
             noisy_modes(other, np.arange(2))
     with pytest.raises(ConfigError, match=r"other inputs; use .*gaussian"):
-        noisy_modes(online(normal=False), np.arange(2))
+        noisy_modes(online(normal=np.array([False])), np.arange(2))
     with pytest.raises(ConfigError, match="alignment gap"):
         noisy_modes(problem(sampling="online", batch_size=4), np.arange(2))
 

@@ -127,7 +127,7 @@ def test_each_is_refused_elsewhere():
     with pytest.raises(ConfigError, match=r"fresh Gaussian samples.*of sampling 'epochs'; use data.online=true"):
         one_layer_sgd(problem((3, 2), batch_size=2, sampling="epochs"), steps)
     with pytest.raises(ConfigError, match=r"online but not Gaussian; use .*data.inputs=gaussian"):
-        one_layer_sgd(replace(problem((3, 2), batch_size=2, sampling="online"), normal=False), steps)
+        one_layer_sgd(replace(problem((3, 2), batch_size=2, sampling="online"), normal=np.array([False])), steps)
 
 
 def test_runs_together_and_alone():

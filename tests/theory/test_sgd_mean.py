@@ -246,7 +246,7 @@ def test_gradients_of_fresh_samples_by_quadrature():
     np.testing.assert_allclose(population_covariance(error, root @ root.T, 0.7), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("change", [{"batch_size": None}, {"normal": False}])
+@pytest.mark.parametrize("change", [{"batch_size": None}, {"normal": np.array([False])}])
 def test_online_batches_that_it_does_not_know(change):
     with pytest.raises(ConfigError, match="online"):
         sgd_mean(replace(problem(sampling="online", batch_size=2), **change), np.arange(3))
