@@ -61,7 +61,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark cases as long that a sample leaves out; order files for workers: the longest first, then by their tests."""
     cases: Counter[tuple[Path, str]] = Counter()
-    for item in items:
+    # By name: they come shuffled, each time otherwise, and what is left out here must be what `-m long` runs.
+    for item in sorted(items, key=lambda item: item.nodeid):
         if item.get_closest_marker("sampled"):
             test = item.path, item.nodeid.partition("[")[0]
             if cases[test] % SAMPLED:
