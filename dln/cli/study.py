@@ -17,7 +17,7 @@ from dln.base.parallel import thread_count
 from dln.cli.multirun import preview
 from dln.cli.python_door import AskedSweep, Overrides, asked_sweep, words_of
 from dln.errors import ConfigError, StorageError
-from dln.plotting import save_figure
+from dln.figures.style import save_figure
 from dln.results.run import claim_directory
 from dln.studies.aggregate import aggregate
 from dln.studies.figures import draw

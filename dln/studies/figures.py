@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from dln.base.registry import Registry
-from dln.plotting import GREY, PALETTE, RAMP, STYLE, NotebookFigure
+from dln.figures.style import GREY, PALETTE, RAMP, STYLE, NotebookFigure
 from dln.predictions import theories_of, told_by
 from dln.studies.found import RATE, Found, short, value_of
 

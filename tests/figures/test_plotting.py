@@ -12,7 +12,9 @@ from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from dln.errors import StorageError
 from dln.history import History
-from dln.plotting import LANES, NotebookFigure, _norm, plot_comparison, plot_run, plot_sweep, save_figure
+from dln.figures.many import norm_of
+from dln.figures.style import LANES, NotebookFigure
+from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,8 @@ def drawn(monkeypatch):
             if self in undrawn:
                 undrawn.remove(self)
 
-    monkeypatch.setattr("dln.plotting.NotebookFigure", Remembered)
+    for file in ("panels", "many"):
+        monkeypatch.setattr(f"dln.figures.{file}.NotebookFigure", Remembered)
     yield
     for figure in undrawn[-1:]:
         figure.draw_without_rendering()
@@ -258,12 +261,12 @@ def test_sweep_over_many_numbers_has_a_colour_bar():
 
 
 def test_swept_values_map_to_the_ramp_by_decades_if_they_span_one():
-    assert isinstance(_norm([0.001, 0.1]), LogNorm)
-    assert type(_norm([1, 2, 3])) is Normalize
-    assert type(_norm([0, 10, 100])) is Normalize
-    assert _norm([1, 10, None]) is None
-    assert _norm([True, False]) is None
-    assert _norm(["SGD", "Adam"]) is None
+    assert isinstance(norm_of([0.001, 0.1]), LogNorm)
+    assert type(norm_of([1, 2, 3])) is Normalize
+    assert type(norm_of([0, 10, 100])) is Normalize
+    assert norm_of([1, 10, None]) is None
+    assert norm_of([True, False]) is None
+    assert norm_of(["SGD", "Adam"]) is None
 
 
 def test_sweep_over_names_and_null_has_a_legend():
