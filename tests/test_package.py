@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dln.web.page import SCRIPTS, STYLES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 NETS_AND_DATA = """
@@ -48,7 +50,12 @@ def test_the_example_of_the_readme_works(installed, tmp_path):
     (example,) = re.findall(r"```python\n(import dln\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     where = installed(tmp_path, "python", "-c", f"{NETS_AND_DATA}\n{example}\nprint(dln.__file__)").strip()
     assert ROOT not in Path(where).parents
-    assert (Path(where).parent / "py.typed").exists()
+    package = Path(where).parent
+    assert (package / "py.typed").exists()
+    for name in (*SCRIPTS, *STYLES, "uplot/LICENSE"):
+        assert (package / "web" / name).read_bytes() == (ROOT / "dln/web" / name).read_bytes()
+    (about,) = package.parent.glob("dln-*.dist-info")
+    assert "Leon Sorokin" in (about / "licenses/dln/web/uplot/LICENSE").read_text(encoding="utf-8")
 
 
 @pytest.mark.package

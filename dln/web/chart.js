@@ -1,0 +1,373 @@
+// Charts: uPlot's axes, cursor and zoom, with curves and bands of our own, a legend, a read-out, keys and a table.
+"use strict";
+
+/**
+ * What a chart shows.
+ * @typedef {object} Spec
+ * @property {string} label What it is of, for those who do not see it, and the name of exported files.
+ * @property {{label: string, log?: boolean}} x
+ * @property {{label: string, log?: boolean}} y
+ * @property {Curve[]} curves
+ * @property {{y: number, label?: string, colour?: string}[]} [levels] Dotted, horizontal.
+ * @property {{x: number, label?: string, colour?: string}[]} [marks] Dotted, upright.
+ */
+
+(function (dln) {
+  const KEYS = "Arrow keys: along a curve and between curves. Plus and minus: zoom. Escape: all.";
+  const ROWS = 40;
+  const COLUMNS = 12;
+  const SHOWN = 6;
+  let count = 0;
+
+  /**
+   * Make a chart in an element, to be filled by `draw`.
+   * @param {HTMLElement} host
+   * @param {{height?: number, table?: boolean, onPick?: (curve: Curve, index: number) => void}} options
+   */
+  dln.chart = function (host, { height = 260, table = true, onPick = null } = {}) {
+    const id = `chart-${++count}`;
+    const keys = dln.element("ul", { class: "keys" });
+    const plot = dln.element("div", {
+      class: "plot",
+      tabindex: "0",
+      role: "application",
+      "aria-roledescription": "chart",
+      "aria-describedby": `${id}-keys`,
+    });
+    const readout = dln.element("div", { class: "readout", hidden: true });
+    const spoken = dln.element("div", { class: "unseen", role: "status" });
+    const note = dln.element("p", { class: "muted", hidden: true });
+    const values = dln.element(
+      "details",
+      { class: "no-print" },
+      dln.element("summary", { class: "muted", text: "values as a table" }),
+    );
+    host.classList.add("figure");
+    host.append(
+      keys,
+      plot,
+      readout,
+      note,
+      dln.element("span", { class: "unseen", id: `${id}-keys`, text: KEYS }),
+      spoken,
+    );
+    if (table) host.append(values);
+
+    let u = null;
+    let made = "";
+    /** @type {Spec} */
+    let spec = null;
+    let full = null;
+    let at = null; // the point that the keyboard is on: { curve, index }
+
+    const colours = new Map();
+    const colour = (name) => {
+      if (!colours.has(name)) colours.set(name, dln.colour(name, host));
+      return colours.get(name);
+    };
+
+    const scale = (key) => ({ min: u.scales[key].min, max: u.scales[key].max, log: Boolean(spec[key].log) });
+    const place = (box) => dln.placed(box, scale("x"), scale("y"));
+    const overBox = () => ({ left: 0, top: 0, width: u.over.clientWidth, height: u.over.clientHeight });
+
+    function axis(key) {
+      const room = key === "x" ? 75 : 40;
+      return {
+        scale: key,
+        label: spec[key].label,
+        labelSize: 20,
+        size: key === "x" ? 34 : 62,
+        stroke: () => colour("--muted"),
+        grid: { stroke: () => colour("--line"), width: 1 },
+        ticks: { stroke: () => colour("--line"), width: 1, size: 4 },
+        font: "12px system-ui, sans-serif",
+        labelFont: "13px system-ui, sans-serif",
+        splits: (self, number, min, max) => {
+          const length = (key === "x" ? self.bbox.width : self.bbox.height) / devicePixelRatio;
+          return (spec[key].log ? dln.logTicks : dln.linearTicks)(min, max, Math.max(2, Math.floor(length / room)));
+        },
+        filter: (self, splits) => splits,
+        values: (self, splits) => splits.map((value) => dln.number(value, 3)),
+      };
+    }
+
+    function open() {
+      if (u) u.destroy();
+      plot.replaceChildren();
+      const scales = Object.fromEntries(
+        ["x", "y"].map((key) => [
+          key,
+          {
+            time: false,
+            auto: false,
+            distr: spec[key].log ? 3 : 1,
+            range: (self, min, max) => [min, max],
+            ...full[key],
+          },
+        ]),
+      );
+      u = new uPlot(
+        {
+          width: Math.max(host.clientWidth, 120),
+          height,
+          scales,
+          axes: [axis("x"), axis("y")],
+          series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
+          legend: { show: false },
+          cursor: {
+            points: { show: false },
+            drag: { x: true, y: true, uni: 25, setScale: true },
+            bind: { dblclick: () => () => reset() },
+          },
+          hooks: {
+            draw: [(self) => dln.drawCurves(self.ctx, place(self.bbox), spec, colour, devicePixelRatio)],
+            setCursor: [hover],
+          },
+        },
+        [
+          [full.x.min, full.x.max],
+          [full.y.min, full.y.max],
+        ],
+        plot,
+      );
+      u.over.addEventListener("mouseleave", () => (readout.hidden = true));
+      u.over.addEventListener("click", (event) => {
+        if (!onPick) return;
+        const [best] = dln.nearest(place(overBox()), spec.curves, event.offsetX, event.offsetY);
+        if (best && best.distance < 12) onPick(spec.curves[best.curve], best.index);
+      });
+    }
+
+    function zoom(x, y) {
+      u.batch(() => {
+        u.setScale("x", x);
+        u.setScale("y", y);
+      });
+    }
+
+    function reset() {
+      zoom(full.x, full.y);
+    }
+
+    /** Zoom by a factor around the middle, or the point that the keyboard is on. */
+    function closer(factor) {
+      const narrowed = ["x", "y"].map((key) => {
+        const { min, max, log } = scale(key);
+        const [to, from] = log ? [Math.log, Math.exp] : [(v) => v, (v) => v];
+        const [low, high] = [to(min), to(max)];
+        const middle = at ? to(spec.curves[at.curve][key][at.index]) : (low + high) / 2;
+        const half = ((high - low) / 2) * factor;
+        const centre = Number.isFinite(middle) ? middle : (low + high) / 2;
+        return { min: from(centre - half), max: from(centre + half) };
+      });
+      zoom(...narrowed);
+    }
+
+    function hover(self) {
+      const { left, top } = self.cursor;
+      if (left === undefined || left < 0 || top < 0 || !spec) return void (readout.hidden = true);
+      show(dln.nearest(place(overBox()), spec.curves, left, top).slice(0, SHOWN), left, top);
+    }
+
+    function told({ curve, index }) {
+      const one = spec.curves[curve];
+      const band = one.low ? ` (${dln.number(one.low[index])} to ${dln.number(one.high[index])})` : "";
+      return `${one.label ? `${one.label}: ` : ""}${dln.number(one.y[index])}${band}`;
+    }
+
+    function show(points, left, top) {
+      readout.hidden = !points.length;
+      if (!points.length) return;
+      const first = points[0];
+      const x = spec.curves[first.curve].x[first.index];
+      const same = points.filter((point) => spec.curves[point.curve].x[point.index] === x);
+      readout.replaceChildren(
+        dln.element("div", { text: `${spec.x.label} ${dln.number(x, 6)}` }),
+        ...same.map((point, i) => {
+          const row = dln.element("div", { text: told(point) });
+          row.style.borderLeft = `3px solid ${colour(spec.curves[point.curve].colour || "--ink")}`;
+          row.style.paddingLeft = "4px";
+          row.style.fontWeight = i ? "400" : "600";
+          return row;
+        }),
+      );
+      const offset = u.over.offsetLeft + plot.offsetLeft;
+      const across = left > u.over.clientWidth / 2 ? left - readout.offsetWidth - 12 : left + 12;
+      readout.style.left = `${Math.max(0, Math.min(offset + across, host.clientWidth - readout.offsetWidth))}px`;
+      readout.style.top = `${plot.offsetTop + u.over.offsetTop + Math.max(0, top - readout.offsetHeight / 2)}px`;
+    }
+
+    plot.addEventListener("keydown", (event) => {
+      const moves = {
+        ArrowLeft: [0, -1],
+        ArrowRight: [0, 1],
+        ArrowUp: [-1, 0],
+        ArrowDown: [1, 0],
+        Home: [0, -Infinity],
+        End: [0, Infinity],
+      };
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "+" || event.key === "=") closer(0.5);
+      else if (event.key === "-") closer(2);
+      else if (event.key === "Escape") reset();
+      else if (event.key === "Enter" && at && onPick) onPick(spec.curves[at.curve], at.index);
+      else if (moves[event.key] && spec.curves.length) step(...moves[event.key]);
+      else return;
+      event.preventDefault();
+    });
+    plot.addEventListener("blur", () => (readout.hidden = true));
+
+    function step(curves, points) {
+      const curve = at ? (at.curve + curves + spec.curves.length) % spec.curves.length : 0;
+      const last = spec.curves[curve].x.length - 1;
+      if (last < 0) return;
+      at = { curve, index: Math.min(Math.max((at ? at.index : 0) + (at ? points : 0), 0), last) };
+      const found = place(overBox());
+      const [left, top] = [found.x(spec.curves[curve].x[at.index]), found.y(spec.curves[curve].y[at.index])];
+      show([at], Number.isFinite(left) ? left : 0, Number.isFinite(top) ? top : 0);
+      spoken.textContent = readout.innerText.replaceAll("\n", ", ");
+    }
+
+    function legend() {
+      const entries = spec.curves.filter((curve) => curve.label && curve.legend !== false);
+      keys.replaceChildren(
+        ...entries
+          .slice(0, 30)
+          .map((curve) => dln.element("li", {}, swatch(curve), dln.element("span", { text: curve.label }))),
+      );
+      if (entries.length > 30) keys.append(dln.element("li", { text: `and ${entries.length - 30} more` }));
+    }
+
+    function swatch(curve) {
+      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      for (const [name, value] of Object.entries({ width: 24, height: 8, "aria-hidden": "true" }))
+        svg.setAttribute(name, value);
+      for (const [name, value] of Object.entries({ x1: 0, x2: 24, y1: 4, y2: 4 })) line.setAttribute(name, value);
+      line.style.stroke = curve.colour?.startsWith("--") ? `var(${curve.colour})` : curve.colour || "var(--ink)";
+      line.style.strokeWidth = "2px";
+      line.style.strokeDasharray = (curve.dash || []).join(" ");
+      svg.append(line);
+      return svg;
+    }
+
+    /** Say what a logarithmic axis leaves out. */
+    function leftOut() {
+      const lost = ["x", "y"].filter(
+        (key) =>
+          spec[key].log && spec.curves.some((curve) => Array.prototype.some.call(curve[key], (value) => value <= 0)),
+      );
+      note.hidden = !lost.length;
+      note.textContent = lost.length
+        ? `Not shown: values of ${lost.map((key) => spec[key].label).join(" and ")} that are zero or negative (logarithmic axis).`
+        : "";
+    }
+
+    function tabulate() {
+      const shown = spec.curves.slice(0, COLUMNS);
+      const steps = [...new Set(shown.flatMap((curve) => Array.from(curve.x)))].sort((a, b) => a - b);
+      const stride = Math.max(1, Math.ceil(steps.length / ROWS));
+      const rows = steps.filter((_, i) => i % stride === 0 || i === steps.length - 1);
+      const places = shown.map((curve) => new Map(Array.from(curve.x, (x, i) => [x, i])));
+      const cells = (tag, texts) =>
+        dln.element("tr", {}, ...texts.map((text) => dln.element(tag, { text, scope: tag === "th" ? "col" : null })));
+      const body = rows.map((x) =>
+        cells("td", [
+          dln.number(x, 6),
+          ...shown.map((curve, i) => (places[i].has(x) ? dln.number(curve.y[places[i].get(x)]) : "-")),
+        ]),
+      );
+      const head = cells("th", [spec.x.label, ...shown.map((curve) => curve.label || spec.y.label)]);
+      const more = [];
+      if (stride > 1) more.push(`every ${stride}th of ${steps.length} rows`);
+      if (spec.curves.length > shown.length) more.push(`${shown.length} of ${spec.curves.length} curves`);
+      const told = dln.element(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": `values: ${spec.label}` },
+        dln.element("table", {}, dln.element("thead", {}, head), dln.element("tbody", {}, ...body)),
+      );
+      values.replaceChildren(values.firstElementChild, dln.element("small", { text: more.join(", ") }), told);
+    }
+    values.addEventListener("toggle", () => values.open && tabulate());
+
+    /** Show a spec. @param {Spec} wanted */
+    function draw(wanted) {
+      spec = wanted;
+      at = null;
+      colours.clear();
+      readout.hidden = true;
+      full = {
+        x: dln.limits(dln.extent([...spec.curves.map((curve) => curve.x)], spec.x.log), spec.x.log, 0.005),
+        y: dln.limits(
+          dln.extent(
+            spec.curves.flatMap((curve) => [curve.y, ...(curve.low && !spec.y.log ? [curve.low, curve.high] : [])]),
+            spec.y.log,
+          ),
+          spec.y.log,
+          0.05,
+        ),
+      };
+      for (const key of ["x", "y"]) delete full[key].log;
+      const kind = JSON.stringify([spec.x.label, spec.y.label, spec.x.log, spec.y.log]);
+      if (kind !== made || !u) open();
+      else zoom(full.x, full.y);
+      made = kind;
+      u.redraw(false, true);
+      plot.setAttribute(
+        "aria-label",
+        `${spec.label}: ${spec.curves.length} ${spec.curves.length === 1 ? "curve" : "curves"}, ${spec.y.label} against ${spec.x.label}`,
+      );
+      legend();
+      leftOut();
+      if (values.open) tabulate();
+    }
+
+    function recolour() {
+      colours.clear();
+      if (u) u.redraw(false, false);
+    }
+    const forget = dln.onTheme(recolour);
+    const watcher = new ResizeObserver(() => {
+      if (u && host.clientWidth && Math.abs(host.clientWidth - u.width) > 1)
+        u.setSize({ width: host.clientWidth, height });
+    });
+    watcher.observe(host);
+
+    /** Return the picture as a PNG, with its legend below. @returns {Promise<Blob>} */
+    function png() {
+      const source = u.ctx.canvas;
+      const row = 18 * devicePixelRatio;
+      const entries = spec.curves.filter((curve) => curve.label && curve.legend !== false).slice(0, 30);
+      const canvas = dln.element("canvas", { width: source.width, height: source.height + entries.length * row });
+      const context = canvas.getContext("2d");
+      context.fillStyle = colour("--paper");
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      context.drawImage(source, 0, 0);
+      context.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+      context.textBaseline = "middle";
+      entries.forEach((curve, i) => {
+        const y = source.height + (i + 0.5) * row;
+        context.strokeStyle = colour(curve.colour || "--ink");
+        context.lineWidth = 2 * devicePixelRatio;
+        context.setLineDash((curve.dash || []).map((length) => length * devicePixelRatio));
+        context.beginPath();
+        context.moveTo(row, y);
+        context.lineTo(2.5 * row, y);
+        context.stroke();
+        context.fillStyle = colour("--ink");
+        context.fillText(curve.label, 3 * row, y);
+      });
+      return new Promise((resolve) => canvas.toBlob(resolve));
+    }
+
+    function destroy() {
+      forget();
+      watcher.disconnect();
+      if (u) u.destroy();
+      host.replaceChildren();
+      host.classList.remove("figure");
+    }
+
+    return { draw, png, reset, destroy, spec: () => spec, scales: () => ({ x: scale("x"), y: scale("y") }) };
+  };
+})(window.dln);
