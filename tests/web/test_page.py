@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
-from dln.plotting import LANES, PALETTE
+from dln.figures import style
 from dln.web.page import SCRIPTS, STYLES, as_json, asset, page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,8 +104,9 @@ def test_colours_are_those_of_figures():
     def listed(name):
         return re.findall(r"#[0-9a-fA-F]{6}", re.search(rf"dln\.{name} = (\[|\{{).*?;", source, re.S)[0])
 
-    assert listed("PALETTE")[: len(PALETTE)] == [*PALETTE]
-    assert listed("LANES") == [*LANES.values()]
+    assert listed("PALETTE")[: len(style.PALETTE)] == [*style.PALETTE]
+    assert listed("LANES") == [*style.LANES.values()]
+    assert listed("COLOURS") == [style.TRAIN, style.TEST, style.BATCH, style.TEACHER, style.LIMIT]
     ramp = np.array([to_rgb(colour) for colour in listed("RAMP")])
     assert np.abs(ramp - colormaps["viridis"](np.linspace(0, 0.88, len(ramp)))[:, :3]).max() < 0.01
 
