@@ -21,7 +21,11 @@ LEGEND_ENTRIES = 6  # sweeps over more numbers have a colour bar
 
 
 def plot_sweep(
-    histories: Mapping[Any, History], key: str = "", metric: str = "train_loss", title: str | None = None, style: str = "default"
+    histories: Mapping[Any, History],
+    key: str = "",
+    metric: str = "train_loss",
+    title: str | None = None,
+    style: str = "default",
 ) -> Figure:
     """Draw one metric of many runs, one curve for each value of the swept key; a cross marks where a run diverged.
 
