@@ -44,6 +44,7 @@ class Curve:
 
 
 def draw_curves(ax: Axes, name: str, curves: Sequence[Curve]) -> None:
+    """Draw the curves of one panel, in order."""
     families = [curve.data() for curve in curves]
     lines: dict[bool, list[Line2D]] = {True: [], False: []}
     for curve, (steps, family) in zip(curves, families, strict=True):

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from dln.errors import StorageError
-from dln.history import History
 from dln.figures.many import norm_of
 from dln.figures.style import LANES, NotebookFigure
+from dln.history import History
 from dln.plotting import plot_comparison, plot_run, plot_sweep, save_figure
 
 
