@@ -130,11 +130,14 @@ def test_nothing_inside_speaks_of_numbers_that_are_not_finite():
 
 
 def test_large_matrices_are_large_enough():
-    """Without the door, digits do depend on threads: the other tests here can fail."""
+    """Without the door, digits do depend on threads: the other tests here can fail.
+
+    Of which operations they do depends on the processor's kernels: of products of large matrices by all those tried, of
+    decompositions by some.
+    """
     x, y = own_arrays()
-    square = x[:DIM]
-    one, two = at_all_counts(lambda: [x.T @ y, square @ square, *np.linalg.qr(square), np.linalg.svd(square)[0]])
-    assert not any(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    one, two = at_all_counts(lambda: [x.T @ y])
+    assert not np.array_equal(one, two)
     one, two = at_all_counts(lambda: [(torch.from_numpy(x[i:]) ** 2).mean() for i in range(20)])
     assert one != two
 

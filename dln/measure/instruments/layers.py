@@ -86,7 +86,7 @@ def update_angle(last_update: list[Tensor], update_before: list[Tensor]) -> Floa
     """Angle, in radians, between the last two updates; NaN at steps 0 and 1, and where one of them is zero.
 
     >>> import torch
-    >>> (update_angle([torch.tensor([[1.0, 1.0]])], [torch.tensor([[2.0, 0.0]])]) / torch.pi).item()
+    >>> round((update_angle([torch.tensor([[1.0, 1.0]])], [torch.tensor([[2.0, 0.0]])]) / torch.pi).item(), 12)
     0.25
     """
     return angle(last_update, update_before)

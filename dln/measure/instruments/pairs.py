@@ -61,7 +61,7 @@ def layer_cosines(weights_a: list[Tensor], weights_b: list[Tensor]) -> Float64[T
 def param_angle(layers_a: list[np.ndarray], layers_b: list[np.ndarray]) -> Float64[Tensor, "*R"]:
     """Angle, in radians, between the parameters of the two models: its digits are kept where the cosine says 1.
 
-    >>> (param_angle([np.array([[1.0, 1.0]])], [np.array([[2.0, 0.0]])]) / torch.pi).item()
+    >>> round((param_angle([np.array([[1.0, 1.0]])], [np.array([[2.0, 0.0]])]) / torch.pi).item(), 12)
     0.25
     """
     return angle([*map(as_tensor, layers_a)], [*map(as_tensor, layers_b)])
