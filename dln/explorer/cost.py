@@ -1,0 +1,72 @@
+"""About what a question costs, what is refused, and how many members are trained at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dln.base.machine import as_bytes
+from dln.composing.burden import parameters
+from dln.config import LaneConfig, SingleConfig
+from dln.errors import ConfigError
+from dln.footprint import ensemble_bytes
+
+EACH_STEP = 2_000
+"""What a step of a member costs beside its multiplications, in multiplications."""
+
+MOST_WORK = 1e12
+"""Of one question: a minute or so on two cores."""
+
+MOST_BYTES = 1e9
+"""Of the members that are trained at a time."""
+
+USUAL_PACE = 1.5e10
+"""Multiplications a second, before any have been timed."""
+
+FIRST, LATER = 0.25, 0.6
+"""Seconds that the first members take, whose picture is waited for, and the next ones, between which is looked for
+newer questions."""
+
+
+def work_of(config: SingleConfig) -> float:
+    """Return about how many multiplications a run takes, by three: steps x weights x rows, of all its lanes.
+
+    Rows are samples of a batch; of a full batch, which is condensed to its moments, as many as there are inputs.
+
+    >>> f"{work_of(SingleConfig()):.2g}"
+    '7.4e+07'
+    """
+    return config.max_steps * sum(parameters(lane) * _rows(config, lane) + EACH_STEP for lane in config.lanes.values())
+
+
+def _rows(config: SingleConfig, lane: LaneConfig) -> int:
+    samples = config.data.train_samples
+    size = lane.training.batch_size or samples
+    drawn = size < samples or lane.training.label_noise > 0
+    return size if drawn else min(samples, lane.model.in_dim)
+
+
+def check_cost(config: SingleConfig, seeds: int) -> None:
+    """Raise ConfigError where so many runs are more than a page can wait for, or need more memory than it may take."""
+    work = work_of(config) * seeds
+    if work > MOST_WORK:
+        raise ConfigError(
+            f"this is {work / MOST_WORK:.2g} times what the explorer trains at most; take fewer steps or seeds, a smaller "
+            "batch or a smaller network, or copy the command and run it"
+        )
+    if (needed := ensemble_bytes([config])) > MOST_BYTES:
+        raise ConfigError(
+            f"one run needs {as_bytes(needed)} of memory, and the explorer takes at most {as_bytes(MOST_BYTES)}; take "
+            "fewer records or a smaller network, or copy the command and run it"
+        )
+
+
+def fitting(configs: Sequence[SingleConfig], pace: float, seconds: float) -> int:
+    """Return how many of some alike runs, at least one, are trained in so many seconds and in the memory there is.
+
+    >>> fitting([SingleConfig()] * 100, pace=1e9, seconds=1.0)
+    13
+    """
+    count = min(len(configs), max(1, int(pace * seconds / work_of(configs[0]))))
+    while count > 1 and ensemble_bytes(configs[:count]) > MOST_BYTES:
+        count = -(-count // 2)
+    return count
