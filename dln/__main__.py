@@ -1,4 +1,4 @@
-"""The command `dln`, or `python -m dln`: run, compare, study, show, aggregate, merge, describe."""
+"""The command `dln`, or `python -m dln`: run, compare, explore, study, show, aggregate, merge, describe."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def main(argv: list[str] | None = None) -> None:
             told = {name: getattr(options, name) for name in ("confidence", "resamples", "quantiles")}
             told["pairs"] = options.pair
             print_aggregate(options.directory, options.over, options.by, options.of, options.baseline, files, **told)
+        elif options.command == "explore":
+            from dln.explorer.door import explore
+
+            explore(options.port, not options.no_browser)
         elif options.command == "plot":
             from dln.cli.plot import plot
 
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--by", type=_names, metavar="KEY[,KEY]", help=by)
     _add_aggregate(commands.add_parser("aggregate", help="means, intervals and tests of a sweep, step by step"))
     _add_plot(commands.add_parser("plot", help="a figure of a run or a sweep"))
+    _add_explore(commands.add_parser("explore", help="a page where every movement of a slider trains an ensemble anew"))
     study = commands.add_parser("study", help="a whole study: sweeps, tables, figures, and the sentence they come to")
     study.add_argument("name", nargs="?", help="one of ours, or a .yaml file; without it they are listed")
     words = (
@@ -122,6 +127,13 @@ def _add_plot(parser: argparse.ArgumentParser) -> None:
     add("--x", choices=("step", "time"), default="step", help="time is lr x step")
     add("--map", action="store_true", help="the values that runs end with, over the first two keys")
     add("-o", "--out", metavar="FIGURE", help=".png, .pdf or .svg; by default figure.png in the directory")
+
+
+def _add_explore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", type=int, default=0, help="where to listen, on this machine alone; by default a free one"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def _names(words: str) -> list[str]:

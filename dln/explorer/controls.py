@@ -111,9 +111,7 @@ CONTROLS = (
         4.0,
         when=("data.params.matrix", ("power_law",)),
     ),
-    Control(
-        "data.params.rank", "Rank", "Data", 2, "whole", 1, 32, when=("data.params.matrix", ("low_rank",))
-    ),
+    Control("data.params.rank", "Rank", "Data", 2, "whole", 1, 32, when=("data.params.matrix", ("low_rank",))),
     Control("data.rotate", "Turn the teacher", "Data", False, "flag"),
     Control("data.whiten", "White inputs", "Data", False, "flag"),
     Control("data.noise_std", "Noise on targets", "Data", 0.0, "real", 0.0, 10.0),

@@ -50,8 +50,8 @@ def check_cost(config: SingleConfig, seeds: int) -> None:
     work = work_of(config) * seeds
     if work > MOST_WORK:
         raise ConfigError(
-            f"this is {work / MOST_WORK:.2g} times what the explorer trains at most; take fewer steps or seeds, a smaller "
-            "batch or a smaller network, or copy the command and run it"
+            f"this is {work / MOST_WORK:.2g} times what the explorer trains at most; take fewer steps or seeds, a "
+            "smaller batch or network, or copy the command and run it"
         )
     if (needed := ensemble_bytes([config])) > MOST_BYTES:
         raise ConfigError(

@@ -95,8 +95,11 @@ def application(token: str, worker: Worker) -> Starlette:
             return PlainTextResponse("too many tabs at once: close one, or wait\n", 503, {"Retry-After": "2"})
         return StreamingResponse(_stream(request, job, bell), media_type="application/octet-stream")
 
+    async def icon(request: WebRequest) -> Response:
+        return Response(status_code=204)  # browsers ask for one
+
     return Starlette(
-        routes=[Route("/", page), Route("/answer", answer, methods=["POST"])],
+        routes=[Route("/", page), Route("/answer", answer, methods=["POST"]), Route("/favicon.ico", icon)],
         middleware=[
             Middleware(Headers, headers=headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS),

@@ -25,7 +25,7 @@ from dln.explorer.question import MODES, Question
 SHARP_MEMBERS = 4
 """Of how many members the sharpness is found, which takes longer than their training."""
 
-PARTS = 0.15
+PARTS = 0.3
 """Seconds after which what there is of the first members is sent, before they have come to the last step."""
 
 
