@@ -1,4 +1,4 @@
-.PHONY: bench check format long test
+.PHONY: bench check docs docs-material format long test
 
 check:  ## formatting, lint, types, layers
 	ruff format --check .
@@ -15,6 +15,12 @@ test:  ## the test-suite, on all cores
 
 long:  ## the tests that kill and restart, and run whole documents (some minutes)
 	python -m pytest -m long
+
+docs:  ## the book, in site/: open site/index.html (needs requirements-docs.txt, and no network)
+	zensical build --clean --strict
+
+docs-material:  ## the same pages by mkdocs-material, in build/site-material/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --site-dir build/site-material
 
 bench:  ## ratios against a plain PyTorch loop, and against Hydra's multirun (ten minutes)
 	python benchmarks/engine.py

@@ -1,7 +1,6 @@
 """The package as it is built and published, installed where nothing else is: no clone, no test requirements."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +8,9 @@ from pathlib import Path
 import pytest
 
 from dln.web.page import SCRIPTS, STYLES
+from tests.pages import PAGES, blocks
 
 ROOT = Path(__file__).resolve().parents[1]
-
-NETS_AND_DATA = """
-import numpy as np
-rng = np.random.default_rng(0)
-W1, W2, W3 = (0.1 * rng.standard_normal((4, 4)) for _ in range(3))
-inputs, test_inputs = rng.standard_normal((20, 4)), rng.standard_normal((7, 4))
-targets, test_targets = inputs @ np.diag([4.0, 3.0, 2.0, 1.0]), test_inputs
-"""
-"""What the README's example leaves to its reader."""
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +37,9 @@ def installed(tmp_path_factory):
 
 
 @pytest.mark.package
-def test_the_example_of_the_readme_works(installed, tmp_path):
-    (example,) = re.findall(r"```python\n(import dln\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    where = installed(tmp_path, "python", "-c", f"{NETS_AND_DATA}\n{example}\nprint(dln.__file__)").strip()
+def test_the_example_of_programmatic_usage_works(installed, tmp_path):
+    (example,) = blocks(PAGES["docs/python.md"], "python")
+    where = installed(tmp_path, "python", "-c", f"{example}\nprint(dln.__file__)").strip()
     assert ROOT not in Path(where).parents
     package = Path(where).parent
     assert (package / "py.typed").exists()

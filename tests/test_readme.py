@@ -1,22 +1,14 @@
-"""Every command and every YAML example of the README works."""
+"""The README keeps what the first one promised, in it or on a page of docs/, and is one screen and a tree."""
 
-import itertools
 import re
-import shlex
-from pathlib import Path
 
 import pytest
-import yaml
 
-from dln.composing.compose import resolve
-from dln.composing.grid import parse_grid, spelled_out
-from dln.config import ComparativeConfig, SingleConfig
-from dln.factory import check_names
-from dln.results.frames import load_sweep
-from dln.results.run import load_run
-from dln.sweeps.driver import OWN_DIRECTORY_UP_TO
+import dln
+import dln.theory
+from tests.pages import PAGES, ROOT, blocks, lines
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = PAGES["README.md"]
 
 PROMISED = r"""
 python run.py
@@ -37,103 +29,65 @@ python run_comparative.py -m shared.training.lr=0.0005,0.001,0.002
 """.strip().splitlines()
 """What the project's first README promised, to the letter."""
 
-STEPS = 12
+SECTIONS = """
+Project structure
+Installation
+Usage
+Single model experiments
+Comparative experiments
+Parameter sweeps
+Programmatic usage
+Configuration
+Single config structure
+Comparative config structure
+Outputs
+Extending the codebase
+Adding new metrics
+Adding new teacher matrix types
+Adding new callbacks
+""".strip().splitlines()
+"""Its sections."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def headings(page):
+    return re.findall(r"^#+ (?:\d\. )?(.+)$", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL), re.M)
 
 
-def commands() -> list[str]:
-    """Every command of the README that runs an experiment, once, continuation lines joined."""
-    lines = itertools.chain.from_iterable(b.replace("\\\n", " ").splitlines() for b in blocks("bash"))
-    found = [" ".join(line.split()) for line in lines if line.strip().startswith("python run")]
-    return list(dict.fromkeys(found))
+def test_the_pages_hold_every_promised_command():
+    given = {line for page in PAGES.values() for block in blocks(page, "bash") for line in lines(block)}
+    assert [command for command in PROMISED if command not in given] == []
 
 
-def shortened(command: str) -> list[str]:
-    """The door and its arguments, with few steps."""
-    _, *argv = shlex.split(command, comments=True)
-    if is_question(argv):
-        return argv
-    argv = [early(a) for a in argv]
-    given = [a for a in argv if a.startswith("max_steps=")]
-    if not given:
-        return [*argv, f"max_steps={STEPS}"]
-    few = ",".join(str(STEPS + i) for i in range(given[0].count(",") + 1))
-    return [f"max_steps={few}" if a in given else a for a in argv]
-
-
-def early(argument: str) -> str:
-    """An argument, with steps in it that a short run has."""
-    key, _, values = argument.partition("=")
-    return f"{key}={','.join(map(str, range(values.count(',') + 1)))}" if key == "branch_at" else argument
-
-
-def is_question(argv: list[str]) -> bool:
-    """Whether a command prints something instead of running an experiment."""
-    return any(a in ("--help", "-h", "--cfg", "-c", "--hydra-help") or a.startswith("--cfg=") for a in argv)
-
-
-def expected_runs(argv: list[str]) -> int:
-    """The number of runs that a command makes: for a sweep the product of the numbers of values."""
-    if "-m" not in argv and "--multirun" not in argv:
-        return 1
-    return len(parse_grid([spelled_out(a) for a in argv if not a.startswith("-")]))
-
-
-def test_the_readme_holds_every_promised_command():
-    assert [c for c in PROMISED if c not in commands()] == []
-
-
-def test_sweeps_are_counted_right():
-    sizes = [expected_runs(shortened(c)[1:]) for c in PROMISED]
-    assert sizes == [1] * 12 + [3, 6, 3]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("command", commands())
-def test_command(command, door, tmp_path):
-    name, *argv = shortened(command)
-    result = door.run(tmp_path, *argv, door=name)
-    assert result.status == 0, result.err
-    assert result.err == ""
-    if is_question(argv):
-        assert result.out.strip()
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_promised_section_is_in_the_readme_or_one_click_away(section):
+    if section in headings(README):
         return
-    if expected_runs(argv) > OWN_DIRECTORY_UP_TO:
-        (directory,) = (a.partition("=")[2] for a in argv if a.startswith("hydra.sweep.dir="))
-        assert len(load_sweep(result.cwd / directory)) == expected_runs(argv)
-        return
-    closing = [line for line in result.out.splitlines() if " | " in line and "[HYDRA]" not in line]
-    directories = {result.cwd / line.rpartition(" | ")[2] for line in closing}
-    assert len(closing) == len(directories) == expected_runs(argv)
-    assert {p.parent for p in result.cwd.rglob("history.jsonl")} == directories
-    steps = {int(n) for a in argv if a.startswith("max_steps=") for n in a.partition("=")[2].split(",")}
-    for directory in directories:
-        final = load_run(directory).final
-        assert final["step"] in steps
-        assert any("train_loss" in name for name in final)
-        assert "${" not in (directory / ".hydra" / "config.yaml").read_text(encoding="utf-8")
+    linked = {f"docs/{name}" for name in re.findall(r"\]\(docs/([\w/]+\.md)", README)}
+    assert [name for name in linked & {*PAGES} if section in headings(PAGES[name])] != []
 
 
-def schema_of(example: dict) -> type:
-    return ComparativeConfig if any(k.endswith(("_a", "_b")) or k == "shared" for k in example) else SingleConfig
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\(([^)#\s]+)", README)
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+    assert len(links) > 10
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("block", blocks("yaml"))
-def test_yaml_example(block, tmp_path, compose_file):
-    example = yaml.safe_load(block)
-    schema = schema_of(example)
-    resolved = resolve(example, schema)
-    if "my_" not in block:  # names that the README invents are registered nowhere
-        check_names(resolved)
-    own = tmp_path / "own.yaml"
-    own.write_text(block, encoding="utf-8")
-    assert compose_file(own, schema) == resolved
-    assert compose_file(own, schema, ["max_steps=7"]).max_steps == 7
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 160
 
 
-def test_there_are_yaml_examples_of_both_kinds():
-    assert {schema_of(yaml.safe_load(b)) for b in blocks("yaml")} == {SingleConfig, ComparativeConfig}
+def test_from_the_readme_to_a_metric_of_ones_own_over_100_seeds_in_ten_commands():
+    """A newcomer's path: the README's first command, then the tour up to the figure of the newcomer's own metric."""
+    assert "docs/tour.md" in README
+    tour = PAGES["docs/tour.md"]
+    given = [line for block in blocks(tour, "bash") for line in lines(block)]
+    (drawn,) = (i for i, line in enumerate(given) if line.startswith("dln plot") and "--metric off_diagonal" in line)
+    assert any("@model_metric" in block for block in blocks(tour, "python"))
+    assert "training.model_seed=0..99" in given[drawn - 1]
+    assert 1 + drawn + 1 <= 10
+
+
+def test_every_public_name_is_in_the_reference():
+    written = {line for name, page in PAGES.items() if name.startswith("docs/api/") for line in page.splitlines()}
+    named = {line.rpartition(".")[2] for line in written if line.startswith("::: ")}
+    assert {*dln.__all__, *dln.theory.__all__} - {"THEORIES", "__version__"} - named == set()

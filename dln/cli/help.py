@@ -156,7 +156,7 @@ def registries(schema: Schema) -> list[tuple[str, Registry]]:
 
 
 def markdown_table(registry: Registry) -> str:
-    """Return a registry as the table that stands in README.md.
+    """Return a registry as the table that stands in the book, which `docs/make_tables.py` puts there.
 
     Metrics have two more columns, the shape of a value and its cost, theories one; there are sources if any has one.
     """
@@ -172,6 +172,24 @@ def markdown_table(registry: Registry) -> str:
         meaning = entry.description.replace("|", "\\|")
         rows.append(" | ".join([f"| `{entry.name}`", _code(entry.usage), *cost, meaning, *source]) + " |")
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
+
+
+def key_table(schema: Schema) -> str:
+    """Return all keys of a schema as a table for the book; those of model b are left out, which are as model a's.
+
+    "together" says whether runs that differ in the key can be trained in one ensemble.
+    """
+    rows = []
+    for key, item in fields(schema):
+        if key.partition(".")[0].endswith("_b"):
+            continue
+        meta = item.metadata
+        told = [f"one of {', '.join(meta['choices'])}"] if meta["choices"] and len(meta["choices"]) > 1 else []
+        names = {"least": "at least", "above": "above", "most": "at most"}
+        told += [f"{word} {meta[bound]:.12g}" for bound, word in names.items() if meta.get(bound) is not None]
+        meaning = "; ".join([meta["help"].replace(" (see below)", "").replace("|", "\\|"), *told])
+        rows.append(f"| `{key}` | `{_default(item)}` | {meaning} | {'yes' if meta['batchable'] else ''} |")
+    return "\n".join(["| key | default | meaning | together |", "|---" * 4 + "|", *rows])
 
 
 def _shape(entry: Entry) -> str:

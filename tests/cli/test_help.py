@@ -1,30 +1,24 @@
-"""Help and README tables are what the registries say, and cannot drift."""
+"""Help, and the tables of the book, are what the registries say, and cannot drift."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from dln.__main__ import main
-from dln.cli.help import describe, help_text, markdown_table, registries
+from dln.cli.help import describe, help_text, registries
 from dln.config import ComparativeConfig, SingleConfig, fields
-
-README = (Path(__file__).parents[2] / "README.md").read_text()
-
-
-def built_in(registry):
-    """The registry without what other tests registered in this process."""
-    clean = type(registry)(registry.kind)
-    clean._entries = {e.name: e for e in registry if e.function.__module__.startswith("dln.")}
-    return clean
+from docs import make_tables
 
 
-@pytest.mark.parametrize("schema", [SingleConfig, ComparativeConfig])
-def test_the_readme_has_the_table_of_every_registry(schema):
-    for title, registry in registries(schema):
-        table = markdown_table(built_in(registry))
-        assert len(table.splitlines()) > 2
-        assert table in README, f"{title}: README.md should hold\n{table}"
+def test_the_book_has_the_table_of_every_registry_and_of_all_keys():
+    """As `python docs/make_tables.py` writes them."""
+    tables, found = make_tables.tables(), []
+    for page in make_tables.pages():
+        text = page.read_text(encoding="utf-8")
+        found += [name for _, name, _ in make_tables.TABLE.findall(text)]
+        assert make_tables.filled(text, tables) == text, f"{page.name}: python docs/make_tables.py"
+    assert sorted(found) == sorted(tables)
+    assert min(len(table.splitlines()) for table in tables.values()) > 5
 
 
 @pytest.mark.parametrize("schema", [SingleConfig, ComparativeConfig])
@@ -55,5 +49,5 @@ def test_every_registered_function_and_every_key_is_explained():
     for schema in (SingleConfig, ComparativeConfig):
         assert all(item.metadata["help"] for _, item in fields(schema))
         for _, registry in registries(schema):
-            for entry in built_in(registry):
+            for entry in make_tables.built_in(registry):
                 assert entry.description.endswith("."), entry.name

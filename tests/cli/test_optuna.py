@@ -6,12 +6,12 @@ import math
 import re
 import shlex
 import sqlite3
-from pathlib import Path
 
 import pytest
 import yaml
 
 import dln
+from tests.pages import PAGES
 
 pytest.importorskip(
     "hydra_plugins.hydra_optuna_sweeper",
@@ -19,8 +19,8 @@ pytest.importorskip(
 )
 pytestmark = pytest.mark.hydra
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python (\S+) (.*hydra/sweeper=optuna.*)$", README, re.MULTILINE)
+PAGE = PAGES["docs/optimise.md"]
+COMMANDS = re.findall(r"^python (\S+) (.*hydra/sweeper=optuna.*)$", PAGE, re.MULTILINE)
 SHORT = ["max_steps=100", "evaluate_every=10", "hydra.sweep.dir=here", "hydra.sweeper.sampler.seed=1"]
 
 
@@ -88,8 +88,8 @@ def test_a_stored_study_goes_on(door, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Deprecated API features")  # between Optuna 2 and its SQLAlchemy
 def test_trials_that_are_trained_together_from_python():
-    """The README's example, with fewer steps."""
-    (example,) = re.findall(r"```python\n(import optuna\n.*?)```", README, re.DOTALL)
+    """The page's example, with fewer steps."""
+    (example,) = re.findall(r"```python\n(import optuna\n.*?)```", PAGE, re.DOTALL)
     names = {"dln": dln}
     exec(example.replace('{"training"', '{"max_steps": 20, "training"'), names)
     losses = [trial.value for trial in names["study"].trials]
