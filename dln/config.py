@@ -1,7 +1,7 @@
 """The schema: every key an experiment's configuration may have, with its type, default, bounds and meaning.
 
 Plain dataclasses, light to import. `dln.composing.compose` merges YAML files, overrides and dictionaries into them;
-`--help` and the README's table are generated from them. A field is *structural* (shapes, counts, names: runs that
+`--help` and the book's tables are generated from them. A field is *structural* (shapes, counts, names: runs that
 differ in it cannot be trained together) or *batchable* (seeds, rates, scales).
 """
 

@@ -41,7 +41,7 @@ LONG = [
         "plan",
         "storing",
         "bad_values",
-        "readme",
+        "pages",
         "door",
     ),
     *("plotting", "training", "bad_input"),

@@ -1,4 +1,4 @@
-"""The extension examples of the README: a few lines each, in a module of the user's, used from the config."""
+"""The examples of docs/extending/: a few lines each, in a module of the user's, used from the config."""
 
 import importlib.util
 import json
