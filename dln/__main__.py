@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
         open_command(argv[0], argv[1:])
     if argv[:1] == ["study"]:  # argparse wants options before words
         argv = ["study", *sorted(argv[1:], key=lambda word: not word.startswith("-"))]
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     from dln.cli.show import show
     from dln.results.frames import merge_sweeps
 
@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1 if isinstance(error, DamagedError) else 2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return what reads the command line of dln, but for that of the doors, which is Hydra's."""
     parser = argparse.ArgumentParser(prog="dln", description="Experiments, sweeps, and what configs can name.")
     parser.add_argument("--version", action="version", version=f"dln {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -4,10 +4,12 @@ A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, ther
 (`tests/cli/test_help.py`) holds it to what is registered.
 """
 
+import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dln.__main__ import build_parser
 from dln.base.registry import Registry
 from dln.cli.help import key_table, markdown_table, registries
 from dln.config import ComparativeConfig, SingleConfig
@@ -17,11 +19,37 @@ TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def tables() -> dict[str, str]:
-    """Return every table by its name: `keys`, `comparative keys`, and the kind of each registry, as `metric`."""
-    found = {"keys": key_table(SingleConfig), "comparative keys": key_table(ComparativeConfig)}
+    """Return every table by its name: `keys`, `commands`, `dln show`, the kind of each registry, as `metric`, ..."""
+    found = {"keys": key_table(SingleConfig), "comparative keys": key_table(ComparativeConfig), **command_tables()}
     for schema in (SingleConfig, ComparativeConfig):
         found |= {registry.kind: markdown_table(built_in(registry)) for _, registry in registries(schema)}
     return found
+
+
+def command_tables() -> dict[str, str]:
+    """Return the table of all commands of dln, and that of the arguments of each one that has any."""
+    (subparsers,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    told = {choice.dest: choice.help for choice in subparsers._choices_actions}
+    rows = [f"| `dln {name}` | {cell(meaning)} |" for name, meaning in told.items()]
+    found = {"commands": "\n".join(["| command | does |", "|---|---|", *rows])}
+    for name, parser in subparsers.choices.items():
+        rows = [f"| `{written(action)}` | {cell(action.help)} |" for action in parser._actions if action.dest != "help"]
+        if rows:
+            found[f"dln {name}"] = "\n".join(["| argument | is |", "|---|---|", *rows])
+    return found
+
+
+def written(action: argparse.Action) -> str:
+    """Return an argument as it is written on the command line."""
+    value = action.metavar or " or ".join(map(str, action.choices or [])) or action.dest.upper()
+    if not action.option_strings:
+        return {"*": f"[{value} ...]", "+": f"{value} ...", "?": f"[{value}]"}.get(str(action.nargs), str(value))
+    return ", ".join(action.option_strings) + ("" if action.nargs == 0 else f" {value}")
+
+
+def cell(text: str | None) -> str:
+    """Return a text for a cell of a table."""
+    return (text or "").replace("|", "\\|").replace("%%", "%")
 
 
 def built_in(registry: Registry) -> Registry:
