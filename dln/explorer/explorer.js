@@ -49,7 +49,14 @@
       // The frame's picture is on the screen once this one has been painted.
       const channel = new MessageChannel();
       channel.port1.onmessage = () =>
-        dln.explorer.pictures.push({ number: asked.number, kind, seeds, of: head.of ?? null, asked: asked.at, drawn: performance.now() });
+        dln.explorer.pictures.push({
+          number: asked.number,
+          kind,
+          seeds,
+          of: head.of ?? null,
+          asked: asked.at,
+          drawn: performance.now(),
+        });
       channel.port2.postMessage(null);
     });
   }
@@ -62,10 +69,13 @@
     if (head.kind === "curves") {
       const lost = head.diverged ? `; ${head.diverged} diverged` : "";
       const part = head.seeds < head.of ? ` of ${head.of}` : "";
-      byId("state").textContent = `${head.seeds}${part} seeds, ${head.steps[head.steps.length - 1]} steps${lost}${head.seconds ? `, ${Math.round(head.seconds * 1000)} ms` : ""}`;
+      byId("state").textContent =
+        `${head.seeds}${part} ${head.of === 1 ? "seed" : "seeds"}, ${head.steps[head.steps.length - 1]} steps${lost}${head.seconds ? `, ${Math.round(head.seconds * 1000)} ms` : ""}`;
     }
     if (head.kind === "theory") {
-      const good = Object.entries(head.conditions || {}).map(([name, value]) => `${name.replace(`_${head.theory}`, "").replaceAll("_", " ")} ${dln.number(value, 2)}`);
+      const good = Object.entries(head.conditions || {}).map(
+        ([name, value]) => `${name.replace(`_${head.theory}`, "").replaceAll("_", " ")} ${dln.number(value, 2)}`,
+      );
       byId("state").textContent += head.fault ? `. ${head.fault}` : `. ${head.theory}: ${good.join(", ")}`;
     }
   }
@@ -83,14 +93,19 @@
     moved();
   }
 
-  for (const [i, preset] of told.presets.entries()) byId("preset").append(dln.element("option", { value: String(i), text: preset.name }));
+  for (const [i, preset] of told.presets.entries())
+    byId("preset").append(dln.element("option", { value: String(i), text: preset.name }));
   byId("preset").addEventListener("change", () => {
     const preset = told.presets[byId("preset").value];
     byId("look").hidden = !preset;
     if (!preset) return;
     byId("look").textContent = `${preset.look} (${preset.source})`;
     const wanted = fresh();
-    Object.assign(wanted, { values: { ...preset.values }, other: { ...preset.other }, compare: Object.keys(preset.other).length > 0 });
+    Object.assign(wanted, {
+      values: { ...preset.values },
+      other: { ...preset.other },
+      compare: Object.keys(preset.other).length > 0,
+    });
     for (const [name, value] of Object.entries(preset.asks)) wanted.asks[name] = value;
     wanted.view = { ...state.view };
     take(wanted);
@@ -106,6 +121,7 @@
     take(fresh());
   });
   byId("theme").addEventListener("change", () => dln.setTheme(byId("theme").value));
+  dln.onTheme(draw);
   window.addEventListener("hashchange", () => take(parse(location.hash.slice(1))));
 
   for (const button of document.querySelectorAll("[data-copy]")) {
@@ -141,7 +157,9 @@
         });
       }
       lines.push(`# ${kind}`, heads.map((head) => `"${head}"`).join(","));
-      part.told.steps.forEach((_, t) => lines.push(columns.map((column) => (Number.isFinite(column[t]) ? column[t] : "")).join(",")));
+      part.told.steps.forEach((_, t) =>
+        lines.push(columns.map((column) => (Number.isFinite(column[t]) ? column[t] : "")).join(",")),
+      );
     }
     return `${lines.join("\n")}\n`;
   }

@@ -10,7 +10,7 @@ from dln.explorer.presets import PRESETS
 from dln.explorer.question import FURTHER, MOST_SEEDS, SPACINGS, THEORIES, VARIED, Question
 from dln.web.page import SCRIPTS, STYLES, asset, page, policy
 
-OWN_SCRIPTS = ("state.js", "stream.js", "panels.js", "sliders.js", "explorer.js")
+OWN_SCRIPTS = ("state.js", "stream.js", "specs.js", "panels.js", "sliders.js", "explorer.js")
 """The page's own, in this order."""
 
 ALLOWED = {"connect-src": "'self'", "img-src": "'self'"}

@@ -21,7 +21,10 @@
     if (control.none && place >= LAST) return null;
     const share = place / (control.none ? LAST - 20 : LAST);
     const { least, most } = control;
-    return rounded(control, control.log ? least * (most / least) ** Math.min(share, 1) : least + (most - least) * Math.min(share, 1));
+    return rounded(
+      control,
+      control.log ? least * (most / least) ** Math.min(share, 1) : least + (most - least) * Math.min(share, 1),
+    );
   }
 
   function placeOf(control, value) {
@@ -52,11 +55,17 @@
       };
       const parts = inputs(control, id, read, write);
       const text = lane === "b" ? `${control.label}, B` : control.label;
-      const row = dln.element("div", { class: `setting ${lane}`, title: control.help, "data-key": control.key, "data-lane": lane }, dln.element("label", { for: id, text }), ...parts.nodes);
+      const row = dln.element(
+        "div",
+        { class: control.differs ? `setting ${lane}` : "setting", title: control.help, "data-key": control.key, "data-lane": lane },
+        dln.element("label", { for: id, text }),
+        ...parts.nodes,
+      );
       shown.push(() => {
         const state = stateOf();
         const [key, words] = control.when || [];
-        const fits = !key || words.includes(valueOf(state, key)) || (state.compare && words.includes(valueOf(state, key, "b")));
+        const fits =
+          !key || words.includes(valueOf(state, key)) || (state.compare && words.includes(valueOf(state, key, "b")));
         row.hidden = !fits || (lane === "b" && !state.compare);
         parts.show(read());
       });
@@ -68,7 +77,8 @@
       const id = `own-${name}`;
       const flag = !choices;
       const input = flag ? dln.element("input", { type: "checkbox", id }) : dln.element("select", { id, class: "one" });
-      for (const [value, text] of choices || []) input.append(dln.element("option", { value: JSON.stringify(value), text }));
+      for (const [value, text] of choices || [])
+        input.append(dln.element("option", { value: JSON.stringify(value), text }));
       input.addEventListener("change", (event) => {
         stateOf()[part][name] = flag ? input.checked : JSON.parse(input.value);
         moved(event);
@@ -79,29 +89,55 @@
         else input.value = JSON.stringify(value);
       });
       const text = dln.element("label", { for: id, text: label });
-      return dln.element("div", { class: flag ? "tick" : "setting", "data-own": name }, ...(flag ? [input, text] : [text, input]));
+      return dln.element(
+        "div",
+        { class: flag ? "tick" : "setting", "data-own": name },
+        ...(flag ? [input, text] : [text, input]),
+      );
     }
 
     function ensemble() {
       const { least, most } = told.seeds;
       const control = { key: "seeds", label: "Seeds", kind: "whole", least, most, log: true, none: "", help: "" };
-      const parts = inputs(control, "own-seeds", () => stateOf().asks.seeds, (value, event) => {
-        stateOf().asks.seeds = value;
-        show();
-        moved(event);
-      });
+      const parts = inputs(
+        control,
+        "own-seeds",
+        () => stateOf().asks.seeds,
+        (value, event) => {
+          stateOf().asks.seeds = value;
+          show();
+          moved(event);
+        },
+      );
       shown.push(() => parts.show(stateOf().asks.seeds));
-      const row = dln.element("div", { class: "setting", "data-key": "seeds", "data-lane": "a" }, dln.element("label", { for: "own-seeds", text: "Seeds" }), ...parts.nodes);
+      const row = dln.element(
+        "div",
+        { class: "setting", "data-key": "seeds", "data-lane": "a" },
+        dln.element("label", { for: "own-seeds", text: "Seeds" }),
+        ...parts.nodes,
+      );
       return [row, own("vary", "They are of", Object.entries(told.choices.vary))];
     }
 
     function branch() {
-      const field = dln.element("input", { type: "number", id: "own-branch", class: "one", min: 0, step: 1, placeholder: "start" });
+      const field = dln.element("input", {
+        type: "number",
+        id: "own-branch",
+        class: "one",
+        min: 0,
+        step: 1,
+        placeholder: "start",
+      });
       field.addEventListener("change", (event) => {
         stateOf().asks.branch_at = field.value === "" ? null : Math.max(0, Math.round(Number(field.value)));
         moved(event);
       });
-      const row = dln.element("div", { class: "setting b" }, dln.element("label", { for: "own-branch", text: "B leaves A at step" }), field);
+      const row = dln.element(
+        "div",
+        { class: "setting b" },
+        dln.element("label", { for: "own-branch", text: "B leaves A at step" }),
+        field,
+      );
       shown.push(() => {
         row.hidden = !stateOf().compare;
         field.value = stateOf().asks.branch_at ?? "";
@@ -125,13 +161,18 @@
     groups.set("Picture", [
       own("theory", "Theory", words(told.choices.theory)),
       own("further", "Further metric", words(told.choices.further)),
-      own("records", "Records", [17, 33, 65, 129, 257].map((count) => [count, String(count)])),
+      own(
+        "records",
+        "Records",
+        [17, 33, 65, 129, 257].map((count) => [count, String(count)]),
+      ),
       own("spacing", "Axis of steps", words(told.choices.spacing)),
       own("sharpness", "Sharpness"),
       own("logarithmic", "Logarithmic losses and sharpness", null, "view"),
       own("curves", "Curves of single seeds", null, "view"),
     ]);
-    for (const [title, rows] of groups) host.append(dln.element("fieldset", {}, dln.element("legend", { text: title }), ...rows));
+    for (const [title, rows] of groups)
+      host.append(dln.element("fieldset", {}, dln.element("legend", { text: title }), ...rows));
     host.addEventListener("submit", (event) => event.preventDefault());
     show();
     return { show };
@@ -145,7 +186,11 @@
       return { nodes: [box], show: (value) => (box.checked = value) };
     }
     if (control.kind === "word") {
-      const list = dln.element("select", { id, class: "one" }, ...control.choices.map((word) => dln.element("option", { value: word, text: word.replaceAll("_", " ") })));
+      const list = dln.element(
+        "select",
+        { id, class: "one" },
+        ...control.choices.map((word) => dln.element("option", { value: word, text: word.replaceAll("_", " ") })),
+      );
       list.addEventListener("change", (event) => write(list.value, event));
       return { nodes: [list], show: (value) => (list.value = value) };
     }

@@ -69,7 +69,10 @@
       words.set("compare", "true");
       for (const [key, value] of Object.entries(state.other)) words.set(`b.${key}`, JSON.stringify(value));
     }
-    for (const [part, usual] of [["asks", ASKS], ["view", VIEW]])
+    for (const [part, usual] of [
+      ["asks", ASKS],
+      ["view", VIEW],
+    ])
       for (const name of Object.keys(usual))
         if (state[part][name] !== usual[name]) words.set(name, JSON.stringify(state[part][name]));
     return words.toString();

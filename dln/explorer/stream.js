@@ -102,7 +102,9 @@
     const arrays = {};
     let start = 0;
     for (const [name, rows, columns] of told.columns) {
-      arrays[name] = Array.from({ length: rows }, (_, i) => values.subarray(start + i * columns, start + (i + 1) * columns));
+      arrays[name] = Array.from({ length: rows }, (_, i) =>
+        values.subarray(start + i * columns, start + (i + 1) * columns),
+      );
       start += rows * columns;
     }
     return [told, arrays];

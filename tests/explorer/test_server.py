@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 from starlette.testclient import TestClient
@@ -20,8 +17,8 @@ from dln.explorer.frames import unpacked
 from dln.explorer.server import MOST_BODY, TOKEN, application
 from dln.explorer.worker import Worker
 from tests.explorer.asking import SMALL, body
+from tests.explorer.serving import KEY, Running, running_server
 
-KEY = "k-123"
 OWN = "http://127.0.0.1:8000"
 ASKS = {"values": SMALL, "seeds": 2, "records": 5}
 
@@ -126,38 +123,10 @@ def test_other_ways_in_are_closed(client):
 # --- a server that runs ----------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Running:
-    port: int
-    worker: Worker
-    connections: list[http.client.HTTPConnection]
-
-    def ask(self, question: dict, tab: str, number: int = 1) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self.connections.append(connection)
-        own = f"http://127.0.0.1:{self.port}"
-        headers = {TOKEN: KEY, "origin": own, "content-type": "application/json"}
-        connection.request("POST", "/answer", body(question, tab, number), headers)
-        return connection.getresponse()
-
-
 @pytest.fixture
 def running() -> Iterator[Running]:
-    import uvicorn
-
-    at, own = listening(0), Worker()
-    config = uvicorn.Config(application(KEY, own), log_level="warning", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
-    thread.start()
-    made = Running(at.getsockname()[1], own, [])
-    yield made
-    for connection in made.connections:
-        connection.close()
-    server.should_exit = True
-    thread.join(timeout=10)
-    own.stop()
-    at.close()
+    with running_server() as made:
+        yield made
 
 
 LONG = {"values": {"max_steps": 200_000, "model.hidden_dim": 60}, "seeds": 64, "records": 257}
