@@ -40,8 +40,8 @@ class Preset:
 PRESETS = (
     Preset(
         "Saddle to saddle",
-        "The loss falls in steps: at each one more singular value leaves zero, the teacher's largest first, and between "
-        "them the run lingers at a saddle; a larger gamma makes the steps longer.",
+        "The loss falls in steps: at each one more singular value leaves zero, the teacher's largest first, and "
+        "between them the run lingers at a saddle; a larger gamma makes the steps longer.",
         "arXiv 2106.15933",
         {
             "model.num_hidden": 1,
@@ -86,8 +86,8 @@ PRESETS = (
     ),
     Preset(
         "Edge of stability",
-        "B, at a tenth of A's learning rate, comes to a minimum that is too sharp for A: A's sharpness settles at 2 / lr "
-        "while its loss falls all the same.",
+        "B, at a tenth of A's learning rate, comes to a minimum that is too sharp for A: A's sharpness settles at "
+        "2 / lr while its loss falls all the same.",
         "arXiv 2103.00065",
         {
             "model.num_hidden": 3,
@@ -101,8 +101,8 @@ PRESETS = (
     ),
     Preset(
         "Catapult",
-        "The learning rate is beyond 2 / sharpness at the start: the loss first rises, the weights come down to where it "
-        "is flat enough, and then it falls.",
+        "The learning rate is beyond 2 / sharpness at the start: the loss first rises, the weights come down to where "
+        "it is flat enough, and then it falls.",
         "arXiv 2003.02218",
         {
             "model.num_hidden": 1,
@@ -134,8 +134,8 @@ PRESETS = (
     ),
     Preset(
         "Branch switch",
-        "B is A, in batches of 4, up to step 1000, and goes on from there on the full batch: its loss over the training "
-        "set (full train loss) snaps to where a run without noise would be, A's stays above.",
+        "B is A, in batches of 4, up to step 1000, and goes on from there on the full batch: its loss over the "
+        "training set (full train loss) snaps to where a run without noise would be, A's stays above.",
         "arXiv 2306.08590",
         {"data.noise_std": 3.0, "training.batch_size": 4, "training.lr": 0.002, "max_steps": 2000},
         {"training.batch_size": None},

@@ -369,7 +369,8 @@ def test_nothing_stands_out_of_the_window(browser, server, scheme, width):
 
 def test_everything_is_reached_by_tab_and_has_a_name(visit):
     named = """() => [...document.querySelectorAll("input, select, button")].filter((one) => one.checkVisibility())
-      .map((one) => [one.id || one.type, (one.getAttribute("aria-label") || one.labels?.[0]?.innerText || one.innerText).trim()])"""
+      .map((one) => [one, one.getAttribute("aria-label") || one.labels?.[0]?.innerText || one.innerText])
+      .map(([one, name]) => [one.id || one.type, name.trim()])"""
     parts = visit.page.evaluate(named)
     assert len(parts) > 40
     assert all(name for _, name in parts), parts
