@@ -18,10 +18,11 @@ from dln.cli.multirun import preview
 from dln.cli.python_door import AskedSweep, Overrides, asked_sweep, words_of
 from dln.errors import ConfigError, StorageError
 from dln.figures.style import save_figure
+from dln.figures.table_words import RATE
 from dln.results.run import claim_directory
 from dln.studies.aggregate import aggregate
 from dln.studies.figures import draw
-from dln.studies.found import RATE, Found, heading
+from dln.studies.found import Found, heading
 from dln.studies.scaling import arranged, overrides_of
 from dln.studies.sentences import SENTENCES
 from dln.studies.study import Part, Study, load_study, names, path_of

@@ -65,7 +65,8 @@ def aggregate(
     """Return statistics of stored runs: a row for each condition, a combination of the keys `by`, and each step.
 
     Its columns: the keys; `step`; `runs`, how many the condition has; `diverged`, how many of them had by this step (in
-    a lane); `stopped`, how many had ended before without diverging; and of each curve
+    a lane); `stopped`, how many had ended before without diverging; `lost`, how many diverge at any step, the last ones
+    after the last record too; and of each curve
 
     ================================  =====================================================================
     `count`, `mean`, `std`, `error`   of the runs that have a value here; `error` is std / sqrt(count)
@@ -190,6 +191,7 @@ def _of_condition(
     """Return all columns of a condition's rows, [T] each."""
     found: dict[str, np.ndarray] = {"step": sample.steps, "runs": np.full(len(sample.steps), len(sample))}
     found |= {"diverged": sample.diverged, "stopped": sample.stopped}
+    found["lost"] = np.full(len(sample.steps), sample.lost)
     for name in columns:
         told = _summary(sample, name, wanted)
         if compared:

@@ -37,6 +37,11 @@ class Sample(Protocol):
         """How many had ended before each step [T] without having diverged."""
         ...
 
+    @property
+    def lost(self) -> int:
+        """How many diverged, in a lane, at any step."""
+        ...
+
     def __len__(self) -> int: ...
 
     def moments(self, name: str) -> Moments:
@@ -173,6 +178,11 @@ class Curves:
     def diverged(self) -> np.ndarray:
         """How many runs had diverged, in a lane, by each step [T]."""
         return np.searchsorted(np.sort(self.frame[DIVERGED].drop_nulls().to_numpy()), self.steps, "right")
+
+    @property
+    def lost(self) -> int:
+        """How many runs diverged, in a lane, at any step."""
+        return len(self.frame) - self.frame[DIVERGED].null_count()
 
     @property
     def stopped(self) -> np.ndarray:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln.errors import ConfigError, suggestion
+from dln.figures.table_columns import curves_of, times_of
+from dln.figures.table_words import short, value_of
 from dln.studies.outcomes import condition_keys, outcomes
 
 if TYPE_CHECKING:
     import polars
-
-RATE = "training.lr"
-SHORT = {"model.gamma": "gamma", "model.hidden_dim": "width", RATE: "learning rate", "training.batch_seed": "seeds"}
-"""What keys are called in figures and sentences, if not by their last part."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ class Found:
     @cached_property
     def curves(self) -> list[str]:
         """The curves that the table has means of."""
-        means = [name for name in self.table.columns if name.endswith(" mean") and not name.endswith(" log mean")]
-        return [name.removesuffix(" mean") for name in means]
+        return curves_of(self.table)
 
     @cached_property
     def ends(self) -> polars.DataFrame:
@@ -72,12 +69,7 @@ class Found:
 
     def times(self, rows: polars.DataFrame) -> np.ndarray:
         """Return lr x step of some rows; where `time` is recorded, that, whatever changes the rate."""
-        if "time mean" in rows.columns:
-            return rows["time mean"].to_numpy()
-        rates = rows[RATE].to_numpy() if RATE in rows.columns else self.lr
-        if rates is None:
-            raise ConfigError(f"{self.name}: learning rates differ, and {RATE} is none of its keys; name it in by")
-        return rates * rows["step"].to_numpy()
+        return times_of(rows, self.lr)
 
     def place(self, row: Mapping[str, Any], keys: Sequence[str] | None = None) -> str:
         """Say which condition has a row, by the keys that vary.
@@ -93,23 +85,3 @@ class Found:
 def heading(name: str, about: str) -> str:
     """Return the line above what is said of a part."""
     return f"{name}: {about}" if about else name
-
-
-def short(key: str) -> str:
-    """Return what a key is called in figures and sentences.
-
-    >>> short("model.hidden_dim"), short("training.batch_size")
-    ('width', 'batch size')
-    """
-    return SHORT.get(key, key.rpartition(".")[2].replace("_", " "))
-
-
-def value_of(key: str, value: Any) -> str:
-    """Return what the value of a key is called.
-
-    >>> value_of("training.batch_size", None), value_of("model.gamma", 0.75)
-    ('full', '0.75')
-    """
-    if value is None:
-        return "full" if key.endswith("batch_size") else "null"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,9 +12,10 @@ import numpy as np
 
 from dln.base.registry import Registry
 from dln.errors import ConfigError
+from dln.figures.table_words import RATE, short, value_of
 from dln.studies.comparison import holm, ratio_of_means
 from dln.studies.crossing import Crossing, crossing
-from dln.studies.found import RATE, Found, heading, short, value_of
+from dln.studies.found import Found, heading
 from dln.studies.statistics import Moments
 from dln.studies.wording import WAYS, between, counted, digits
 

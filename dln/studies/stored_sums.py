@@ -197,6 +197,7 @@ class Summed:
         self.steps = piece.step[self._there]
         self.diverged = piece.diverged[self._there]
         self.stopped = piece.stopped[self._there]
+        self.lost = int(piece.diverged[-1])
 
     def __len__(self) -> int:
         return len(self._piece.runs)

@@ -145,7 +145,7 @@ def test_all_curves_of_numbers_are_aggregated_unless_some_are_named(sweep):
     for results in (sweep, dln.load_sweep(sweep)):
         names = dln.aggregate(results, SEED, quantiles=()).columns
         told = ["count", "mean", "std", "error", "low", "high", "min", "max", "log mean", "log std"]
-        assert names == [SIZE, WIDTH, "step", "runs", "diverged", "stopped", *(f"loss {what}" for what in told)]
+        assert names == [SIZE, WIDTH, "step", "runs", "diverged", "stopped", "lost", *(f"loss {what}" for what in told)]
 
 
 def test_steps_that_some_runs_were_not_recorded_at_are_left_out():

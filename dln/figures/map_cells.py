@@ -1,0 +1,79 @@
+"""Where the cells of a map lie: on a scale of numbers where the values of a key make one, else side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from dln.figures.table_columns import numbers_of
+from dln.figures.table_words import drawable, value_of
+
+UNEVEN = 4.0
+"""How many times the narrowest cell of a map the widest may be; else all are equally wide, and labelled."""
+
+TICKS = 8
+"""Values of a key up to which each has a tick."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells along one axis of a map: their values, centres [n] and edges [n + 1]."""
+
+    key: str
+    values: list[Any]
+    centres: np.ndarray
+    edges: np.ndarray
+    scale: Literal["linear", "log", "words"]
+
+    def label(self, axes: Axes, side: Literal["x", "y"]) -> None:
+        """Scale an axis, and put ticks at the values, or where they are numbers and many, at round ones."""
+        axis = axes.xaxis if side == "x" else axes.yaxis
+        if self.scale == "log":
+            (axes.set_xscale if side == "x" else axes.set_yscale)("log")
+        if self.scale != "words" and len(self.values) > TICKS:
+            return
+        every = -(-len(self.values) // (2 * TICKS)) if self.scale == "words" else 1
+        axis.set_major_locator(FixedLocator(self.centres[::every]))
+        axis.set_ticklabels([drawable(value_of(self.key, value)) for value in self.values[::every]])
+        axis.set_minor_locator(NullLocator())
+
+
+def cells_of(key: str, values: Sequence[Any], log: bool | None = None) -> Cells:
+    """Return the cells of a key's values, which are in order.
+
+    Args:
+        key: What they are values of.
+        values: Of numbers, words and null.
+        log: Whether the axis is logarithmic; None: where that makes cells more alike.
+
+    >>> cells_of("training.lr", [0.01, 0.1, 1.0]).scale, cells_of("model.gamma", [1, 1.5, 2]).scale
+    ('log', 'linear')
+    >>> cells_of("training.batch_size", [1, 5, None]).scale
+    'words'
+    """
+    places = np.arange(len(values), dtype=float)
+    words = Cells(key, [*values], places, np.arange(len(values) + 1) - 0.5, "words")
+    if not numbers_of([*values]) or None in values or len(values) < 2:
+        return words
+    numbers = np.array(values, float)
+    scales: list[tuple[float, Cells]] = []
+    if log is not True:
+        gaps = np.diff(numbers)
+        scales.append((gaps.max() / gaps.min(), Cells(key, [*values], numbers, _edges(numbers), "linear")))
+    if log is not False and numbers.min() > 0:
+        logs = np.log(numbers)
+        gaps = np.diff(logs)
+        scales.append((gaps.max() / gaps.min(), Cells(key, [*values], numbers, np.exp(_edges(logs)), "log")))
+    uneven, cells = min(scales, key=lambda scale: scale[0], default=(np.inf, words))
+    return cells if uneven <= UNEVEN or log is not None else words
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    middles = (centres[1:] + centres[:-1]) / 2
+    first, last = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
+    return np.array([first, *middles, last])

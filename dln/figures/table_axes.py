@@ -1,0 +1,186 @@
+"""What panels of tables have in common: scales that fit their values, and legends that say what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from dln.errors import ConfigError, suggestion
+from dln.figures.style import GREY
+from dln.figures.table_colors import CurveStyle, KeyColors
+from dln.figures.table_columns import conditions_of, quantiles_of, rows_by
+from dln.figures.table_words import drawable, short, value_of
+
+if TYPE_CHECKING:
+    import polars
+
+LOGS = ("x", "y", "xy", "none")
+"""Which axes are logarithmic; None: those whose values ask for it."""
+
+WIDE = 20.0
+"""Factor between the largest and the smallest value from which on an axis is logarithmic by itself."""
+
+MARKS = 200
+"""Crosses that are drawn on an edge at most: more make a line."""
+
+Entries = list[tuple[Any, str]]
+"""Of a legend: handles and labels."""
+
+
+def check_log(log: str | None) -> None:
+    """Raise ConfigError unless `log` is one of `LOGS`, or None."""
+    if log is not None and log not in LOGS:
+        raise ConfigError(f"there is no log {log!r}; {suggestion(log, LOGS)}")
+
+
+def fits_log(values: np.ndarray, wide: float = WIDE) -> bool:
+    """Return whether values, NaN aside, are positive and span more than a factor of `wide`.
+
+    >>> fits_log(np.array([1.0, 100.0])), fits_log(np.array([0.0, 100.0])), fits_log(np.array([np.nan]))
+    (True, False, False)
+    """
+    known = values[np.isfinite(values)]
+    return bool(len(known) and known.min() > 0 and known.max() / known.min() > wide)
+
+
+def set_range(axes: Axes, shown: np.ndarray, log: str | None, wide: float = WIDE, level: float | None = None) -> None:
+    """Fit the vertical axis to values: logarithmic if asked for or if they ask for it, and as far as they reach.
+
+    Args:
+        axes: Whose axis it is.
+        shown: The values of all panels that are to be seen.
+        log: Of `LOGS`, or None.
+        wide: See `fits_log`.
+        level: A value beside them that is to be seen.
+    """
+    check_log(log)
+    known = shown[np.isfinite(shown)]
+    known = known if level is None else np.append(known, level)
+    is_log = fits_log(known, wide) if log is None else "y" in log
+    if is_log:
+        axes.set_yscale("log", nonpositive="mask")
+        known = known[known > 0]
+    if not len(known):
+        return
+    low, high = float(known.min()), float(known.max())
+    if is_log:
+        axes.set_ylim(low / 1.5, high * 1.5)
+        _round_ticks(axes, high / low)
+    elif high > low:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+def _round_ticks(axes: Axes, ratio: float) -> None:
+    if ratio < 1000:  # few powers of ten, or none: round numbers say more
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def ordinary(table: polars.DataFrame) -> np.ndarray:
+    """Return which rows [N] are to be seen whole: of conditions that lose runs the first row, and those after it.
+
+    The last records before a run diverges can be of any size; the curve may leave the panel there.
+    """
+    import polars as pl
+
+    fine = table["lost"] == 0
+    if not fine.any():
+        fine = table["step"] == table["step"].min()
+    settled = (pl.col("lost") > 0) & (pl.col("diverged") == pl.col("lost")) & (pl.col("diverged") < pl.col("runs"))
+    return (fine | table.select(settled).to_series()).to_numpy()
+
+
+Lost = dict[Any, tuple[int, int]]
+"""By the value of a key, how many of its runs diverge, and how many there are."""
+
+
+def lost_by(table: polars.DataFrame, key: str | None) -> Lost:
+    """Return how many runs of a table diverge; of no key there is one value, None."""
+    found = {}
+    for value, rows in rows_by(table, key).items():
+        ends = [(some["lost"][0], some["runs"][0]) for some in conditions_of(rows) if len(some)]
+        found[value] = sum(lost for lost, _ in ends), sum(runs for _, runs in ends)
+    return found
+
+
+def color_entries(lost: Lost, colors: KeyColors) -> Entries:
+    """Return the legend's entries of a key's values; each says how many of its runs diverge."""
+    entries = []
+    for value, color in colors.named:
+        gone, runs = lost.get(value, (0, 0))
+        ended = f" ({gone} of {runs} diverged)" if gone else ""
+        entries.append((Line2D([], [], color=color), drawable(value_of(str(colors.key), value)) + ended))
+    return entries
+
+
+def style_entries(styles: dict[str, CurveStyle], names: dict[str, str], coloured: bool) -> Entries:
+    """Return the legend's entries of curves; grey where colours are of something else."""
+    if len(styles) < 2:
+        return []
+    return [
+        (Line2D([], [], color=GREY if coloured else style.color, linestyle=style.dashes), drawable(names[name]))
+        for name, style in styles.items()
+    ]
+
+
+def end_entries(lost: Lost, shown: str = "means of the others") -> Entries:
+    """Return the legend's entry of the crosses that mark where runs diverge; none where none does."""
+    gone, runs = (sum(counts) for counts in zip(*lost.values(), strict=True))
+    if not gone:
+        return []
+    cross = Line2D([], [], color=GREY, linestyle="", marker="x")
+    return [(cross, f"diverged: {gone} of {runs} runs" + (f";\n{shown}" if gone < runs and shown else ""))]
+
+
+def band_entry(table: polars.DataFrame, name: str, middle: str, band: str, confidence: float) -> Entries:
+    """Return the legend's entry that says what a line and the band around it are; none of runs alone."""
+    counts = sorted({*table["runs"].to_list()})
+    if not counts or counts[-1] < 2:
+        return []
+    of = f"{middle} of {counts[0] if counts[0] == counts[-1] else f'{counts[0]} to {counts[-1]}'} runs"
+    if band == "none" or f"{name} low" not in table.columns:
+        return [(Line2D([], [], color=GREY), of)]
+    if band == "quantiles":
+        low, high = quantiles_of(table, name)
+        told = f"{100 * float(low):g} to {100 * float(high):g} % of them"
+    else:
+        told = {"interval": f"{100 * confidence:g} % interval", "std": "one standard deviation"}[band]
+    return [(Patch(facecolor=GREY, alpha=0.3, linewidth=0), f"{of},\n{told}")]
+
+
+def put_legend(axes: Axes, entries: Entries, title: str | None = None) -> None:
+    """Give axes a legend of some entries, each label once; none if there are none."""
+    once = {label: handle for handle, label in entries}
+    if once:
+        axes.legend([*once.values()], [*once], title=title)
+
+
+def legend_title(colors: KeyColors) -> str | None:
+    """Return what stands above a legend of a key's values."""
+    return drawable(short(colors.key)) if colors.key is not None and colors.named else None
+
+
+def put_crosses(axes: Axes, places: Sequence[float] | np.ndarray, color: Any) -> None:
+    """Mark on the upper edge where runs diverge, a cross each; of very many places some."""
+    places = np.unique(np.asarray(places, float))
+    if len(places) > MARKS:
+        places = places[np.linspace(0, len(places) - 1, MARKS).astype(int)]
+    if len(places):
+        edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 5}
+        axes.plot(places, np.ones(len(places)), "x", color=color, markeredgewidth=1, **edge)
+
+
+def put_bar(axes: Axes, mappable: Any, key: str, beside: Sequence[Axes] | None) -> None:
+    """Put the colour bar of a key's numbers beside some axes; None is beside these, and beside none there is none."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    if beside is None or len(beside):
+        place = axes if beside is None else [*beside]
+        figure.colorbar(mappable, ax=place, label=drawable(short(key)), aspect=30)

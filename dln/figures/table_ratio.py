@@ -1,0 +1,96 @@
+"""Ratios of conditions to their baseline, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.patches import Patch
+
+from dln.errors import ConfigError
+from dln.figures.style import GREY, RAMP, drawing
+from dln.figures.table_axes import (
+    check_log,
+    color_entries,
+    end_entries,
+    legend_title,
+    lost_by,
+    ordinary,
+    put_bar,
+    put_crosses,
+    put_legend,
+    set_range,
+)
+from dln.figures.table_colors import key_colors
+from dln.figures.table_columns import check_names, column, conditions_of, rows_by
+from dln.figures.table_curves import lost_places, put_x, x_of
+from dln.figures.table_words import drawable, said, value_of
+
+if TYPE_CHECKING:
+    import polars
+
+
+def ratio(
+    table: polars.DataFrame,
+    of: str = "test_loss",
+    per: str | None = None,
+    x: str = "step",
+    log: str | None = None,
+    baseline: str = "baseline",
+    rate: float | None = None,
+    confidence: float = 0.95,
+    whole: polars.DataFrame | None = None,
+    beside: Sequence[Axes] | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw the ratio of a curve's mean to its baseline, with its interval; the baselines themselves are left out.
+
+    Args:
+        table: Of `dln.aggregate` with a baseline.
+        of: Which curve.
+        per: The key that colours tell apart; None: all have one colour.
+        x: "step", "time" or "loss": see `curves`.
+        log: As of `curves`.
+        baseline: What the baseline is called.
+        rate: As of `curves`, and so all others.
+        confidence: Of the table's intervals.
+        whole: The table of all panels.
+        beside: Beside which axes a colour bar stands.
+        axes: Where to draw; None: in a new figure.
+
+    Raises:
+        ConfigError: There is no such curve or key, or the table has no baseline.
+    """
+    check_log(log)
+    whole = table if whole is None else whole
+    check_names(whole, of, per)
+    if f"{of} ratio" not in whole.columns:
+        raise ConfigError(f"the table compares {of} with nothing: aggregate with a baseline")
+    whole, table = (some.filter(some[f"{of} ratio"].is_not_null()) for some in (whole, table))
+    colors = key_colors(whole, per)
+    with drawing(axes) as axes:
+        axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
+        for value, some in rows_by(table, per).items():
+            text = drawable(value_of(per, value)) if per is not None else "_alone"
+            for rows in conditions_of(some):
+                at, color = x_of(rows, x, rate), colors.of(value)
+                low, high = column(rows, f"{of} ratio low"), column(rows, f"{of} ratio high")
+                axes.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
+                marker = "o" if len(rows) == 1 else ""
+                axes.plot(at, column(rows, f"{of} ratio"), color=color, label=text, marker=marker)
+                put_crosses(axes, lost_places(rows, x, rate), color)
+                text = "_more"
+        shown = column(whole.filter(ordinary(whole)), f"{of} ratio") if len(whole) else np.empty(0)
+        set_range(axes, shown, log, wide=2.5, level=1.0)
+        put_x(axes, whole, x, log)
+        if colors.norm is not None:
+            put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)
+        axes.set_ylabel(drawable(f"{said(of)} / {baseline}"))
+        lost = lost_by(whole, per)
+        entries = color_entries(lost, colors)
+        entries += [(Patch(facecolor=GREY, alpha=0.3, linewidth=0), f"{100 * confidence:g} % interval")]
+        put_legend(axes, entries + end_entries(lost), legend_title(colors))
+    return axes

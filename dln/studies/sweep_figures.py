@@ -1,0 +1,322 @@
+"""Figures of a stored sweep: what one would look at first, or what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from dln.errors import ConfigError, StorageError
+from dln.figures.table_columns import BANDS, numbers_of
+from dln.figures.table_panels import draw_panels
+from dln.figures.table_runs import runs as draw_runs
+from dln.figures.table_words import RATE
+from dln.predictions import theories_of, told_by
+from dln.results.frames import stored_columns
+from dln.results.listing import StoredSweep
+from dln.studies.figures import draw
+from dln.studies.found import Found
+from dln.studies.opening import open_runs
+from dln.studies.own_reference import REFERENCE
+from dln.studies.stored_runs import StoredRuns
+from dln.studies.stored_sums import StoredSums
+from dln.studies.sweep_asked import SHARE, Asked, Keys, averaged_over, check_figure, curves_of, keys_of, placed
+from dln.studies.sweep_tables import curve_table, final_table, quantiles_for, run_frame
+
+if TYPE_CHECKING:
+    import polars
+
+FEW = 5
+"""Runs of a condition below which they are drawn each for itself: an interval of so few says little."""
+
+MANY = 4
+"""Values of two keys from which on what one looks at first is a map of them."""
+
+LOSSES = ("test_loss", "train_loss", "full_train_loss", "test_loss_b", "train_loss_b")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, and in one line what it is of."""
+
+    figure: Figure
+    about: str
+
+
+def sweep_picture(stored: StoredSweep, asked: Asked) -> Picture:
+    """Return a figure of a sweep.
+
+    Args:
+        stored: The sweep.
+        asked: What is to be drawn.
+
+    Raises:
+        StorageError: There is nothing to draw, or no such key or curve.
+        ConfigError: There is no such figure or option, or it does not fit the sweep.
+    """
+    check_figure(asked.figure, [*FIGURES])
+    runs = open_runs(stored.directory)
+    sweep = _Sweep(stored, runs, [] if isinstance(runs, StoredSums) else stored_columns(stored.directory)["events"])
+    name = asked.figure or sweep.first(asked)
+    return FIGURES[name](sweep, replace(asked, figure=name))
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    stored: StoredSweep
+    runs: StoredRuns
+    events: list[str]
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of all runs, None where they differ in it."""
+        return self.stored.fixed.get(RATE)
+
+    def found(self, table: polars.DataFrame) -> Found:
+        return Found(self.stored.directory.name, "", table, lr=self.rate)
+
+    def first(self, asked: Asked) -> str:
+        """Return which figure is drawn if none is named."""
+        if asked.baseline is not None:
+            return "ratio"
+        over = averaged_over(self.runs, asked)
+        keys = keys_of(self.runs, asked, over)
+        if asked.metric is not None and any(self._is_final(name) for name in asked.metric):
+            return "map" if len(keys) > 1 else "finals"
+        numeric = [key for key in keys[:2] if self.runs.counts[key] >= MANY and self._of_numbers(key)]
+        if len(numeric) == 2 and asked.rows is asked.columns is asked.by is None and asked.x == "step":
+            return "map"
+        curves = curves_of(self.runs, asked.metric, self.events)
+        alone = len(curves) == 1 and asked.band is None and asked.x != "loss"
+        return "runs" if alone and not isinstance(self.runs, StoredSums) and self._fewest(over) < FEW else "curves"
+
+    def _is_final(self, name: str) -> bool:
+        return name == SHARE or name.partition("[")[0] in self.events
+
+    def _of_numbers(self, key: str) -> bool:
+        return numbers_of(self.runs.lazy.select(key).unique().collect().to_series().to_list())
+
+    def _fewest(self, over: list[str]) -> int:
+        """Return how many runs the smallest condition has."""
+        by = [key for key in self.runs.varying if key not in over]
+        if not over:
+            return 1
+        import polars as pl
+
+        counts = self.runs.lazy.select(*by).group_by(by).agg(pl.len()) if by else self.runs.lazy.select(pl.len())
+        return int(counts.collect().to_series(-1).min() or 0)  # type: ignore[arg-type]
+
+
+def _curves(sweep: _Sweep, asked: Asked) -> Picture:
+    of = curves_of(sweep.runs, asked.metric, sweep.events)
+    own = [name for name in of if not told_by(name, theories_of(sweep.runs.curve_names()))[1]]
+    lanes = len({name.removesuffix("_a").removesuffix("_b") for name in own}) == 1
+    keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=len(own) == 1 or lanes)
+    needed = [*of, *_for_x(sweep, asked.x, of)]
+    band = asked.band or "interval"
+    quantiles = quantiles_for(asked.middle, band)
+    table = _table(sweep, keys, needed, asked, quantiles=quantiles)
+    params = {"of": of, "per": keys.per, "x": asked.x, "middle": asked.middle, "band": band, "log": asked.log}
+    params["names"] = names_of(of, sweep.runs.curve_names())
+    figure = draw(sweep.found(table), "curves", params, keys.rows, keys.columns, asked.style)
+    return Picture(figure, f"{_averaged(asked.middle, of, keys)}{_around(band, keys)}{_apart(keys)}")
+
+
+def _runs(sweep: _Sweep, asked: Asked) -> Picture:
+    if asked.x == "loss":
+        raise ConfigError("single runs are drawn against step or time; against the loss draw --figure curves")
+    over = averaged_over(sweep.runs, asked)
+    of = curves_of(sweep.runs, asked.metric, sweep.events)
+    own = [name for name in of if not told_by(name, theories_of(sweep.runs.curve_names()))[1]]
+    if asked.metric is not None and len(own) > 1:
+        raise ConfigError(f"--figure runs draws one curve of every run, not {', '.join(own)}: name one (metric)")
+    keys = placed(sweep.runs, asked, over, coloured=True)
+    loaded = [*keys.by, *([RATE] if RATE in sweep.runs.keys else [])]
+    frame = run_frame(sweep.runs, loaded, own[-1:], asked.where)
+
+    def panel(rows: polars.DataFrame, axes: Any, beside: Any) -> None:
+        about = {"rate": sweep.rate, "whole": frame, "beside": beside, "axes": axes}
+        draw_runs(rows, own[-1], keys.per, asked.x, log=asked.log, **about)
+
+    figure = draw_panels(frame, panel, keys.rows, keys.columns, style=asked.style)
+    return Picture(figure, f"{own[-1]} of {len(frame)} runs{_apart(keys)}")
+
+
+def _ratio(sweep: _Sweep, asked: Asked) -> Picture:
+    baseline = asked.baseline if asked.baseline is not None else _baseline(sweep)
+    of = curves_of(sweep.runs, asked.metric, sweep.events)[-1:]
+    keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
+    needed = [*of, *_for_x(sweep, asked.x, of)]
+    table = _table(sweep, keys, needed, replace(asked, baseline=baseline))
+    told = _told(baseline)
+    params = {"of": of[0], "per": keys.per, "x": asked.x, "log": asked.log, "baseline": told}
+    figure = draw(sweep.found(table), "ratio", params, keys.rows, keys.columns, asked.style)
+    about = f"ratio of the mean {of[0]} to {told}, over {_listed(keys.over)}, with 95 % intervals"
+    return Picture(figure, about + _apart(keys))
+
+
+def _finals(sweep: _Sweep, asked: Asked) -> Picture:
+    keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
+    if keys.per is None:
+        raise ConfigError(
+            f"final values are drawn against a key, and none varies in {sweep.runs.name} but {_listed(keys.over)}"
+        )
+    of, band = _values(sweep, asked), asked.band or "interval"
+    table = _ends(sweep, keys, of, asked, band)
+    params = {"of": of, "x": keys.per, "per": keys.columns, "middle": asked.middle, "band": band, "log": asked.log}
+    params["label"] = _label(sweep, of)
+    figure = draw(sweep.found(table), "finals", params, keys.rows, None, asked.style)
+    told = f", colour {keys.columns}" if keys.columns else ""
+    told += f", rows {keys.rows}" if keys.rows else ""
+    return Picture(figure, f"final {_averaged(asked.middle, [of], keys)}{_around(band, keys)} against {keys.per}{told}")
+
+
+def _map(sweep: _Sweep, asked: Asked) -> Picture:
+    over = averaged_over(sweep.runs, asked)
+    free = keys_of(sweep.runs, asked, over)
+    if len(free) < 2:
+        raise ConfigError(f"a map needs two keys that vary, and there is {_listed(free) or 'none'}: name them (by)")
+    more = placed(sweep.runs, replace(asked, by=free[2:]), over, coloured=False)
+    of = _values(sweep, asked)
+    keys = Keys(more.over, None, more.columns, more.rows, more.counts)
+    table = _ends(sweep, keys, of, asked, "none", free[:2])
+    params = {
+        "of": of,
+        "x": free[0],
+        "y": free[1],
+        "middle": asked.middle,
+        "log": asked.log,
+        "label": _label(sweep, of),
+    }
+    params["nothing"] = "did not happen" if of.partition("[")[0] in sweep.events else "no value"
+    figure = draw(sweep.found(table), "map", params, more.rows, more.columns, asked.style)
+    return Picture(
+        figure, f"map of final {_averaged(asked.middle, [of], keys)} over {free[0]} and {free[1]}{_apart(more)}"
+    )
+
+
+def _plane(sweep: _Sweep, asked: Asked) -> Picture:
+    if asked.metric is None or len(asked.metric) != 2:
+        raise ConfigError("a plane is of two curves: --metric train_loss,sharpness is across and up")
+    across, up = (curves_of(sweep.runs, [name], sweep.events)[-1] for name in asked.metric)
+    keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
+    table = _table(sweep, keys, [across, up], asked, quantiles=quantiles_for(asked.middle, "none"))
+    params = {"x": across, "y": up, "per": keys.per, "middle": asked.middle, "log": asked.log}
+    figure = draw(sweep.found(table), "plane", params, keys.rows, keys.columns, asked.style)
+    return Picture(figure, f"{_averaged(asked.middle, [up], keys)} against that of {across}{_apart(keys)}")
+
+
+FIGURES: dict[str, Callable[[_Sweep, Asked], Picture]] = {
+    "curves": _curves,
+    "runs": _runs,
+    "ratio": _ratio,
+    "finals": _finals,
+    "map": _map,
+    "plane": _plane,
+}
+"""What `--figure` may name of a sweep."""
+
+
+def _table(
+    sweep: _Sweep, keys: Keys, of: list[str], asked: Asked, quantiles: tuple[float, ...] = ()
+) -> polars.DataFrame:
+    place, where, once = sweep.stored.directory, asked.where, [*dict.fromkeys(of)]
+    return curve_table(place, sweep.runs, keys.over, keys.by, once, where, asked.baseline, quantiles)
+
+
+def _ends(
+    sweep: _Sweep, keys: Keys, of: str, asked: Asked, band: str, more: list[str] | None = None
+) -> polars.DataFrame:
+    by = [*(more or []), *keys.by]
+    quantiles = quantiles_for(asked.middle, band)
+    place = sweep.stored.directory
+    return final_table(place, sweep.runs, keys.over, by, [of], asked.where, sweep.events, quantiles)
+
+
+def _values(sweep: _Sweep, asked: Asked) -> str:
+    """Return the one final value that is drawn."""
+    if asked.metric is None:
+        return curves_of(sweep.runs, None, sweep.events)[-1 if "test_loss_b" in sweep.runs.curve_names() else 0]
+    if len(asked.metric) > 1:
+        raise ConfigError(f"--figure {asked.figure} draws one value of every run, not {', '.join(asked.metric)}")
+    return asked.metric[0]
+
+
+def _label(sweep: _Sweep, of: str) -> str | None:
+    if of == SHARE:
+        return "share of runs that diverge"
+    return of.replace("_", " ") if of.partition("[")[0] in sweep.events else None
+
+
+def _for_x(sweep: _Sweep, x: str, of: list[str]) -> list[str]:
+    """Return the curves that the horizontal axis needs."""
+    known = sweep.runs.curve_names()
+    if x == "time":
+        return ["time"] if "time" in known and "time" not in of else []
+    if x != "loss":
+        return []
+    losses = [name for name in LOSSES if name in known]
+    if not losses:
+        raise StorageError(f"{sweep.runs.name} has no loss to draw against")
+    if losses[0] in of:
+        raise ConfigError(f"that would be {losses[0]} against itself: name another curve with --metric")
+    return losses[:1]
+
+
+def _baseline(sweep: _Sweep) -> Any:
+    """Return what ratios are to if nothing is named: each run's own reference, or the full batch."""
+    known = sweep.runs.curve_names()
+    if any(name.endswith("_a") and f"{name[:-2]}_b" in known for name in known):
+        return REFERENCE
+    key = "training.batch_size"
+    if key in sweep.runs.varying and None in sweep.runs.lazy.select(key).unique().collect().to_series().to_list():
+        return {key: None}
+    raise ConfigError("a ratio is to a baseline: name it, as --baseline training.batch_size=null, or another sweep")
+
+
+def _told(baseline: Any) -> str:
+    if isinstance(baseline, dict):
+        from dln.figures.table_words import short, value_of
+
+        return ", ".join(f"{short(key)} {value_of(key, value)}" for key, value in baseline.items())
+    return str(baseline) if baseline == REFERENCE else Path(str(baseline)).name
+
+
+def names_of(of: list[str], known: list[str]) -> list[str]:
+    """Return what curves are called in the legend: theories by their names, where one curve is drawn.
+
+    >>> names_of(["test_loss", "test_loss_flow"], ["test_loss", "train_loss_flow", "test_loss_flow"])
+    ['test loss', 'flow']
+    """
+    theories = theories_of(known)
+    told = [told_by(name, theories) for name in of]
+    return [_named(what, theory, told[0][0]) for what, theory in told]
+
+
+def _named(of: str, theory: str, first: str) -> str:
+    from dln.figures.table_words import said
+
+    return said(of) if not theory else theory if of == first else f"{said(of)}, {theory}"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names)
+
+
+def _averaged(middle: str, of: list[str], keys: Keys) -> str:
+    return f"{', '.join(of)}: {middle} over {_listed(keys.over)}" if keys.over else ", ".join(of)
+
+
+def _around(band: str, keys: Keys) -> str:
+    told = {"interval": "95 % interval", "quantiles": "10 to 90 %", "std": "standard deviation"}
+    if band not in BANDS:
+        return ""
+    return f" with {told[band]}" if keys.over and band in told else ""
+
+
+def _apart(keys: Keys) -> str:
+    told = {"colour": keys.per, "columns": keys.columns, "rows": keys.rows}
+    return "".join(f", {name} {key}" for name, key in told.items() if key is not None)
