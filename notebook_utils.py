@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from dln import Dataset, History, aggregate, run_experiment, run_experiments, run_sweep
 from dln.base.notebook import show_at_end
 from dln.base.values import plain
-from dln.cli.plot import figure_of, figure_of_table
+from dln.cli.plot import asked_of, figure_of
 from dln.composing.spelling import set_to, spelled, swept_overrides
 from dln.errors import ConfigError
 from dln.plotting import plot_history, plot_sweep, save_figure
-from dln.studies.found import Found
+from dln.studies.table_figures import frame_figure
 
 if TYPE_CHECKING:
     import polars
@@ -130,11 +130,11 @@ def plot(
     """Draw what `run`, `compare`, `sweep` or `average` returned; a notebook shows the figure when the cell has ended.
 
     Args:
-        result: A history, or several: by the value that was swept, or a list; a table of averages; or the directory of
-            a run or a sweep, of which is drawn what `dln plot` does.
+        result: A history, or several: by the value that was swept, or a list; a table of `average`, or of
+            `dln.load_sweep`; or the directory of a run, a sweep or a study, of which is drawn what `dln plot` does.
         save: Also save the figure here, as .png, .pdf or .svg.
-        options: Those of the function in `dln.plotting`: title, metrics; metric, key. Of a table: curves, keys, x, kind
-            of `figure_of_table` in `dln.cli.plot`; of a directory: metric, by, over, x, kind of `figure_of` there.
+        options: Those of the function in `dln.plotting`: title, metrics; metric, key. Of a table or a directory those
+            of `dln plot`: figure, metric, by, over, rows, columns, where, baseline, x, middle, band, log, style.
     """
     figure = _figure(result, options)
     if save is not None:
@@ -152,7 +152,7 @@ def _figure(result: Any, options: Mapping[str, Any]) -> Figure:
     if isinstance(result, Sequence | Mapping):
         runs = result if isinstance(result, Mapping) else dict(enumerate(result))
         return plot_sweep(runs, **{"key": getattr(runs, "key", ""), **options})
-    return figure_of_table(Found("averages", "", result), **options)
+    return frame_figure(result, asked_of(**options))
 
 
 def _all(given: Iterable[Config], settings: Mapping[str, Any]) -> list[str]:

@@ -56,9 +56,8 @@ def main(argv: list[str] | None = None) -> None:
         elif options.command == "plot":
             from dln.cli.plot import plot
 
-            kind = "map" if options.map else "curves"
-            told = {name: getattr(options, name) for name in ("metric", "by", "over", "x")}
-            print(f"figure in {plot(options.directory, options.out, kind=kind, **told)}")
+            told = {name: getattr(options, name) for name in PLOTTED}
+            print("\n".join(plot(options.directory, options.out, **told)))
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -119,14 +118,30 @@ def _add_aggregate(parser: argparse.ArgumentParser) -> None:
     add("--parquet", metavar="FILE", help="write all steps there")
 
 
+PLOTTED = (
+    *("figure", "metric", "by", "over", "rows", "columns", "where", "baseline"),
+    *("x", "middle", "band", "log", "style"),
+)
+"""The options of a figure."""
+
+
 def _add_plot(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("directory", help="of a run or a sweep")
-    add("--metric", type=_names, metavar="CURVE[,CURVE]", help="which curves; by default all of a run, a sweep's loss")
-    add("--by", type=_names, metavar="KEY[,KEY]", help="of a sweep: colours by the first, panels by two more")
-    add("--over", type=_names, metavar="KEY[,KEY]", help="what is averaged over; by default all seeds that vary")
-    add("--x", choices=("step", "time"), default="step", help="time is lr x step")
-    add("--map", action="store_true", help="the values that runs end with, over the first two keys")
+    add("directory", help="of a run, a comparison, a sweep or a study")
+    add("--figure", metavar="NAME", help="curves, runs, ratio, finals, map, plane; of a study: one of its own")
+    add("--map", dest="figure", action="store_const", const="map", help="the same as --figure map")
+    add("--metric", metavar="NAME[,NAME]", help="which curves, or of finals and map events; by default the loss")
+    add("--by", metavar="KEY[,KEY]", help="of a sweep: colours by the first key, panels by two more")
+    add("--over", metavar="KEY[,KEY]", help="what is averaged over; by default all seeds that vary")
+    add("--rows", metavar="KEY", help="the key whose values are the rows of panels")
+    add("--columns", metavar="KEY", help="the key whose values are their columns")
+    add("--where", metavar="KEY=VALUE[,KEY=VALUE]", help="only the runs with these values")
+    add("--baseline", metavar="KEY=VALUE", help="ratios to it, as of dln aggregate; or the word reference")
+    add("--x", metavar="step|time|loss", help="time is lr x step")
+    add("--middle", metavar="mean|median", help="of the runs that are averaged over")
+    add("--band", metavar="interval|quantiles|std|none", help="around it: by default its 95 %% interval")
+    add("--log", metavar="x|y|xy|none", help="logarithmic axes; by default those whose values ask for it")
+    add("--style", metavar="default|paper", help="paper has the width of a journal's columns")
     add("-o", "--out", metavar="FIGURE", help=".png, .pdf or .svg; by default figure.png in the directory")
 
 

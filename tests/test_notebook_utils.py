@@ -79,6 +79,12 @@ def test_average_is_the_aggregate_of_a_stored_sweep(tmp_path):
         mean = table.filter(table["training.batch_size"].eq_missing(size))["test_loss mean"]
         np.testing.assert_array_equal(line.get_ydata(), mean)
     assert [line.get_label() for line in again.lines] == [line.get_label() for line in drawn.lines] == ["2", "full"]
+    [runs] = plot(dln.load_sweep(tmp_path / "s")).axes
+    assert [line.get_label() for line in runs.lines] == ["2", "full"]
+    [ratios] = plot(table, figure="ratio").axes
+    np.testing.assert_array_equal(ratios.lines[1].get_ydata(), table["test_loss ratio"].drop_nulls())
+    with pytest.raises(ConfigError, match="over: the table is averaged already"):
+        plot(table, over="training.batch_seed")
     with pytest.raises(ConfigError, match=r"average takes a list of values: \[3\]"):
         average("training.batch_seed", 3)  # type: ignore[arg-type]
 

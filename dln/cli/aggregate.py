@@ -64,12 +64,27 @@ def parsed(baseline: str) -> Baseline:
     """
     if "=" not in baseline or Path(baseline).is_dir():
         return baseline
-    pairs = [part.partition("=") for part in re.split(r",(?![^\[]*\])", baseline)]
+    return values_in(baseline, "--baseline", " or the directory of a sweep or run")
+
+
+def values_in(words: str, option: str, other: str = "") -> dict[str, Any]:
+    """Read values of keys from the command line: KEY=VALUE[,KEY=VALUE].
+
+    Args:
+        words: What was given.
+        option: Where.
+        other: What else is allowed there.
+
+    Raises:
+        ConfigError: It is something else.
+
+    >>> values_in("training.lr=0.1,model.hidden_dim=[10,5]", "--where")
+    {'training.lr': 0.1, 'model.hidden_dim': [10, 5]}
+    """
+    pairs = [part.partition("=") for part in re.split(r",(?![^\[]*\])", words)]
     for key, sign, _ in pairs:
         if not (key and sign):
-            raise ConfigError(
-                f"--baseline takes KEY=VALUE[,KEY=VALUE] or the directory of a sweep or run, not {baseline!r}"
-            )
+            raise ConfigError(f"{option} takes KEY=VALUE[,KEY=VALUE]{other}, not {words!r}")
     return {key: _value(text) for key, _, text in pairs}
 
 

@@ -21,18 +21,18 @@ from dln.figures.style import save_figure
 from dln.figures.table_words import RATE
 from dln.results.run import claim_directory
 from dln.studies.aggregate import aggregate
-from dln.studies.figures import draw
 from dln.studies.found import Found, heading
 from dln.studies.scaling import arranged, overrides_of
 from dln.studies.sentences import SENTENCES
 from dln.studies.study import Part, Study, load_study, names, path_of
+from dln.studies.study_figures import FIGURES, STUDY, TABLES, drawn
 from dln.terminal import FAILURE, answer_signals, duration, status_of
 
 if TYPE_CHECKING:
     import polars
 
-STUDY, SUMMARY, TABLES, FIGURES = "study.yaml", "summary.txt", "tables", "figures"
-"""What lies in the directory of a study, beside a sweep for each part."""
+SUMMARY = "summary.txt"
+"""What was said of a study, in its directory."""
 DIRECTORY = "hydra.sweep.dir"
 
 
@@ -175,7 +175,7 @@ def _carried_out(asked: Checked, progress: bool, processes: int) -> StudyReport:
     report.tables = {name: found.table for name, found in parts.items()}
     report.sentences = _said(study, parts)
     _write_tables(parts, place / TABLES)
-    report.figures = [*_drawn(study, parts, place / FIGURES)]
+    report.figures = [*_draw_all(study, parts, place / FIGURES)]
     lines = [study.about, "", *report.sentences, "", *_commands(asked)]
     _write(place / SUMMARY, "\n".join(lines))
     return report
@@ -220,15 +220,12 @@ def _write_tables(parts: dict[str, Found], folder: Path) -> None:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
-def _drawn(study: Study, parts: dict[str, Found], folder: Path) -> Iterator[Path]:
+def _draw_all(study: Study, parts: dict[str, Found], folder: Path) -> Iterator[Path]:
     """Draw and save all figures, each as PDF and PNG, and yield the paths of the latter."""
-    for title, figure in study.figures.items():
-        some = study.parts_of(figure)
-        for name in some:
-            drawn = draw(parts[name], figure.name, figure.params, figure.rows, figure.columns)
-            path = folder / (title if len(study.parts) == 1 else f"{title}_{name}")
-            save_figure(drawn, path.with_suffix(".pdf"))
-            yield save_figure(drawn, path.with_suffix(".png"))
+    for name, figure in drawn(study, parts):
+        path = folder / name
+        save_figure(figure, path.with_suffix(".pdf"))
+        yield save_figure(figure, path.with_suffix(".png"))
 
 
 def _commands(asked: Checked) -> list[str]:

@@ -142,7 +142,7 @@ def _put_marks(axes: Axes, grid: _Grid, across: Cells, down: Cells, nothing: str
             continue
         corners = [(across.edges[columns + i], down.edges[rows + j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
         outlines = np.moveaxis(np.array(corners), 2, 0)
-        axes.add_collection(PolyCollection(outlines, rasterized=where.size > VECTOR, **FACES[state]), autolim=False)
+        axes.add_collection(PolyCollection([*outlines], rasterized=where.size > VECTOR, **FACES[state]), autolim=False)
         entries.append((Patch(**FACES[state]), nothing if state == NOTHING else state))
     return entries
 

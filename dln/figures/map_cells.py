@@ -17,7 +17,12 @@ UNEVEN = 4.0
 """How many times the narrowest cell of a map the widest may be; else all are equally wide, and labelled."""
 
 TICKS = 8
-"""Values of a key up to which each has a tick."""
+"""Numbers up to which each has a tick, where there is room; of more, round ones have."""
+
+SIDES = {"x": 0, "y": 1}
+
+LETTER, LINE = 0.07, 0.13
+"""Width of a letter and height of a line of labels, in inches, about."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,38 @@ class Cells:
             (axes.set_xscale if side == "x" else axes.set_yscale)("log")
         if self.scale != "words" and len(self.values) > TICKS:
             return
-        every = -(-len(self.values) // (2 * TICKS)) if self.scale == "words" else 1
-        axis.set_major_locator(FixedLocator(self.centres[::every]))
-        axis.set_ticklabels([drawable(value_of(self.key, value)) for value in self.values[::every]])
+        texts = [drawable(value_of(self.key, value)) for value in self.values]
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        inches = axes.get_position().size[SIDES[side]] * figure.get_size_inches()[SIDES[side]]
+        lines = [LINE if side == "y" else LETTER * (len(text) + 1) for text in texts]
+        places = inches * self._places
+        turned = side == "x" and len(_apart(places, lines)) < len(texts)
+        kept = _apart(places, [1.4 * LINE] * len(texts) if turned else lines)
+        axis.set_major_locator(FixedLocator(self.centres[kept].tolist()))
+        axis.set_ticklabels(
+            [texts[i] for i in kept], **({"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {})
+        )
         axis.set_minor_locator(NullLocator())
+
+    @property
+    def _places(self) -> np.ndarray:
+        """Where the centres are, as fractions of the axis [n]."""
+        centres, edges = (np.log(x) if self.scale == "log" else x for x in (self.centres, self.edges))
+        return (centres - edges[0]) / (edges[-1] - edges[0])
+
+
+def _apart(places: np.ndarray, sizes: Sequence[float]) -> list[int]:
+    """Return which of some labels to keep so that none covers another: the first, and each that leaves it room.
+
+    >>> _apart(np.array([0.0, 0.5, 2.0]), [1.0, 1.0, 1.0])
+    [0, 2]
+    """
+    kept = [0]
+    for i in range(1, len(places)):
+        if places[i] - places[kept[-1]] >= (sizes[i] + sizes[kept[-1]]) / 2:
+            kept.append(i)
+    return kept
 
 
 def cells_of(key: str, values: Sequence[Any], log: bool | None = None) -> Cells:
@@ -56,7 +89,7 @@ def cells_of(key: str, values: Sequence[Any], log: bool | None = None) -> Cells:
     >>> cells_of("training.batch_size", [1, 5, None]).scale
     'words'
     """
-    places = np.arange(len(values), dtype=float)
+    places: np.ndarray = np.arange(len(values), dtype=float)
     words = Cells(key, [*values], places, np.arange(len(values) + 1) - 0.5, "words")
     if not numbers_of([*values]) or None in values or len(values) < 2:
         return words

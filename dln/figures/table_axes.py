@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -49,7 +50,14 @@ def fits_log(values: np.ndarray, wide: float = WIDE) -> bool:
     return bool(len(known) and known.min() > 0 and known.max() / known.min() > wide)
 
 
-def set_range(axes: Axes, shown: np.ndarray, log: str | None, wide: float = WIDE, level: float | None = None) -> None:
+def set_range(
+    axes: Axes,
+    shown: np.ndarray,
+    log: str | None,
+    wide: float = WIDE,
+    level: float | None = None,
+    ends: Sequence[np.ndarray] = (),
+) -> None:
     """Fit the vertical axis to values: logarithmic if asked for or if they ask for it, and as far as they reach.
 
     Args:
@@ -58,6 +66,7 @@ def set_range(axes: Axes, shown: np.ndarray, log: str | None, wide: float = WIDE
         log: Of `LOGS`, or None.
         wide: See `fits_log`.
         level: A value beside them that is to be seen.
+        ends: Of bands, which are seen as far as that leaves the values at least half of the axis.
     """
     check_log(log)
     known = shown[np.isfinite(shown)]
@@ -68,19 +77,26 @@ def set_range(axes: Axes, shown: np.ndarray, log: str | None, wide: float = WIDE
         known = known[known > 0]
     if not len(known):
         return
-    low, high = float(known.min()), float(known.max())
+    bend, unbend = (np.log, np.exp) if is_log else (np.asarray, np.asarray)
+    low, high = float(bend(known.min())), float(bend(known.max()))
+    reach = max(high - low, 0.4 if is_log else 1e-9 + 0.1 * abs(low))
+    low, high = low - 0.05 * reach, high + 0.05 * reach
+    for some in ends:
+        there = some[np.isfinite(some) & ((some > 0) | (not is_log))]
+        if len(there):
+            low = min(low, max(float(bend(there.min())), low - reach / 2))
+            high = max(high, min(float(bend(there.max())), high + reach / 2))
+    axes.set_ylim(float(unbend(low)), float(unbend(high)))
     if is_log:
-        axes.set_ylim(low / 1.5, high * 1.5)
-        _round_ticks(axes, high / low)
-    elif high > low:
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        round_ticks(axes.yaxis, float(np.exp(high - low)))
 
 
-def _round_ticks(axes: Axes, ratio: float) -> None:
-    if ratio < 1000:  # few powers of ten, or none: round numbers say more
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+def round_ticks(axis: Axis, ratio: float) -> None:
+    """Put ticks of a logarithmic axis at round numbers, where it spans few powers of ten, or none."""
+    if ratio < 1000:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def ordinary(table: polars.DataFrame) -> np.ndarray:
@@ -124,10 +140,11 @@ def style_entries(styles: dict[str, CurveStyle], names: dict[str, str], coloured
     """Return the legend's entries of curves; grey where colours are of something else."""
     if len(styles) < 2:
         return []
-    return [
-        (Line2D([], [], color=GREY if coloured else style.color, linestyle=style.dashes), drawable(names[name]))
-        for name, style in styles.items()
-    ]
+    entries = []
+    for name, style in styles.items():
+        line = style.line | {"color": GREY if coloured and not style.theory else style.color}
+        entries.append((Line2D([], [], **line), drawable(names[name])))
+    return entries
 
 
 def end_entries(lost: Lost, shown: str = "means of the others") -> Entries:
@@ -175,6 +192,16 @@ def put_crosses(axes: Axes, places: Sequence[float] | np.ndarray, color: Any) ->
     if len(places):
         edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 5}
         axes.plot(places, np.ones(len(places)), "x", color=color, markeredgewidth=1, **edge)
+
+
+def put_band(axes: Axes, x: np.ndarray, ends: tuple[np.ndarray, np.ndarray] | None, color: Any) -> None:
+    """Draw a band, None is none; where a logarithmic axis has no place for its lower end, down to the edge."""
+    if ends is None or np.isnan(ends[0]).all():
+        return
+    low, high = ends
+    if axes.get_yscale() == "log":
+        low = np.where(low > 0, low, np.where(high > 0, axes.get_ylim()[0] / 10, np.nan))
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def put_bar(axes: Axes, mappable: Any, key: str, beside: Sequence[Axes] | None) -> None:

@@ -90,6 +90,15 @@ class CurveStyle:
     color: Any
     dashes: Any
     theory: str = ""
+    beneath: bool = False
+    """Whether it is seen through what is drawn over it, lane a beneath lane b."""
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """How matplotlib is to draw it, apart from the colour."""
+        if self.theory:
+            return {"linestyle": self.dashes, "linewidth": 1.0, "zorder": 2.6}
+        return {"linestyle": self.dashes} | ({"linewidth": 2.6, "alpha": 0.45} if self.beneath else {})
 
 
 def curve_styles(of: Sequence[str], known: Sequence[str]) -> dict[str, CurveStyle]:
@@ -102,11 +111,10 @@ def curve_styles(of: Sequence[str], known: Sequence[str]) -> dict[str, CurveStyl
     theories = theories_of(known)
     own = [name for name in of if not told_by(name, theories)[1]]
     family = len(own) > 2 and len({name.partition("[")[0] for name in own}) == 1
-    solid = "-" if theories else None
     styles = {}
     for i, name in enumerate(own):
-        color = RAMP(i / (len(own) - 1)) if family else _color(name, i)
-        styles[name] = CurveStyle(color, solid or _dashes(name, i))
+        color = RAMP(i / (len(own) - 1)) if family else curve_color(name, i)
+        styles[name] = CurveStyle(color, "-" if theories or family else _dashes(name, i), beneath=name.endswith("_a"))
     for name in of:
         theory = told_by(name, theories)[1]
         if theory:
@@ -114,7 +122,8 @@ def curve_styles(of: Sequence[str], known: Sequence[str]) -> dict[str, CurveStyl
     return {name: styles[name] for name in of}
 
 
-def _color(name: str, place: int) -> Any:
+def curve_color(name: str, place: int = 0) -> Any:
+    """Return the colour of a curve: its own in every figure, or that of its place among several."""
     for end, color in LANES.items():
         if name.endswith(end):
             return color

@@ -21,9 +21,11 @@ from dln.figures.table_axes import (
     legend_title,
     lost_by,
     ordinary,
+    put_band,
     put_bar,
     put_crosses,
     put_legend,
+    round_ticks,
     set_range,
     style_entries,
 )
@@ -39,7 +41,6 @@ from dln.figures.table_columns import (
     times_of,
 )
 from dln.figures.table_words import drawable, said, value_of
-from dln.predictions import theories_of, told_by
 
 if TYPE_CHECKING:
     import polars
@@ -95,42 +96,41 @@ def curves(
     check_log(log)
     whole = table if whole is None else whole
     check_names(whole, *of, per)
-    styles, theories = curve_styles(of, curves_of(whole)), theories_of(curves_of(whole))
+    styles = curve_styles(of, curves_of(whole))
     colors = key_colors(whole, per, styles[of[0]].color)
     called = dict(zip(of, names or [said(name) for name in of], strict=True))
     keyed = per is not None or len(of) == 1
+    conditions = [(value, rows) for value, some in rows_by(table, per).items() for rows in conditions_of(some)]
+    fine = whole.filter(ordinary(whole))
     with drawing(axes) as axes:
+        around = [band_of(fine, name, middle, band) for name, style in styles.items() if not style.theory]
+        shown = np.concatenate([middle_of(fine, name, middle) for name in of])
+        set_range(axes, shown, log, level=level, ends=[end for ends in around if ends for end in ends])
+        put_x(axes, whole, x, log)
         if level is not None:
             axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
         for name, style in styles.items():
-            around = "none" if told_by(name, theories)[1] else band
-            ramp: list[tuple[float, np.ndarray]] = []
-            for value, some in rows_by(table, per).items():
-                color = colors.of(value) if keyed else style.color
+            ramp, named = [], set()
+            for value, rows in conditions:
+                color = colors.of(value) if keyed and not style.theory else style.color
+                at, middles = x_of(rows, x, rate), middle_of(rows, name, middle)
+                if not style.theory:
+                    put_band(axes, at, band_of(rows, name, middle, band), color)
+                if colors.norm is not None and value is not None and not style.theory:
+                    ramp.append((value, np.column_stack([at, middles])))
+                    continue
                 text = _text(called[name] if len(of) > 1 else "", "" if per is None else value_of(per, value))
-                for rows in conditions_of(some):
-                    at, middles = x_of(rows, x, rate), middle_of(rows, name, middle)
-                    ends = band_of(rows, name, middle, around)
-                    if ends is not None:
-                        axes.fill_between(at, *ends, color=color, alpha=0.2, linewidth=0)
-                    if colors.norm is not None and value is not None:
-                        ramp.append((value, np.column_stack([at, middles])))
-                        continue
-                    marker = "o" if len(rows) == 1 else ""  # a line through one record would be invisible
-                    axes.plot(at, middles, color=color, linestyle=style.dashes, marker=marker, label=text)
-                    text = "_more"
+                marker = "o" if len(rows) == 1 else ""  # a line through one record would be invisible
+                line = style.line | {"color": color, "marker": marker}
+                axes.plot(at, middles, label="_more" if text in named else text, **line)
+                named.add(text)
             if ramp:
                 _put_ramp(axes, ramp, colors, style.dashes)
         if colors.norm is not None:
             put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)
-        for value, some in rows_by(table, per).items():
-            for rows in conditions_of(some):
-                put_crosses(axes, lost_places(rows, x, rate), colors.of(value) if keyed else GREY)
-        fine = whole.filter(ordinary(whole))
-        shown = np.concatenate([middle_of(fine, name, middle) for name in of])
-        set_range(axes, shown, log, level=level)
-        put_x(axes, whole, x, log)
-        axes.set_ylabel(label or called[of[0]])
+        for value, rows in conditions:
+            put_crosses(axes, lost_places(rows, x, rate), colors.of(value) if keyed else GREY)
+        axes.set_ylabel(label or drawable(called[of[0]]))
         lost = lost_by(whole, per)
         entries = [*color_entries(lost, colors), *style_entries(styles, called, coloured=per is not None)]
         entries += band_entry(whole, of[0], middle, band, confidence)
@@ -180,8 +180,13 @@ def put_x(axes: Axes, whole: polars.DataFrame, x: str, log: str | None) -> None:
     """Name the horizontal axis and scale it; losses fall to the right."""
     time = "time" if "time mean" in whole.columns else "lr × step"  # noqa: RUF001
     axes.set_xlabel({"step": "step", "time": time}.get(x) or said(loss_of(whole)))
-    if "x" in (log or "") or (x == "loss" and log is None and fits_log(column(whole, f"{loss_of(whole)} mean"))):
+    losses = column(whole, f"{loss_of(whole)} mean") if x == "loss" else np.empty(0)
+    if "x" in (log or "") or (log is None and fits_log(losses)):
         axes.set_xscale("log", nonpositive="mask")
+        known = losses[losses > 0]
+        if len(known):
+            axes.set_xlim(known.min() / 1.2, known.max() * 1.2)
+            round_ticks(axes.xaxis, known.max() / known.min())
     if x == "loss" and not axes.xaxis_inverted():
         axes.invert_xaxis()
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 
+from dln.figures.map_cells import Cells, cells_of
 from dln.figures.style import RAMP, drawing
 from dln.figures.table_axes import (
     band_entry,
@@ -24,11 +25,14 @@ from dln.figures.table_axes import (
     set_range,
 )
 from dln.figures.table_colors import key_colors
-from dln.figures.table_columns import band_of, check_names, column, ends_of, middle_of, numbers_of, rows_by, values_of
+from dln.figures.table_columns import band_of, check_names, ends_of, middle_of, numbers_of, rows_by, values_of
 from dln.figures.table_words import drawable, said, short, value_of
 
 if TYPE_CHECKING:
     import polars
+
+DECADE = 9.99
+"""Factor that numbers of a key span from which on their axis is logarithmic."""
 
 
 def finals(
@@ -73,24 +77,27 @@ def finals(
     check_names(whole, of, x, per, sharpness)
     colors, every = key_colors(whole, per), ends_of(whole)
     values = values_of(whole, x)
-    numeric = numbers_of(values) and None not in values
+    numbers = np.array(values, float) if numbers_of(values) and None not in values else np.empty(0)
+    across = cells_of(x, values, fits_log(numbers, DECADE) if log is None else "x" in log)
     with drawing(axes) as axes:
         for value, rows in rows_by(ends_of(table), per).items():
             rows = rows.sort(x, nulls_last=True)
             there = rows.filter(rows["lost"] < rows["runs"])
-            at, middles, color = _places(there, x, values, numeric), middle_of(there, of, middle), colors.of(value)
+            at, middles, color = _places(there, across), middle_of(there, of, middle), colors.of(value)
             style: dict[str, Any] = {"color": color, "marker": "o", "markersize": 3}
             axes.plot(at, middles, label=_text(per, value), **style)
             ends = band_of(there, of, middle, band)
             if ends is not None:
                 reach = [np.nan_to_num(middles - ends[0]), np.nan_to_num(ends[1] - middles)]
                 axes.errorbar(at, middles, reach, fmt="none", color=color, capsize=2, elinewidth=0.8)
-            put_crosses(axes, _places(rows.filter(rows["lost"] > 0), x, values, numeric), color)
+            put_crosses(axes, _places(rows.filter(rows["lost"] > 0), across), color)
             if sharpness and len(rows):
                 axes.axvline(2 / rows[f"{sharpness} mean"][0], color=color, linewidth=0.8, linestyle=":")
         left = every.filter(every["lost"] < every["runs"])
-        set_range(axes, middle_of(left, of, middle), log, wide=5)
-        _put_x(axes, x, values, numeric, log)
+        set_range(axes, middle_of(left, of, middle), log, wide=5, ends=band_of(left, of, middle, band) or ())
+        axes.set_xlim(across.edges[0], across.edges[-1])
+        across.label(axes, "x")
+        axes.set_xlabel(drawable(short(x)))
         axes.set_ylabel(label or f"final {said(of)}")
         if colors.norm is not None:
             put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)
@@ -104,15 +111,6 @@ def _text(per: str | None, value: Any) -> str:
     return "_alone" if per is None else drawable(value_of(per, value))
 
 
-def _places(rows: polars.DataFrame, x: str, values: list[Any], numeric: bool) -> np.ndarray:
+def _places(rows: polars.DataFrame, across: Cells) -> np.ndarray:
     """Return where rows lie on the horizontal axis."""
-    return column(rows, x) if numeric else np.array([values.index(value) for value in rows[x].to_list()], float)
-
-
-def _put_x(axes: Axes, x: str, values: list[Any], numeric: bool, log: str | None) -> None:
-    axes.set_xlabel(drawable(short(x)))
-    if not numeric:
-        axes.set_xticks(range(len(values)), [drawable(value_of(x, value)) for value in values])
-        axes.set_xlim(-0.5, len(values) - 0.5)
-    elif (log is None and fits_log(np.array(values, float), 9.99)) or "x" in (log or ""):
-        axes.set_xscale("log", nonpositive="mask")
+    return across.centres[[across.values.index(value) for value in rows[across.key].to_list()]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ PANEL, ALONE = (2.25, 1.8), (3.4, 2.5)
 
 MOST = 48
 """Panels of a figure at most."""
+
+WRAP = 4
+"""Panels side by side at most, where the rows are not those of a key: more go on below."""
 
 LETTER = 0.062
 """Width of a letter of a legend in inches, about."""
@@ -58,18 +62,24 @@ def draw_panels(
             f"{len(across) * len(down)} panels, one for each value of {told}, are more than {MOST}: "
             "name keys with fewer values (by, rows, columns), or some of the values (where)"
         )
+    wrapped = rows is None and len(across) > WRAP
+    wide = -(-len(across) // -(-len(across) // WRAP)) if wrapped else len(across)
+    high = -(-len(across) // wide) if wrapped else len(down)
     with rc_context(style_named(style)):
-        drawn = NotebookFigure(figsize=_size(len(across), len(down), style), layout="constrained", style=style)
-        grid = drawn.subplots(len(down), len(across), squeeze=False, sharey="all", sharex="row")
-        for i, upper in enumerate(down):
-            for j, left in enumerate(across):
-                axes, some = grid[i][j], data
-                for key, value in ((rows, upper), (columns, left)):
-                    some = some if key is None else some.filter(some[key].eq_missing(value))
-                panel(some, axes, [] if i or j else [*grid.flat])
-                _name(axes, (columns, left), (rows, upper), top=i == 0, right=j == len(across) - 1)
-                axes.set_xlabel(axes.get_xlabel() if i == len(down) - 1 else "")
-                axes.set_ylabel("" if j else axes.get_ylabel())
+        drawn = NotebookFigure(figsize=_size(wide, high, style), layout="constrained", style=style)
+        grid = drawn.subplots(high, wide, squeeze=False, sharey="all", sharex="row")
+        places = [divmod(j, wide) if wrapped else (i, j) for i in range(len(down)) for j in range(len(across))]
+        for axes in [*grid.flat][len(places) :]:
+            axes.remove()
+        shown = [grid[place] for place in places]
+        for (i, j), (upper, left) in zip(places, itertools.product(down, across), strict=True):
+            axes, some = grid[i, j], data
+            for key, value in ((rows, upper), (columns, left)):
+                some = some if key is None else some.filter(some[key].eq_missing(value))
+            panel(some, axes, [] if i or j else shown)
+            _name(axes, (columns, left), (rows, upper), top=wrapped or i == 0, right=j == wide - 1)
+            axes.set_xlabel(axes.get_xlabel() if (i + 1, j) not in places else "")
+            axes.set_ylabel("" if j else axes.get_ylabel())
         _one_legend(drawn, style)
         if title:
             drawn.suptitle(drawable(title), fontsize="large")
@@ -89,9 +99,9 @@ def _size(across: int, down: int, style: str) -> tuple[float, float]:
 def _name(axes: Axes, column: tuple[str | None, Any], row: tuple[str | None, Any], top: bool, right: bool) -> None:
     """Say which panels these are: above the first row, and beside the last column."""
     if column[0] is not None and top:
-        axes.set_title(drawable(f"{short(column[0])} {value_of(*column)}"), fontsize="medium")
+        axes.set_title(drawable(f"{short(column[0])} {value_of(column[0], column[1])}"), fontsize="medium")
     if row[0] is not None and right:
-        text = drawable(f"{short(row[0])} {value_of(*row)}")
+        text = drawable(f"{short(row[0])} {value_of(row[0], row[1])}")
         axes.annotate(text, (1, 0.5), (4, 0), "axes fraction", "offset points", rotation=270, va="center")
 
 

@@ -21,6 +21,7 @@ from dln.figures.table_axes import (
     ordinary,
     put_bar,
     put_legend,
+    round_ticks,
     set_range,
 )
 from dln.figures.table_colors import key_colors
@@ -107,6 +108,7 @@ def _put_limits(axes: Axes, across: np.ndarray) -> None:
     low, high = float(known.min()), float(known.max())
     if axes.get_xscale() == "log":
         axes.set_xlim(low / 1.2, high * 1.2)
+        round_ticks(axes.xaxis, high / low)
     else:
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
 
@@ -120,5 +122,5 @@ def _put_arrows(axes: Axes, way: np.ndarray, color: object) -> None:
     for part in ARROWS:
         tip = int(np.searchsorted(length, part * length[-1]).clip(1, len(way) - 1))
         tail = int(np.searchsorted(length, length[tip] - 5, "right").clip(1, tip)) - 1
-        arrow = {"arrowstyle": "-|>", "color": color, "lw": 0, "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": "-|>", "color": color, "lw": 0, "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", way[tip], way[tail], arrowprops=arrow)

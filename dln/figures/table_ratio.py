@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.patches import Patch
@@ -19,6 +18,7 @@ from dln.figures.table_axes import (
     legend_title,
     lost_by,
     ordinary,
+    put_band,
     put_bar,
     put_crosses,
     put_legend,
@@ -40,6 +40,7 @@ def ratio(
     x: str = "step",
     log: str | None = None,
     baseline: str = "baseline",
+    label: str | None = None,
     rate: float | None = None,
     confidence: float = 0.95,
     whole: polars.DataFrame | None = None,
@@ -55,6 +56,7 @@ def ratio(
         x: "step", "time" or "loss": see `curves`.
         log: As of `curves`.
         baseline: What the baseline is called.
+        label: What the vertical axis is; None: the curve / the baseline.
         rate: As of `curves`, and so all others.
         confidence: Of the table's intervals.
         whole: The table of all panels.
@@ -72,23 +74,23 @@ def ratio(
     whole, table = (some.filter(some[f"{of} ratio"].is_not_null()) for some in (whole, table))
     colors = key_colors(whole, per)
     with drawing(axes) as axes:
+        fine = whole.filter(ordinary(whole)) if len(whole) else whole
+        shown, *ends = (column(fine, f"{of} ratio{end}") for end in ("", " low", " high"))
+        set_range(axes, shown, log, wide=2.5, level=1.0, ends=ends)
+        put_x(axes, whole, x, log)
         axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         for value, some in rows_by(table, per).items():
             text = drawable(value_of(per, value)) if per is not None else "_alone"
             for rows in conditions_of(some):
                 at, color = x_of(rows, x, rate), colors.of(value)
-                low, high = column(rows, f"{of} ratio low"), column(rows, f"{of} ratio high")
-                axes.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
+                put_band(axes, at, (column(rows, f"{of} ratio low"), column(rows, f"{of} ratio high")), color)
                 marker = "o" if len(rows) == 1 else ""
                 axes.plot(at, column(rows, f"{of} ratio"), color=color, label=text, marker=marker)
                 put_crosses(axes, lost_places(rows, x, rate), color)
                 text = "_more"
-        shown = column(whole.filter(ordinary(whole)), f"{of} ratio") if len(whole) else np.empty(0)
-        set_range(axes, shown, log, wide=2.5, level=1.0)
-        put_x(axes, whole, x, log)
         if colors.norm is not None:
             put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)
-        axes.set_ylabel(drawable(f"{said(of)} / {baseline}"))
+        axes.set_ylabel(label or drawable(f"{said(of)} / {baseline}"))
         lost = lost_by(whole, per)
         entries = color_entries(lost, colors)
         entries += [(Patch(facecolor=GREY, alpha=0.3, linewidth=0), f"{100 * confidence:g} % interval")]

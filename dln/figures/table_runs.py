@@ -29,9 +29,9 @@ from dln.figures.table_axes import (
     set_range,
 )
 from dln.figures.table_bundles import Bundle, bundled, check_curve, ends_at, flat, is_lost, lost_runs
-from dln.figures.table_colors import KeyColors, key_colors
+from dln.figures.table_colors import KeyColors, curve_color, key_colors
 from dln.figures.table_thin import density, thinned
-from dln.figures.table_words import said
+from dln.figures.table_words import drawable, said, value_of
 
 if TYPE_CHECKING:
     import polars
@@ -81,7 +81,7 @@ def runs(
     check_log(log)
     whole = frame if whole is None else whole
     check_curve(whole, of, per)
-    colors, lost = key_colors(whole, per), lost_runs(whole, per)
+    colors, lost = key_colors(whole, per, curve_color(of)), lost_runs(whole, per)
     kept = whole.filter(~is_lost(whole))
     shown = flat(kept if len(kept) else whole.with_columns(whole[of].list.head(1)), of)[1]
     log = log or ("y" if fits_log(shown) else "none")
@@ -102,7 +102,9 @@ def runs(
         if colors.norm is not None:
             put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)
         entries = color_entries(lost, colors) + end_entries(lost, "means of the others" if means else "")
-        entries += [(Line2D([], [], color=DARK), "mean of runs")] if means else []
+        if means:
+            alone = [] if colors.named or colors.norm else [(Line2D([], [], color=colors.colors[0]), "single runs")]
+            entries += [*alone, (Line2D([], [], color=GREY if colors.named else DARK, linewidth=1.4), "their mean")]
         put_legend(axes, entries, legend_title(colors))
     return axes
 
@@ -129,13 +131,17 @@ def _put_means(axes: Axes, bundles: Sequence[Bundle], colors: KeyColors) -> bool
         groups: dict[Any, list[int]] = {}
         for run, value in enumerate(bundle.keys):
             groups.setdefault(value if colors.named or colors.norm is not None else None, []).append(run)
-        for value, members in groups.items():
+        for value in sorted(groups, key=lambda value: colors.values.index(value) if value in colors.values else -1):
+            members = groups[value]
             if len(members) > 1 and len(bundle.x) > 1:
                 some = bundle.values[members]
                 count = (~np.isnan(some)).sum(0)
                 mean = np.divide(np.nansum(some, 0), count, out=np.full(len(count), np.nan), where=count > 0)
-                color = colors.of(value) if colors.named and value in colors.values else DARK
-                axes.plot(bundle.x, mean, color=color, linewidth=1.4, zorder=2.5, label="_mean")
+                named = colors.named and value in colors.values
+                text = drawable(value_of(str(colors.key), value)) if named else "their mean"
+                axes.plot(
+                    bundle.x, mean, color=colors.of(value) if named else DARK, linewidth=1.4, zorder=2.5, label=text
+                )
                 drawn = True
     return drawn
 

@@ -120,11 +120,12 @@ def ratio(
     x: str = "time",
     baseline: str = "baseline",
     log: str | None = None,
+    label: str | None = None,
 ) -> Axes:
     """Draw the ratio of a curve's mean to its baseline, with intervals; conditions without a baseline are left out."""
     found.check(of, *([per] if per else []))
     about: dict[str, Any] = {"rate": found.lr, "confidence": found.confidence, "whole": found.table}
-    return table_ratio.ratio(table, of, per, x, log, baseline, **about, beside=beside, axes=axes)
+    return table_ratio.ratio(table, of, per, x, log, baseline, label, **about, beside=beside, axes=axes)
 
 
 @figure("finals")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from dln.base.files import from_home
 from dln.errors import ConfigError, StorageError
 from dln.figures.table_columns import BANDS, numbers_of
 from dln.figures.table_panels import draw_panels
 from dln.figures.table_runs import runs as draw_runs
-from dln.figures.table_words import RATE
+from dln.figures.table_words import RATE, said, short, value_of
 from dln.predictions import theories_of, told_by
 from dln.results.frames import stored_columns
-from dln.results.listing import StoredSweep
+from dln.results.listing import StoredSweep, look
+from dln.results.tables import RUN
 from dln.studies.figures import draw
 from dln.studies.found import Found
 from dln.studies.opening import open_runs
@@ -29,28 +31,32 @@ from dln.studies.sweep_tables import curve_table, final_table, quantiles_for, ru
 if TYPE_CHECKING:
     import polars
 
+    from dln.studies.opening import Results
+
 FEW = 5
 """Runs of a condition below which they are drawn each for itself: an interval of so few says little."""
+
+SOME = 100
+"""Runs that differ in seeds alone below which each is drawn too."""
 
 MANY = 4
 """Values of two keys from which on what one looks at first is a map of them."""
 
+LANES = {"_a": "a", "_b": "b"}
+"""What lane a and b are called, by what their columns end in."""
+
 LOSSES = ("test_loss", "train_loss", "full_train_loss", "test_loss_b", "train_loss_b")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure, and in one line what it is of."""
-
-    figure: Figure
-    about: str
+Drawn = tuple[Figure, str]
+"""A figure, and in one line what it is of."""
 
 
-def sweep_picture(stored: StoredSweep, asked: Asked) -> Picture:
-    """Return a figure of a sweep.
+def sweep_figure(results: Results, asked: Asked) -> Drawn:
+    """Return a figure of a sweep, and in one line what it is of.
 
     Args:
-        stored: The sweep.
+        results: The sweep's directory, or a frame that was loaded from it.
         asked: What is to be drawn.
 
     Raises:
@@ -58,25 +64,28 @@ def sweep_picture(stored: StoredSweep, asked: Asked) -> Picture:
         ConfigError: There is no such figure or option, or it does not fit the sweep.
     """
     check_figure(asked.figure, [*FIGURES])
-    runs = open_runs(stored.directory)
-    sweep = _Sweep(stored, runs, [] if isinstance(runs, StoredSums) else stored_columns(stored.directory)["events"])
+    sweep = _opened(results)
     name = asked.figure or sweep.first(asked)
     return FIGURES[name](sweep, replace(asked, figure=name))
 
 
 @dataclass(frozen=True)
 class _Sweep:
-    stored: StoredSweep
+    results: Results
     runs: StoredRuns
     events: list[str]
+    name: str
+    rate: float | None
+    """The learning rate of all runs, None where they differ in it or it is not known."""
 
     @property
-    def rate(self) -> float | None:
-        """The learning rate of all runs, None where they differ in it."""
-        return self.stored.fixed.get(RATE)
+    def lanes(self) -> dict[str, str]:
+        """What the lanes of a comparison are called."""
+        pair = any(key.partition(".")[0].endswith("_a") for key in self.runs.keys)
+        return LANES if pair else {"_a": "reference", "_b": "run"}
 
     def found(self, table: polars.DataFrame) -> Found:
-        return Found(self.stored.directory.name, "", table, lr=self.rate)
+        return Found(self.name, "", table, lr=self.rate)
 
     def first(self, asked: Asked) -> str:
         """Return which figure is drawn if none is named."""
@@ -90,8 +99,10 @@ class _Sweep:
         if len(numeric) == 2 and asked.rows is asked.columns is asked.by is None and asked.x == "step":
             return "map"
         curves = curves_of(self.runs, asked.metric, self.events)
-        alone = len(curves) == 1 and asked.band is None and asked.x != "loss"
-        return "runs" if alone and not isinstance(self.runs, StoredSums) and self._fewest(over) < FEW else "curves"
+        alone = len(curves) == 1 and asked.band is None and asked.x != "loss" and asked.middle == "mean"
+        if not alone or isinstance(self.runs, StoredSums):
+            return "curves"
+        return "runs" if self._fewest(over) < (FEW if keys else SOME) else "curves"
 
     def _is_final(self, name: str) -> bool:
         return name == SHARE or name.partition("[")[0] in self.events
@@ -110,22 +121,46 @@ class _Sweep:
         return int(counts.collect().to_series(-1).min() or 0)  # type: ignore[arg-type]
 
 
-def _curves(sweep: _Sweep, asked: Asked) -> Picture:
+def _opened(results: Results) -> _Sweep:
+    """Return a sweep with what its figures need to know of it."""
+    runs = open_runs(results)
+    if isinstance(results, str | Path):
+        stored = look(from_home(results))
+        fixed = stored.fixed if isinstance(stored, StoredSweep) else {}
+        events = [] if isinstance(runs, StoredSums) else stored_columns(results)["events"]
+        return _Sweep(results, runs, events, from_home(results).name, fixed.get(RATE))
+    import polars as pl
+
+    plain = {*runs.keys, *runs.curve_names(), RUN, "step"}
+    lists = [name for name, kind in runs.schema.items() if isinstance(kind, pl.List) and kind.inner.is_nested()]
+    rates = runs.lazy.select(RATE).unique().collect() if RATE in runs.keys else None
+    rate = rates.item() if rates is not None and len(rates) == 1 else None
+    return _Sweep(
+        results, runs, [name for name in runs.schema if name not in plain and name not in lists], runs.name, rate
+    )
+
+
+def _curves(sweep: _Sweep, asked: Asked) -> Drawn:
     of = curves_of(sweep.runs, asked.metric, sweep.events)
     own = [name for name in of if not told_by(name, theories_of(sweep.runs.curve_names()))[1]]
-    lanes = len({name.removesuffix("_a").removesuffix("_b") for name in own}) == 1
-    keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=len(own) == 1 or lanes)
+    keys = placed(
+        sweep.runs,
+        asked,
+        averaged_over(sweep.runs, asked),
+        coloured=len(own) == 1 or (len(own) == 2 and own[0].endswith("_a")),
+    )
     needed = [*of, *_for_x(sweep, asked.x, of)]
     band = asked.band or "interval"
     quantiles = quantiles_for(asked.middle, band)
     table = _table(sweep, keys, needed, asked, quantiles=quantiles)
     params = {"of": of, "per": keys.per, "x": asked.x, "middle": asked.middle, "band": band, "log": asked.log}
-    params["names"] = names_of(of, sweep.runs.curve_names())
+    params["names"] = names_of(of, sweep.runs.curve_names(), sweep.lanes)
+    params["label"] = said(base_of(of)) or None
     figure = draw(sweep.found(table), "curves", params, keys.rows, keys.columns, asked.style)
-    return Picture(figure, f"{_averaged(asked.middle, of, keys)}{_around(band, keys)}{_apart(keys)}")
+    return figure, f"{_averaged(asked.middle, of, keys)}{_around(band, keys)}{_apart(keys)}"
 
 
-def _runs(sweep: _Sweep, asked: Asked) -> Picture:
+def _runs(sweep: _Sweep, asked: Asked) -> Drawn:
     if asked.x == "loss":
         raise ConfigError("single runs are drawn against step or time; against the loss draw --figure curves")
     over = averaged_over(sweep.runs, asked)
@@ -142,23 +177,24 @@ def _runs(sweep: _Sweep, asked: Asked) -> Picture:
         draw_runs(rows, own[-1], keys.per, asked.x, log=asked.log, **about)
 
     figure = draw_panels(frame, panel, keys.rows, keys.columns, style=asked.style)
-    return Picture(figure, f"{own[-1]} of {len(frame)} runs{_apart(keys)}")
+    return figure, f"{own[-1]} of {len(frame)} runs{_apart(keys)}"
 
 
-def _ratio(sweep: _Sweep, asked: Asked) -> Picture:
-    baseline = asked.baseline if asked.baseline is not None else _baseline(sweep)
+def _ratio(sweep: _Sweep, asked: Asked) -> Drawn:
+    baseline: Any = _baseline(sweep) if asked.baseline is None else asked.baseline
     of = curves_of(sweep.runs, asked.metric, sweep.events)[-1:]
     keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
     needed = [*of, *_for_x(sweep, asked.x, of)]
     table = _table(sweep, keys, needed, replace(asked, baseline=baseline))
     told = _told(baseline)
     params = {"of": of[0], "per": keys.per, "x": asked.x, "log": asked.log, "baseline": told}
+    params["label"] = f"{said(of[0].removesuffix('_b'))} / {told}" if told == REFERENCE else None
     figure = draw(sweep.found(table), "ratio", params, keys.rows, keys.columns, asked.style)
     about = f"ratio of the mean {of[0]} to {told}, over {_listed(keys.over)}, with 95 % intervals"
-    return Picture(figure, about + _apart(keys))
+    return figure, about + _apart(keys)
 
 
-def _finals(sweep: _Sweep, asked: Asked) -> Picture:
+def _finals(sweep: _Sweep, asked: Asked) -> Drawn:
     keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
     if keys.per is None:
         raise ConfigError(
@@ -171,10 +207,10 @@ def _finals(sweep: _Sweep, asked: Asked) -> Picture:
     figure = draw(sweep.found(table), "finals", params, keys.rows, None, asked.style)
     told = f", colour {keys.columns}" if keys.columns else ""
     told += f", rows {keys.rows}" if keys.rows else ""
-    return Picture(figure, f"final {_averaged(asked.middle, [of], keys)}{_around(band, keys)} against {keys.per}{told}")
+    return figure, f"final {_averaged(asked.middle, [of], keys)}{_around(band, keys)} against {keys.per}{told}"
 
 
-def _map(sweep: _Sweep, asked: Asked) -> Picture:
+def _map(sweep: _Sweep, asked: Asked) -> Drawn:
     over = averaged_over(sweep.runs, asked)
     free = keys_of(sweep.runs, asked, over)
     if len(free) < 2:
@@ -193,12 +229,10 @@ def _map(sweep: _Sweep, asked: Asked) -> Picture:
     }
     params["nothing"] = "did not happen" if of.partition("[")[0] in sweep.events else "no value"
     figure = draw(sweep.found(table), "map", params, more.rows, more.columns, asked.style)
-    return Picture(
-        figure, f"map of final {_averaged(asked.middle, [of], keys)} over {free[0]} and {free[1]}{_apart(more)}"
-    )
+    return (figure, f"map of final {_averaged(asked.middle, [of], keys)} over {free[0]} and {free[1]}{_apart(more)}")
 
 
-def _plane(sweep: _Sweep, asked: Asked) -> Picture:
+def _plane(sweep: _Sweep, asked: Asked) -> Drawn:
     if asked.metric is None or len(asked.metric) != 2:
         raise ConfigError("a plane is of two curves: --metric train_loss,sharpness is across and up")
     across, up = (curves_of(sweep.runs, [name], sweep.events)[-1] for name in asked.metric)
@@ -206,10 +240,10 @@ def _plane(sweep: _Sweep, asked: Asked) -> Picture:
     table = _table(sweep, keys, [across, up], asked, quantiles=quantiles_for(asked.middle, "none"))
     params = {"x": across, "y": up, "per": keys.per, "middle": asked.middle, "log": asked.log}
     figure = draw(sweep.found(table), "plane", params, keys.rows, keys.columns, asked.style)
-    return Picture(figure, f"{_averaged(asked.middle, [up], keys)} against that of {across}{_apart(keys)}")
+    return figure, f"{_averaged(asked.middle, [up], keys)} against that of {across}{_apart(keys)}"
 
 
-FIGURES: dict[str, Callable[[_Sweep, Asked], Picture]] = {
+FIGURES: dict[str, Callable[[_Sweep, Asked], Drawn]] = {
     "curves": _curves,
     "runs": _runs,
     "ratio": _ratio,
@@ -223,8 +257,8 @@ FIGURES: dict[str, Callable[[_Sweep, Asked], Picture]] = {
 def _table(
     sweep: _Sweep, keys: Keys, of: list[str], asked: Asked, quantiles: tuple[float, ...] = ()
 ) -> polars.DataFrame:
-    place, where, once = sweep.stored.directory, asked.where, [*dict.fromkeys(of)]
-    return curve_table(place, sweep.runs, keys.over, keys.by, once, where, asked.baseline, quantiles)
+    where, once = asked.where, [*dict.fromkeys(of)]
+    return curve_table(sweep.results, sweep.runs, keys.over, keys.by, once, where, asked.baseline, quantiles)
 
 
 def _ends(
@@ -232,8 +266,7 @@ def _ends(
 ) -> polars.DataFrame:
     by = [*(more or []), *keys.by]
     quantiles = quantiles_for(asked.middle, band)
-    place = sweep.stored.directory
-    return final_table(place, sweep.runs, keys.over, by, [of], asked.where, sweep.events, quantiles)
+    return final_table(sweep.results, sweep.runs, keys.over, by, of, asked.where, sweep.events, quantiles)
 
 
 def _values(sweep: _Sweep, asked: Asked) -> str:
@@ -248,7 +281,7 @@ def _values(sweep: _Sweep, asked: Asked) -> str:
 def _label(sweep: _Sweep, of: str) -> str | None:
     if of == SHARE:
         return "share of runs that diverge"
-    return of.replace("_", " ") if of.partition("[")[0] in sweep.events else None
+    return said(of) if of.partition("[")[0] in sweep.events else None
 
 
 def _for_x(sweep: _Sweep, x: str, of: list[str]) -> list[str]:
@@ -279,27 +312,36 @@ def _baseline(sweep: _Sweep) -> Any:
 
 def _told(baseline: Any) -> str:
     if isinstance(baseline, dict):
-        from dln.figures.table_words import short, value_of
-
         return ", ".join(f"{short(key)} {value_of(key, value)}" for key, value in baseline.items())
     return str(baseline) if baseline == REFERENCE else Path(str(baseline)).name
 
 
-def names_of(of: list[str], known: list[str]) -> list[str]:
-    """Return what curves are called in the legend: theories by their names, where one curve is drawn.
+def names_of(of: list[str], known: list[str], lanes: Mapping[str, str] = LANES) -> list[str]:
+    """Return what curves are called in the legend: theories and lanes by what they are, where one curve is drawn.
 
     >>> names_of(["test_loss", "test_loss_flow"], ["test_loss", "train_loss_flow", "test_loss_flow"])
     ['test loss', 'flow']
+    >>> names_of(["test_loss_a", "test_loss_b"], ["test_loss_a", "test_loss_b"])
+    ['a', 'b']
     """
+    if base_of(of):
+        return [lanes.get(name[-2:]) or name[len(base_of(of)) :].strip("[].") for name in of]
     theories = theories_of(known)
     told = [told_by(name, theories) for name in of]
-    return [_named(what, theory, told[0][0]) for what, theory in told]
+    return [
+        said(what) if not theory else theory if what == told[0][0] else f"{said(what)}, {theory}"
+        for what, theory in told
+    ]
 
 
-def _named(of: str, theory: str, first: str) -> str:
-    from dln.figures.table_words import said
+def base_of(of: list[str]) -> str:
+    """Return what several curves are of that are the same of two lanes, or entries of one vector; "" for others.
 
-    return said(of) if not theory else theory if of == first else f"{said(of)}, {theory}"
+    >>> base_of(["test_loss_a", "test_loss_b"]), base_of(["test_loss"]), base_of(["modes[1]", "modes[2]"])
+    ('test_loss', '', 'modes')
+    """
+    bases = {name[:-2] if name.endswith(tuple(LANES)) else name.partition("[")[0] for name in of}
+    return bases.pop() if len(of) > 1 and len(bases) == 1 else ""
 
 
 def _listed(names: list[str]) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from dln.studies.baselines import Baseline
     from dln.studies.opening import Results
 
+VALUE = "value"
+"""What the values that runs end with are called, before they have their names."""
+
 TAILS = (0.1, 0.5, 0.9)
 """The quantiles of a band of quantiles."""
 
@@ -87,62 +90,54 @@ def run_frame(runs: StoredRuns, keys: Sequence[str], of: Sequence[str], where: M
     return frame
 
 
-def final_frame(runs: StoredRuns, keys: Sequence[str], of: Sequence[str], events: Sequence[str]) -> polars.DataFrame:
-    """Return a row a run with what it ends with: curves of one record, their last, or the value of an event.
+def final_frame(runs: StoredRuns, keys: Sequence[str], of: str, events: Sequence[str]) -> polars.DataFrame:
+    """Return a row a run with what it ends with, as a curve `value` of one record: its last, or that of an event.
+
+    Runs that diverge have none, unless it is told of how runs end: `diverged`, 1 or 0, or an event `diverged_at`.
+
+    Args:
+        runs: The sweep.
+        keys: Which keys the rows have.
+        of: A curve or an event, an entry of a vector as `singular_values[1]`.
+        events: The names of the sweep's events.
 
     Raises:
-        ConfigError: There is no such curve or event.
+        ConfigError: There is no such curve or event, or it is no number.
     """
     import polars as pl
 
     ended = [pl.col(name) for name in runs.schema if name.startswith("diverged_at")]
     lost = pl.min_horizontal(ended) if ended else pl.lit(None, pl.Int64)
-    values = {name: _ending(runs, name, events, lost) for name in of}
-    kept = [pl.concat_list(value.cast(pl.Float64)).alias(name) for name, value in values.items()]
-    told = lost if not any(_is_of_ends(name) for name in of) else pl.lit(None, pl.Int64)
-    frame = runs.lazy.select(
-        *dict.fromkeys(keys), told.alias("diverged_at"), pl.col("step").list.last(), *kept
-    ).collect()
-    last = frame["step"].max() or 0
-    return frame.with_columns(pl.lit([last], pl.List(pl.Int64)).alias("step"))
+    every = of == SHARE or of.startswith("diverged_at")
+    value = lost.is_not_null() if of == SHARE else _ending(runs, of, events)
+    kept = value if every else pl.when(lost.is_null()).then(value)
+    told = (pl.lit(None, pl.Int64) if every else lost).alias("diverged_at")
+    end = pl.col("step").list.last()
+    frame = runs.lazy.select(*dict.fromkeys(keys), told, end, kept.cast(pl.Float64).alias(VALUE)).collect()
+    step = pl.lit(frame["step"].max() or 0, pl.Int64)  # one for all: how runs end, whenever they do
+    return frame.with_columns(pl.concat_list(step).alias("step"), pl.concat_list(VALUE))
 
 
-def _is_of_ends(name: str) -> bool:
-    """Whether a value tells of how runs end early: then those that diverge have it too."""
-    return name == SHARE or name.startswith("diverged_at")
-
-
-def _ending(runs: StoredRuns, name: str, events: Sequence[str], lost: polars.Expr) -> polars.Expr:
+def _ending(runs: StoredRuns, name: str, events: Sequence[str]) -> polars.Expr:
+    """Return what a run ends with."""
     import polars as pl
 
-    whole, bracket, entry = name.partition("[")
-    if name == SHARE:
-        return lost.is_not_null()
-    if whole in events:
-        kind: Any = runs.schema[whole]
-        if not kind.is_nested():
-            if not kind.is_numeric():
-                raise ConfigError(f"{name} is no number of a run")
-            value = pl.col(whole)
-        elif not bracket or not entry.rstrip("]").isdecimal():
-            raise ConfigError(f"{name!r} is a vector: name one of its entries, such as '{whole}[1]'")
-        else:
-            place = int(entry.rstrip("]")) - 1
-            column = pl.col(whole)
-            value = (
-                column.arr.get(place, null_on_oob=True)
-                if isinstance(kind, pl.Array)
-                else column.list.get(place, null_on_oob=True)
-            )
-        return value if _is_of_ends(name) else pl.when(lost.is_null()).then(value)
-    known = [*runs.curve_names(), *events, SHARE]
-    try:
-        curve = runs.curve(name)
-    except StorageError as error:
-        raise StorageError(
-            f"{error}" if "[" in f"{name}" else f"{runs.name} has no {name!r}; {suggestion(name, known)}"
-        ) from None
-    return pl.when(lost.is_null()).then(curve.list.last())
+    whole, _, entry = name.partition("[")
+    if whole not in events:
+        known = [*runs.curve_names(), *events, SHARE]
+        if whole not in runs.schema:
+            raise ConfigError(f"{runs.name} has no {name!r}; {suggestion(name, known)}")
+        return runs.curve(name).list.last()
+    kind: Any = runs.schema[whole]
+    if not kind.is_nested():
+        if not kind.is_numeric():
+            raise ConfigError(f"{name!r} is no number of a run")
+        return pl.col(whole)
+    number = entry.removesuffix("]")
+    if not number.isdecimal() or number == "0":
+        raise ConfigError(f"{whole!r} is a vector: name one of its entries, such as '{whole}[1]'")
+    entries: Any = pl.col(whole).arr if isinstance(kind, pl.Array) else pl.col(whole).list
+    return entries.get(int(number) - 1, null_on_oob=True)
 
 
 def final_table(
@@ -150,7 +145,7 @@ def final_table(
     runs: StoredRuns,
     over: Sequence[str],
     by: Sequence[str],
-    of: Sequence[str],
+    of: str,
     where: Mapping[str, Any],
     events: Sequence[str],
     quantiles: Sequence[float] = (),
@@ -164,12 +159,12 @@ def final_table(
         ConfigError: There is no such curve or event.
     """
     if isinstance(runs, StoredSums):
-        return curve_table(results, runs, over, by, of, where, quantiles=quantiles)
+        return curve_table(results, runs, over, by, [of], where, quantiles=quantiles)
     keys = [*by, *(key for key in where if key not in by)]
     frame = final_frame(runs, [*keys, *over, *runs.varying], of, events)
-    if not over:
-        return selected(alone(frame, keys, of, runs.name), runs, by, where)
-    return selected(aggregate(frame, over, keys, of, quantiles=quantiles), runs, by, where)
+    table = aggregate(frame, over, keys, VALUE, quantiles=quantiles) if over else alone(frame, keys, [VALUE], runs.name)
+    names = {name: f"{of}{name.removeprefix(VALUE)}" for name in table.columns if name.startswith(f"{VALUE} ")}
+    return selected(table.rename(names), runs, by, where)
 
 
 def alone(frame: polars.DataFrame, keys: Sequence[str], of: Sequence[str], name: str) -> polars.DataFrame:

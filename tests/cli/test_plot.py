@@ -37,7 +37,7 @@ def test_a_run_and_a_comparison_are_drawn_as_from_python(stored):
 @pytest.mark.parametrize("kept", ["seeds", "sums"])
 def test_of_a_sweep_means_over_seeds_are_drawn_with_their_intervals(stored, kept):
     table = dln.aggregate(stored / kept, over="training.batch_seed", of="test_loss")
-    figure = figure_of(stored / kept, by=["training.batch_size", "training.lr"])
+    figure = figure_of(stored / kept, by=["training.batch_size", "training.lr"], figure="curves")
     assert [ax.get_title() for ax in figure.axes] == [f"learning rate {rate}" for rate in ("0.001", "0.01", "50")]
     for ax, rate in zip(figure.axes[:2], (0.001, 0.01), strict=True):
         for line, size in zip(ax.lines, (1, 5), strict=True):
@@ -49,8 +49,11 @@ def test_of_a_sweep_means_over_seeds_are_drawn_with_their_intervals(stored, kept
 
 def test_of_a_sweep_without_seeds_every_run_is_drawn_and_what_theories_say_of_it(stored):
     frame = dln.load_sweep(stored / "rates")
-    [ax] = figure_of(stored / "rates").axes
+    figure = figure_of(stored / "rates")
+    [ax] = figure.axes
     names = ["test loss, 0.001", "test loss, 0.002", "gradient_flow, 0.001", "gradient_flow, 0.002"]
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == ["0.001", "0.002", "test loss", "gradient_flow"]  # once each, not in pairs
     assert [line.get_label() for line in ax.lines] == names
     assert [line.get_linestyle() for line in ax.lines] == ["-", "-", "--", "--"]
     np.testing.assert_allclose(ax.lines[3].get_ydata(), frame["test_loss_gradient_flow"][1].to_list())
@@ -59,20 +62,23 @@ def test_of_a_sweep_without_seeds_every_run_is_drawn_and_what_theories_say_of_it
 
 
 def test_a_map_shows_how_runs_end_and_where_they_diverge(stored):
-    figure = figure_of(stored / "seeds", by=["training.batch_size", "training.lr"], kind="map")
+    figure = figure_of(stored / "seeds", by=["training.batch_size", "training.lr"], figure="map")
     [mesh] = [c for c in figure.axes[0].collections if c.get_array() is not None and c.get_array().ndim == 2]
     table = dln.aggregate(stored / "seeds", over="training.batch_seed", of="test_loss")
     last = table.filter(table["step"] == 8).sort("training.lr", "training.batch_size")
     drawn = np.ma.filled(mesh.get_array(), np.nan)[:2]
     np.testing.assert_allclose(drawn.ravel(), last["test_loss mean"][:4], rtol=1e-12)
     assert isinstance(mesh.norm, LogNorm) == (drawn.max() > 20 * drawn.min())
-    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
-    assert set(crosses[0].get_ydata()) <= {2.5}  # the rate of 50
+    [hatched] = [c for c in figure.axes[0].collections if c.get_hatch()]
+    assert len(hatched.get_paths()) == 2  # both sizes at the rate of 50
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all diverged"]
 
 
 def test_the_command_says_where_the_figure_is(stored, tmp_path, capsys):
     main(["plot", str(stored / "seeds"), "--metric", "train_loss", "-o", str(tmp_path / "one.pdf")])
-    assert capsys.readouterr().out == f"figure in {tmp_path / 'one.pdf'}\n"
+    about, where = capsys.readouterr().out.splitlines()
+    assert about == "train_loss of 18 runs, colour training.lr, columns training.batch_size"
+    assert where == f"figure in {tmp_path / 'one.pdf'}"
     assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
     main(["plot", str(stored / "run")])
     assert (stored / "run/figure.png").exists()
@@ -82,10 +88,10 @@ def test_the_command_says_where_the_figure_is(stored, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("what", "options", "error", "told"),
     [
-        ("", {}, StorageError, "no run or sweep in .* itself; dln show"),
+        ("", {}, StorageError, "no run, sweep or study in .* itself; dln show"),
         ("run", {"metric": ["weight_nrm"]}, ConfigError, "did you mean 'weight_norm'"),
-        ("run", {"by": ["training.lr"]}, ConfigError, "are of sweeps, and .* is one run"),
-        ("rates", {"kind": "map"}, ConfigError, "a map needs two keys that vary, and there is training.lr"),
+        ("run", {"by": ["training.lr"]}, ConfigError, "^--by: of sweeps, and .* is one run"),
+        ("rates", {"figure": "map"}, ConfigError, "a map needs two keys that vary, and there is training.lr"),
         ("seeds", {"by": ["training.l"]}, (ConfigError, StorageError), "training.l"),
         ("seeds", {"metric": ["tst_loss"]}, (ConfigError, StorageError), "tst_loss"),
     ],

@@ -35,9 +35,8 @@ def lines(axes):
 
 def test_curves_are_the_means_of_the_table(found):
     drawn = draw(found, "curves", {"of": ["loss"], "per": SIZE}, rows=GAMMA, columns=RATE)
-    assert [axes.get_title() for axes in drawn.axes] == [
-        f"gamma {gamma}, learning rate {lr}" for gamma in ("1", "1.5") for lr in ("0.1", "0.2")
-    ]
+    assert [axes.get_title() for axes in drawn.axes] == ["learning rate 0.1", "learning rate 0.2", "", ""]
+    assert [[text.get_text() for text in axes.texts] for axes in drawn.axes] == [[], ["gamma 1"], [], ["gamma 1.5"]]
     for axes, (gamma, lr) in zip(drawn.axes, ((g, r) for g in (1.0, 1.5) for r in (0.1, 0.2)), strict=True):
         shown = lines(axes)
         assert [*shown] == ["1", "9", "full"]
@@ -47,7 +46,9 @@ def test_curves_are_the_means_of_the_table(found):
             np.testing.assert_allclose(x, lr * np.array([0, 10, 20]))
             np.testing.assert_array_equal(y, rows["loss mean"])
     (legend,) = drawn.legends
-    assert [text.get_text() for text in (legend.get_title(), *legend.get_texts())] == ["batch size", "1", "9", "full"]
+    told = ["batch size", "1 (2 of 20 diverged)", "9", "full", "mean of 5 runs,\n95 % interval"]
+    told.append("diverged: 2 of 60 runs;\ncurves are means of the others")
+    assert [text.get_text() for text in (legend.get_title(), *legend.get_texts())] == told
     assert not any(axes.get_legend() for axes in drawn.axes)
 
 
@@ -60,21 +61,21 @@ def test_ratios_have_no_line_for_the_baseline(found):
         np.testing.assert_array_equal(lines(axes)["9"].get_data(), (rows["step"], rows["loss ratio"]))
 
 
-def test_ends_are_the_last_values_and_crosses_where_runs_diverge(found):
+def test_finals_are_the_last_values_and_crosses_where_runs_diverge(found):
     some = Found("made", "", found.table.filter(pl.col(GAMMA) == 1))
-    (axes,) = draw(some, "ends", {"of": "loss", "per": SIZE, "sharpness": "sharpness"}).axes
+    (axes,) = draw(some, "finals", {"of": "loss", "per": SIZE, "sharpness": "sharpness"}).axes
     (cross,) = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
     assert list(cross.get_xdata()) == [0.2]
     edges = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     np.testing.assert_allclose(edges, 2 / 20)
     ends = some.table.filter(pl.col(SIZE) == 9, step=20)["loss mean"]
     assert any(np.array_equal(line.get_ydata(), ends) for line in axes.lines)
-    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "0.2"]
 
 
 def test_medians_and_several_curves(found):
     some = Found("made", "", found.table.filter(pl.col(GAMMA) == 1, pl.col(RATE) == 0.1, pl.col(SIZE) == 9), lr=0.1)
-    params = {"of": ["loss", "sharpness"], "names": ["A", "B"], "median": True, "label": "both", "level": 2.0}
+    params = {"of": ["loss", "sharpness"], "names": ["A", "B"], "middle": "median", "label": "both", "level": 2.0}
     (axes,) = draw(some, "curves", params).axes
     np.testing.assert_array_equal(lines(axes)["A"].get_ydata(), some.table["loss q0.5"])
     assert [*lines(axes)] == ["A", "B"]
