@@ -1,4 +1,8 @@
-"""Draw the figures of the front page by the commands that stand beside them there: `python docs/make_figures.py`."""
+"""Draw the figures of the README and of the tour, by what stands there: `python docs/make_figures.py`.
+
+A page is followed as its reader would: commands are given, and files written, in order, in one directory; the pictures that
+the page shows are then taken from there. The gallery has `docs/make_gallery.py`.
+"""
 
 import os
 import re
@@ -8,22 +12,29 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES = ("modes.png", "starts.png")
+ASSETS = ROOT / "docs" / "assets"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "tour.md")
+SETUP = ("#", "pip ", "make ")
+"""How lines begin that make no figure."""
 
 
-def commands() -> list[str]:
-    """Return the commands of the README that lead to a figure, in order."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines()]
-    named = [figure.removesuffix(".png") for figure in FIGURES]
-    return [line for line in lines if any(f"dir={name}" in line or f"dln plot {name} " in line for name in named)]
+def follow(page: str, directory: Path) -> None:
+    """Give a page's commands in a directory, and write its files there."""
+    for language, text in re.findall(r"^```(bash|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        if language == "python":
+            if module := re.match(r"# (\w+\.py)\n", text):
+                (directory / module[1]).write_text(text, encoding="utf-8")
+            continue
+        for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
+            if line and not line.startswith(SETUP):
+                command = re.sub(r"^python run", f"python {ROOT}/run", line)
+                subprocess.run(command, shell=True, cwd=directory, check=True, env=os.environ | {"MPLBACKEND": "agg"})
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        for command in commands():
-            command = command.replace("python run.py", f"python {ROOT / 'run.py'}")
-            subprocess.run(command, shell=True, cwd=folder, check=True, env=os.environ | {"MPLBACKEND": "agg"})
-        for figure in FIGURES:
-            shutil.copy(Path(folder) / figure, ROOT / "docs" / "assets" / figure)
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder:
+            follow(page, Path(folder))
+            for figure in re.findall(r"!\[[^\]]*\]\((?:docs/)?assets/(\w+\.png)\)", page):
+                shutil.copy(Path(folder) / figure, ASSETS / figure)
