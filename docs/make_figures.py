@@ -1,7 +1,7 @@
 """Draw the figures of the README and of the tour, by what stands there: `python docs/make_figures.py`.
 
-A page is followed as its reader would: commands are given, and files written, in order, in one directory; the pictures that
-the page shows are then taken from there. The gallery has `docs/make_gallery.py`.
+A page is followed as its reader would: commands are given, and files written, in order, in one directory. The pictures
+that the page shows are then taken from there. The gallery has `docs/make_gallery.py`.
 """
 
 import os
