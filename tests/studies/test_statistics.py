@@ -146,8 +146,9 @@ def test_bootstrap_draws_whole_runs_and_leaves_out_what_is_missing(runs):
     assert (drawn != bootstrap.resampled_means(runs[0], 500, seed=1)).any()
     shifted = bootstrap.resampled_means(runs[0] + [1, 2, 3, 4, 5, 6], 500, seed=0)
     np.testing.assert_allclose(shifted - drawn, np.tile([1, 2, 3, 4, 5, 6], (500, 1)), rtol=1e-12)
-    whole = np.tile(runs[0][:, :1], 3)
-    assert len(np.unique(bootstrap.resampled_means(whole, 50, seed=0), axis=1).T) == 1
+    drawn = bootstrap.resampled_means(np.tile(runs[0][:, :1], 3), 50, seed=0)
+    alike = drawn[:, :1].repeat(3, 1)  # but for the last digit: some kernels sum the last columns otherwise
+    np.testing.assert_allclose(drawn, alike, rtol=1e-14)
 
 
 def test_sides_and_departure_of_a_mean_that_leaves():
