@@ -124,6 +124,7 @@ def run_experiments(
                 log.info("%d runs shared %d trajectories", len(indices), results.trajectories)
             histories |= {i: results.history(run) for run, i in enumerate(indices)}
             for run, i in enumerate(indices):
+                histories[i].config = _told(resolved[i], dataset)
                 if results.observers[run]:
                     about = ObservedRun.of(resolved[i], _name(configs[i], i))
                     replay(results.observers[run], about, histories[i])
@@ -198,6 +199,7 @@ def _run(trainer: factory.Runner, blueprint: Blueprint, directory: str | Path | 
             return _trained(trainer, blueprint, on_record)
         return _stored(trainer, blueprint, on_record, directory, claimed)
 
+    trainer.history.config = _told(blueprint.config, blueprint.given)
     told = blueprint.observers
     if not told:
         return run()
@@ -245,6 +247,12 @@ def _stored(
         writer.finish(summary(end_of(history)))
     history.directory = str(directory)
     return history
+
+
+def _told(config: ExperimentConfig, dataset: Dataset | None) -> dict[str, Any]:
+    """Return what a history says of the config that it is of: nothing of data where others were given."""
+    told = dataclasses.asdict(config)
+    return told if dataset is None else {key: value for key, value in told.items() if key != "data"}
 
 
 def _name(config: Config, number: int) -> str:

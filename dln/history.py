@@ -38,6 +38,8 @@ class History:
     and what the config's `events` have found."""
     directory: str | None = None
     """Where the run is stored, if it is."""
+    config: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """The resolved config, nested, where it is known; without `data` where the run was given data of one's own."""
 
     @property
     def final(self) -> Record:

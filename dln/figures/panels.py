@@ -1,47 +1,102 @@
-"""A figure of panels over the same steps, with what happened marked in each."""
+"""Figures of panels over one horizontal axis: the losses of a run, and a panel for each metric."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dln.figures.columns import parts
-from dln.figures.curve import Curve, draw_curves
-from dln.figures.style import EVENT, LANES, NotebookFigure, style_named, titled, width_of
+from dln.errors import ConfigError
+from dln.figures.axis import AXES
+from dln.figures.columns import columns_of, metrics_of, of_metric
+from dln.figures.known import kind_of, lanes_of
+from dln.figures.losses import draw_losses
+from dln.figures.metric import Entries, complete, draw_metric, flat
+from dln.figures.sharpness import SHARPNESS, draw_sharpness
+from dln.figures.strengths import STRENGTHS, draw_strengths
+from dln.figures.style import NotebookFigure, style_named, titled, width_of
 from dln.history import History
 
+HEIGHT = {"default": 2.3, "paper": 1.75}
+"""Of a panel without what stands above it, in inches."""
+LOSSES = "loss"
 
-def draw_panels(history: History, panels: Mapping[str, list[Curve]], title: str | None, style: str) -> Figure:
-    """Draw the panels in rows of up to three, all over the same steps."""
+
+class Panel(NamedTuple):
+    """A panel of a figure: a metric, or the losses, of all models or of some."""
+
+    name: str
+    lanes: Sequence[str] | None = None
+
+
+def draw_panels(
+    history: History, metrics: Sequence[str] | None, title: str | None = None, style: str = "default", x: str = "step"
+) -> Figure:
+    """Draw the losses and some metrics in rows of up to three panels.
+
+    Args:
+        history: Of a run or a comparison.
+        metrics: Which metrics, or columns, in this order; None: all.
+        title: Stands above the figure.
+        style: One of `STYLES`.
+        x: One of `AXES`; over the loss there is no panel of the training loss.
+
+    Raises:
+        KeyError: There is no such metric.
+        ConfigError: There is no such axis or style, or nothing to draw over the loss.
+    """
+    if x not in AXES:
+        raise ConfigError(f"there is no axis x={x!r}; there are {', '.join(AXES)}")
+    panels = _panels(history, metrics, x)
     columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     with rc_context(style_named(style)):
-        legends = [sum(1 + (curve.label or "").count("\n") for curve in curves) for curves in panels.values()]
-        height = 2.5 * rows + 0.1 + 0.13 * max(0, max(legends) - 4)
-        figure = NotebookFigure(figsize=(width_of(columns, style), height), layout="constrained", style=style)
-        axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
-        for ax in axes[len(panels) :]:
-            ax.remove()
-        for i, (ax, (name, curves)) in enumerate(zip(axes, panels.items(), strict=False)):
-            draw_curves(ax, name, [curve for curve in curves if curve.column in history])
-            mark_events(ax, history.ends, labelled=i == 0)
-            if i + columns >= len(panels):  # nothing below
-                ax.set_xlabel("step")
-                ax.tick_params(labelbottom=True)
-            entries = len(ax.get_legend_handles_labels()[0])
-            if entries:  # above the panel, where it covers nothing
-                long = any("\n" in label or len(label) > 24 for label in ax.get_legend_handles_labels()[1])
-                ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if long else 2 if entries == 4 else 3)
+        size = (width_of(columns, style), HEIGHT[style] * rows)
+        figure = NotebookFigure(figsize=size, layout="constrained", style=style)
+        grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        above = [0.0] * rows
+        for i, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+            entries = _draw(axes, history, panel, x, name_lanes=i == 0)
+            height = complete(axes, history, x, entries, named=i == 0)
+            above[i // columns] = max(above[i // columns], height)
+            if i + columns < len(panels):
+                axes.set_xlabel("")
+            else:  # nothing below
+                axes.tick_params(labelbottom=True)
+        figure.set_figheight(size[1] + sum(above) / 72 + 0.1)
         return titled(figure, title)
 
 
-def mark_events(ax: Axes, events: Mapping[str, int], labelled: bool) -> None:
-    """Draw a thin vertical line where a lane diverged or was stopped."""
-    for event, step in events.items():
-        name, _, lane = parts(event)
-        label = f"{lane[1:]} {name.removesuffix('_at')} at {step}".strip() if labelled else None
-        ax.axvline(step, color=LANES.get(lane, EVENT), linewidth=0.8, linestyle=":", label=label)
+def _panels(history: History, metrics: Sequence[str] | None, x: str) -> list[Panel]:
+    """Return what to draw; a metric of two models whose keys hold vectors has a panel for each model."""
+    panels = [Panel(LOSSES)]
+    if x == "loss" and not any(column.metric in ("test_loss", "population_loss") for column in columns_of(history)):
+        panels = []
+    for name in metrics_of(history) if metrics is None else metrics:
+        columns = of_metric(history, name)
+        lanes = list(dict.fromkeys(column.lane for column in columns))
+        vectors = any(flat(history, column.name).shape[1] > 1 for column in columns)
+        if len(lanes) > 1 and vectors and len({column.key for column in columns}) > 1:
+            panels += [Panel(name, [lane]) for lane in lanes]
+        else:
+            panels.append(Panel(name))
+    if not panels:
+        raise ConfigError("x=loss draws metrics over the training loss, and none is recorded: add one to metrics")
+    return panels
+
+
+def _draw(axes: Axes, history: History, panel: Panel, x: str, name_lanes: bool) -> Entries:
+    if panel.name == LOSSES:
+        return draw_losses(axes, history, x)
+    kind = kind_of(history, panel.name)
+    draw = draw_sharpness if kind in SHARPNESS else draw_strengths if kind in STRENGTHS else draw_metric
+    entries = draw(axes, history, panel.name, x, panel.lanes, name_lanes)
+    if panel.lanes is not None and lanes_of(history) != [""]:
+        axes.set_ylabel(f"{axes.get_ylabel()}, {panel.lanes[0][1:]}")
+    return entries

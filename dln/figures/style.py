@@ -36,24 +36,32 @@ BATCH = "#8FC1E3"
 """The loss on the step's batch where it is not the training set: noisy, light, and beneath the others."""
 LANES = {"_a": BLUE, "_b": VERMILLION}
 """The models of a comparison."""
+LIGHT_LANES = {"_a": "#B3D4EA", "_b": "#F5CDB2"}
+"""Their losses on noisy batches."""
 THEORY = DARK
 """What theories say: dark, each in dashes of its own."""
 TEACHER = PURPLE
 """What is to be learned."""
-LIMIT = GREEN
+LIMIT = "#882255"
 """2 / lr, beyond which gradient descent is unstable."""
+PAIR = GREEN
+"""What is of two models together."""
+POPULATION = GREEN
+"""The loss over the population."""
 EVENT = GREY
 """Where something happened."""
 
 DASHES = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+"""Lines of theories."""
+LINES = ("-", "--", ":", "-.")
+"""Lines of things that colours do not tell apart."""
 
 RAMP = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))  # without the yellows that are lost on white
 """Numbers on a scale."""
 SIGNED = colormaps["RdBu_r"]
 """Numbers of either sign: white is 0."""
 LANE_RAMPS = {
-    lane: LinearSegmentedColormap.from_list(lane, [LANES[lane], light])
-    for lane, light in (("_a", "#B3D4EA"), ("_b", "#F5CDB2"))
+    lane: LinearSegmentedColormap.from_list(lane, [LANES[lane], light]) for lane, light in LIGHT_LANES.items()
 }
 
 STYLE: dict[Any, Any] = {

@@ -16,21 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import yaml
-
 from dln.base.sealed import content, reading
 from dln.errors import DamagedError, StorageError
 from dln.history import ENDS, Record
 from dln.results import tables
 from dln.results.piece_store import AGGREGATES
-from dln.results.run import COMMANDS, HISTORY, SUMMARY, read_summary
+from dln.results.run import COMMANDS, HISTORY, HYDRA, SUMMARY, load_config_of, load_yaml, read_summary
 from dln.results.sweep import PARTS, RESULTS, SWEEP, SweepStore
 from dln.utils import parsed_record, whole_lines
 
 log = logging.getLogger("dln")
 
-HYDRA, CONFIG, OVERRIDES, ABOUT = ".hydra", "config.yaml", "overrides.yaml", "hydra.yaml"
-"""Where a run's config lies, and what it was composed from."""
+OVERRIDES, ABOUT = "overrides.yaml", "hydra.yaml"
+"""What a run's config was composed from."""
 
 _DATE = re.compile(r"^# .*\n", re.MULTILINE)
 """The line above each command in a `commands.txt`."""
@@ -145,7 +143,7 @@ class StoredRun:
     @functools.cached_property
     def overrides(self) -> list[str]:
         """What it is of: the named config, if it was another than the default, and what was changed in that."""
-        told = _yaml(self.directory / HYDRA / OVERRIDES)
+        told = load_yaml(self.directory / HYDRA / OVERRIDES)
         changes = [*map(str, told)] if isinstance(told, list) else []
         try:
             named = _CONFIG_NAME.search(content(self.directory / HYDRA / ABOUT).decode())
@@ -156,8 +154,7 @@ class StoredRun:
     @functools.cached_property
     def config(self) -> dict[str, Any] | None:
         """Its resolved config, None if it was not stored."""
-        told = _yaml(self.directory / HYDRA / CONFIG)
-        return told if isinstance(told, dict) else None
+        return load_config_of(self.directory)
 
     @functools.cached_property
     def _told(self) -> tuple[dict[str, Any], list[str]]:
@@ -308,11 +305,3 @@ def _last_command(path: Path) -> str:
         return _DATE.split(content(path).decode())[-1].strip()
     except (OSError, ValueError):
         return ""
-
-
-def _yaml(path: Path) -> Any:
-    """Return what a file that Hydra or a sweep wrote says; None where it cannot be read: a run is told without it."""
-    try:
-        return yaml.load(content(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
-        return None

@@ -28,6 +28,8 @@ log = logging.getLogger("dln")
 HISTORY = "history.jsonl"
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
+HYDRA, CONFIG = ".hydra", "config.yaml"
+"""Where a run's config lies."""
 COMMANDS = "commands.txt"
 MULTIRUN = "multirun.yaml"
 """What Hydra's own sweeper writes first."""
@@ -133,7 +135,23 @@ def load_run(directory: str | Path) -> History:
         records = load_history(directory / HISTORY, None if checksums is None else checksums.split())
     except (FileNotFoundError, NotADirectoryError):
         raise StorageError(f"no run in {directory}: there is no {HISTORY}") from None
-    return History(records, told.get("events", {}), str(directory))
+    return History(records, told.get("events", {}), str(directory), load_config_of(directory))
+
+
+def load_config_of(directory: Path) -> dict[str, Any] | None:
+    """Return the resolved config of a run, None if it was not stored."""
+    told = load_yaml(directory / HYDRA / CONFIG)
+    return told if isinstance(told, dict) else None
+
+
+def load_yaml(path: Path) -> Any:
+    """Return what a file that Hydra or a sweep wrote says; None where it cannot be read: a run is told without it."""
+    import yaml  # heavy
+
+    try:
+        return yaml.load(content(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return None
 
 
 def is_whole(directory: Path) -> bool:

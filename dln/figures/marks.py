@@ -1,0 +1,148 @@
+"""What happened in a run, marked in its panels: ends, interventions, and events that were found in the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation
+
+from dln.figures.columns import parts
+from dln.figures.known import callbacks_of, event_names, lanes_of, switches
+from dln.figures.style import EVENT, LANES
+from dln.history import History
+
+MOST_REPEATS = 10
+"""Times that one callback is marked: one that acts more often is none that a reader counts."""
+
+ROW = 8.5
+"""Height of a row of labels above a panel, in points."""
+
+
+class Mark(NamedTuple):
+    """Something that happened at a step, of one model or of all (an empty lane)."""
+
+    step: float
+    text: str
+    lane: str
+    kind: str
+    """`end`, `callback` or `event`."""
+
+
+def marks_of(history: History) -> list[Mark]:
+    """Return what happened in a run, in the order of its steps, as far as its events and its config tell."""
+    last = history.final.get("step", 0)
+    marks = [*_ends(history), *_found(history)]
+    lanes = lanes_of(history)
+    acted = [{*_acted(history, lane, last)} for lane in lanes]
+    both = set.intersection(*acted)
+    marks += [Mark(step, text, "", "callback") for step, text in both]
+    for lane, own in zip(lanes, acted, strict=True):
+        marks += [Mark(step, text, lane, "callback") for step, text in own - both]
+    config = history.config or {}
+    if config.get("branch_at") is not None:
+        marks.append(Mark(config["branch_at"], "branch", "_b", "callback"))
+    return sorted(marks)
+
+
+def _ends(history: History) -> Iterator[Mark]:
+    for event, step in history.ends.items():
+        name, _, lane = parts(event)
+        yield Mark(step, name.removesuffix("_at"), lane, "end")
+
+
+def _found(history: History) -> Iterator[Mark]:
+    names = event_names(history)
+    for event, value in history.events.items():
+        head, _, lane = parts(event)
+        name = names.get(head, head)
+        if name == "edge_of_stability" and value is not None:
+            yield Mark(value, "edge of stability", lane, "event")
+        elif name == "mode_escapes" and isinstance(value, list):
+            for i, step in enumerate(value):
+                if step is not None:
+                    yield Mark(step, f"mode {i + 1}", lane, "event")
+
+
+def _acted(history: History, lane: str, last: int) -> Iterator[tuple[int, str]]:
+    """Yield the steps at which callbacks intervened, and what they did."""
+    for name, params in callbacks_of(history, lane):
+        steps: Sequence[int] = ()
+        text = name.replace("_", " ")
+        if sizes := switches(name, params):
+            yield from ((s, "full batch" if size is None else f"batch of {size}") for s, size in sizes.items())
+        elif name in ("lr_warmup", "lr_cosine"):
+            steps, text = [params.get("start", 0) + params["steps"]], f"end of {name.removeprefix('lr_')}"
+        elif name in ("lr_decay", "batch_growth"):
+            begin = params.get("start", 0) + params["interval"]
+            steps = range(begin, last + 1, params["interval"])
+            text = f"{'lr' if name == 'lr_decay' else 'batch'} × {params['factor']:g}"  # noqa: RUF001
+        elif name == "weight_noise":
+            steps = [params["start"]] if params.get("start") else []
+        elif isinstance(params.get("step"), int):
+            steps = [params["step"]]
+        if len(steps) <= MOST_REPEATS:
+            yield from ((step, text) for step in steps if step <= last)
+
+
+def draw_marks(
+    axes: Axes, marks: Sequence[Mark], place: Callable[[Any], Any], labelled: bool, lanes: bool = True
+) -> float:
+    """Draw what happened as thin lines, events that were found as ticks at the upper edge, and name them above.
+
+    Args:
+        axes: Where to draw.
+        marks: What happened.
+        place: From steps to places on the horizontal axis.
+        labelled: Whether they are named.
+        lanes: Whether labels name the models.
+
+    Returns:
+        How high the labels are above the panel, in points.
+    """
+    limits = axes.get_xlim()
+    ends = [float(place(mark.step)) for mark in marks if mark.kind == "end"]  # one step beyond the last record
+    if limits[0] < limits[1]:
+        limits = (limits[0], max([limits[1], *(end + 0.01 * (end - limits[0]) for end in ends)]))
+    low, high = min(limits), max(limits)
+    named: list[tuple[float, str, Any]] = []
+    for mark in marks:
+        x, color = float(place(mark.step)), LANES.get(mark.lane, EVENT)
+        if not low <= x <= high:
+            continue
+        if mark.kind == "event":
+            reach: tuple[float, float] = (0.94, 1.0)
+            style: dict[str, Any] = {"linestyle": "-", "linewidth": 1.0}
+        else:
+            reach, style = (0.0, 1.0), {"linestyle": ":" if mark.kind == "end" else "-", "linewidth": 0.7, "alpha": 0.8}
+        axes.plot([x, x], reach, transform=axes.get_xaxis_transform(), color=color, zorder=1.2, gid="mark", **style)
+        named.append((x, f"{mark.lane[1:]} {mark.text}".strip() if lanes else mark.text, color))
+    axes.set_xlim(limits)
+    return _name_above(axes, named) if labelled else 0.0
+
+
+def _name_above(axes: Axes, named: Sequence[tuple[float, str, Any]]) -> float:
+    """Write names above a panel, in as many rows as keep them apart; return how high they are, in points."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width = 0.85 * axes.get_position().width * figure.get_figwidth() * 72  # labels of axes will take some of it
+    size = 0.85 * rcParams["font.size"]
+    ends: list[float] = []
+    before = ""
+    for x, text, color in sorted(named, key=lambda one: one[0]):
+        at = float(axes.transAxes.inverted().transform(axes.transData.transform((x, 1)))[0]) * width
+        short = text.rpartition(" ")[2] if before and text.startswith("mode ") and before.startswith("mode ") else text
+        before = text
+        length = 0.56 * size * len(short)
+        left = min(max(at - length / 2, 0.0), max(width - length, 0.0))
+        row = next((i for i, end in enumerate(ends) if end + 4 < left), len(ends))
+        ends[row : row + 1] = [left + length]
+        align = "left" if left == 0 else "right" if left + length >= width else "center"
+        where = {"left": 0.0, "right": 1.0}.get(align)
+        style: dict[str, Any] = {"fontsize": size, "color": color, "ha": align, "va": "bottom", "gid": "mark"}
+        base = axes.get_xaxis_transform() if where is None else axes.transAxes
+        lifted = base + ScaledTranslation(0, (1.5 + row * ROW) / 72, figure.dpi_scale_trans)
+        axes.text(x if where is None else where, 1, short, transform=lifted, **style)
+    return len(ends) * ROW + (2.0 if ends else 0.0)
