@@ -10,9 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from dln.errors import ConfigError
+from dln.figures.legend import width_of_panel
 from dln.figures.rates import rates_of
 from dln.history import History
 
+NARROW = 140
+"""Width of a panel in points up to which it has few numbers."""
 AXES = ("step", "time", "loss")
 """What a horizontal axis may be: steps; learning rates of all updates so far, summed; or the training loss."""
 
@@ -76,4 +79,5 @@ def name_axis(axes: Axes, x: str) -> None:
         axes.set_xscale("log", nonpositive="mask")
         axes.xaxis.set_inverted(True)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=x == "step"))
+        most = 6 if width_of_panel(axes) > NARROW else 4
+        axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=x == "step"))

@@ -15,6 +15,10 @@ from dln.predictions import OF_PAIRS, theories_of, told_by
 
 LOSSES = ("train_loss", "test_loss", "full_train_loss", "population_loss")
 """What stands in the panel of losses."""
+LEVELS = "levels_plateaus"
+"""What the theory `plateaus` says."""
+APART = (*LOSSES, LEVELS, *(LEVELS + lane for lane in LANES))
+"""What has no panel of its own unless it is asked for."""
 
 
 class Column(NamedTuple):
@@ -76,7 +80,7 @@ def metrics_of(history: History) -> list[str]:
     own = [column for column in columns_of(history) if not column.spread]
     of_runs = {column.metric for column in own if not column.theory}
     listed = dict.fromkeys(column.metric for column in own)
-    return [name for name in listed if name not in LOSSES and (name in of_runs or name in OF_PAIRS)]
+    return [name for name in listed if name not in APART and (name in of_runs or name in OF_PAIRS)]
 
 
 def of_metric(history: History, name: str) -> list[Column]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,16 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from dln.figures.style import DARK
 
-ALIKE = 0.02
-"""Share of a panel's range within which curves lie on each other to the eye."""
-WIDEST = 4.0
-"""Width of the lowest of several curves that lie on each other, in points; those above are narrower, step by step."""
+ALIKE = 0.008
+"""Share of a panel's height within which curves lie on each other to the eye."""
+OFTEN = 0.25
+"""Share of their records from which on curves that are alike are said to lie on each other."""
+WIDER = 1.3
+"""By how many points a curve is wider for every curve that lies on it, so that all are seen."""
+WIDEST = 5.5
+"""Width beyond which no curve goes, in points."""
+MOST_COMPARED = 12
+"""Curves of a panel up to which it is looked at which of them lie on each other."""
 APART = 0.06
 """Share of a panel's height that numbers beside the ends of curves need."""
 
@@ -46,10 +51,13 @@ class Curve:
     """It lies beneath all others, as noise does."""
     spread: np.ndarray | None = None
     """Half the width of a band around each curve [T, k]."""
-    numbered: bool = field(default=True, compare=False)
+    numbers: int | None = None
+    """How many of a family have their numbers beside their ends; None: all."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "colors", [to_hex(color) for color in self.colors])
+        object.__setattr__(
+            self, "colors", [to_hex(color, keep_alpha=np.size(color) == 4 and color[3] < 1) for color in self.colors]
+        )
         values = np.asarray(self.y, float)
         with np.errstate(invalid="ignore"):
             values = np.where(np.isfinite(values), values, np.nan)
@@ -61,41 +69,48 @@ class Curve:
         return self.y.shape[1]
 
 
-def draw_curves(axes: Axes, name: str, curves: Sequence[Curve], widen: bool = True) -> None:
-    """Draw curves, on the vertical axis that fits them.
+def draw_curves(axes: Axes, name: str, curves: Sequence[Curve], reach: float = -np.inf) -> None:
+    """Draw curves, on the vertical axis that fits them; of those that lie on each other the lower are wider.
 
     Args:
         axes: Where to draw.
         name: Stands beside the vertical axis; of a loss that is logarithmic, else where a linear one hides the curves.
         curves: What to draw, the lowest first.
-        widen: Draw curves that lie on each other in different widths, so that all are seen.
+        reach: How high the vertical axis reaches at least.
     """
-    lines: dict[bool, list[Line2D]] = {True: [], False: []}
-    widths = _widths(curves) if widen else [curve.linewidth for curve in curves]
-    for order, (curve, width) in enumerate(zip(curves, widths, strict=True)):
+    drawn: list[list[Line2D]] = []
+    for curve in curves:
         if curve.spread is not None:
             low, high = curve.y - curve.spread, curve.y + curve.spread
             for i, color in enumerate(curve.colors):
                 axes.fill_between(curve.x, low[:, i], high[:, i], color=color, alpha=0.15, linewidth=0)
         marker = "o" if len(curve.x) == 1 else ""  # a line through one record would be invisible
+        style: dict[str, Any] = {"linestyle": curve.linestyle, "linewidth": curve.linewidth, "marker": marker}
+        drawn.append([])
         for i, color in enumerate(curve.colors):
-            height = 1.5 if curve.beneath else 2.0 + 0.01 * order if width > curve.linewidth else _zorder(curve.y[:, i])
-            style: dict[str, Any] = {"linestyle": curve.linestyle, "linewidth": width, "zorder": height}
+            order = 1.5 if curve.beneath else _zorder(curve.y[:, i])
             label = curve.label if i == 0 else None
-            lines[curve.diverged] += axes.plot(curve.x, curve.y[:, i], color=color, label=label, marker=marker, **style)
+            drawn[-1] += axes.plot(curve.x, curve.y[:, i], color=color, label=label, zorder=order, **style)
     axes.set_ylabel(name)
     if fits_log([curve.y for curve in curves], loss="loss" in name):
         axes.set_yscale("log", nonpositive="mask")
+    lines = {
+        diverged: [line for curve, own in zip(curves, drawn, strict=True) if curve.diverged == diverged for line in own]
+        for diverged in (True, False)
+    }
     if lines[True] and lines[False]:  # those that exploded leave the panel instead of squeezing the others
         _fit_range(axes, lines[False])
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, max(high, reach))
     round_numbers(axes)
-    number_ends(axes, [curve for curve in curves if curve.count > 1 and curve.numbered])
+    _widen(axes, curves, drawn)
+    number_ends(axes, [curve for curve in curves if curve.count > 1])
 
 
 def round_numbers(axes: Axes) -> None:
     """Name round numbers on a logarithmic vertical axis that shows one power of ten, or none."""
     low, high = axes.get_ylim()
-    if axes.get_yscale() == "log" and high / low < 15:
+    if axes.get_yscale() == "log" and high / 15 < low:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_locator(NullLocator())
@@ -108,29 +123,34 @@ def _zorder(values: np.ndarray) -> float:
     return 2.4 - 0.05 * round(math.log2(np.abs(np.diff(values) / spread).sum())) if spread > 0 else 2.4
 
 
-def _widths(curves: Sequence[Curve]) -> list[float]:
-    """Return how wide to draw each curve: of solid ones that lie on each other the lower ones are wider."""
-    solid = [curve for curve in curves if curve.linestyle == "-" and not curve.beneath]
-    widths = [curve.linewidth for curve in curves]
-    if len(solid) < 2 or not _lie_on_each_other(solid):
-        return widths
-    steps = iter(np.linspace(WIDEST, solid[-1].linewidth, len(solid)))
-    lies = [any(curve is one for one in solid) for curve in curves]
-    return [next(steps) if there else width for there, width in zip(lies, widths, strict=True)]
+def _widen(axes: Axes, curves: Sequence[Curve], drawn: Sequence[Sequence[Line2D]]) -> None:
+    """Draw a solid curve wider, and beneath, for every one that lies on it over much of its way."""
+    solid = [i for i, curve in enumerate(curves) if curve.linestyle == "-" and not curve.beneath]
+    if len(solid) < 2 or len(solid) > MOST_COMPARED:
+        return
+    heights = {i: _heights(axes, curves[i].y) for i in solid}
+    for n, i in enumerate(solid):
+        for k, line in enumerate(drawn[i]):
+            on_it = sum(_lies_on(curves, heights, i, j, k) for j in solid[n + 1 :])
+            if on_it:
+                line.set_linewidth(min(curves[i].linewidth + WIDER * on_it, WIDEST))
+                line.set_zorder(1.9 - 0.01 * on_it)
 
 
-def _lie_on_each_other(curves: Sequence[Curve]) -> bool:
-    """Whether two neighbouring curves, or the first of two families, are alike over most of their records."""
-    for one, other in pairwise(curves):
-        places, mine, its = np.intersect1d(one.x, other.x, return_indices=True)
-        if len(places) < 2:
-            continue
-        a, b = one.y[mine, 0], other.y[its, 0]
-        both = np.concatenate([a, b])
-        both = both[~np.isnan(both)]
-        if len(both) and np.nanmean(np.abs(a - b) <= ALIKE * np.ptp(both)) > 0.5:
-            return True
-    return False
+def _lies_on(curves: Sequence[Curve], heights: dict[int, np.ndarray], i: int, j: int, k: int) -> bool:
+    """Whether the k-th curves of two families are alike to the eye at many of the places that both have."""
+    if k >= curves[j].count:
+        return False
+    places, mine, its = np.intersect1d(curves[i].x, curves[j].x, return_indices=True)
+    apart = np.abs(heights[i][mine, k] - heights[j][its, k])
+    return len(places) > 1 and bool(np.mean(apart <= ALIKE) > OFTEN)
+
+
+def _heights(axes: Axes, values: np.ndarray) -> np.ndarray:
+    """Return values as shares of the panel's height."""
+    low, high = axes.transScale.transform([(1, y) for y in axes.get_ylim()])[:, 1]
+    flat = axes.transScale.transform(np.column_stack([np.ones(values.size), values.ravel()]))[:, 1]
+    return ((flat - low) / (high - low)).reshape(values.shape)
 
 
 def fits_log(families: Sequence[np.ndarray], loss: bool) -> bool:
@@ -155,13 +175,12 @@ def _fit_range(axes: Axes, lines: Sequence[Line2D]) -> None:
 
 def number_ends(axes: Axes, families: Sequence[Curve]) -> None:
     """Write curves' numbers (from 1) beside their ends; those too close to be told apart share a label."""
-    low, high = axes.transScale.transform([(1, y) for y in axes.get_ylim()])[:, 1]
     ends = [
-        (float((axes.transScale.transform((1, end))[1] - low) / (high - low)), i + 1, color)
+        (float(height), i + 1, color)
         for curve in families
         if len(curve.x)
-        for i, (end, color) in enumerate(zip(_last(curve.y), curve.colors, strict=True))
-        if not np.isnan(end) and (end > 0 or axes.get_yscale() != "log")
+        for i, (height, color) in enumerate(zip(_heights(axes, _last(curve.y)), curve.colors, strict=True))
+        if np.isfinite(height) and (curve.numbers is None or i < curve.numbers)
     ]
     labels: dict[float, dict[int, Any]] = {}
     for height, number, color in ends:
@@ -172,7 +191,8 @@ def number_ends(axes: Axes, families: Sequence[Curve]) -> None:
         elif 0 <= height <= 1:
             labels[height] = {number: color}
     for height, told in labels.items():
-        style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": next(iter(told.values()))}
+        color = DARK if len({*told.values()}) > 1 else next(iter(told.values()))
+        style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": color}
         axes.annotate(ranges(sorted(told)), (1, height), (3, 0), "axes fraction", fontsize=7, **style)
 
 

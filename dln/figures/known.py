@@ -66,9 +66,10 @@ def lane_names(history: History) -> dict[str, str]:
     """
     flat = {lane: _flat(sections(history, lane) or {}) for lane in LANES}
     keys = [key for key in flat["_a"] | flat["_b"] if flat["_a"].get(key) != flat["_b"].get(key)]
+    keys = [key for key in keys if not key.startswith("callbacks.")] or keys  # which are marked where they act
     names = {}
     for lane, values in flat.items():
-        told = [f"{_short(key)} {_said(key, values.get(key))}" for key in keys[:MOST_DIFFERENCES]]
+        told = [f"{_short(key)} {_said(key, values.get(key))}".strip() for key in keys[:MOST_DIFFERENCES]]
         more = ["..."] if len(keys) > MOST_DIFFERENCES else []
         names[lane] = lane[1:] + (": " if told else "") + ", ".join(told + more)
     return names
@@ -138,6 +139,8 @@ def batches_of(history: History, lane: str) -> str:
             sizes.add(params["largest"])
     sizes = {None if size == whole else size for size in sizes}
     fresh = "fresh " if data.get("online") else ""
+    if sizes != {None}:
+        sizes.discard(None)
     if sizes == {None}:
         return "noisy labels" if training.get("label_noise") else ""
     return f"{fresh}batch of {sizes.pop()}" if len(sizes) == 1 else f"{fresh}batch"

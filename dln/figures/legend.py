@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
+LEFT = 0.72
+"""Share of a column of panels that labels of axes leave to the panel itself."""
 WIDTH = 0.55
 """Mean width of a letter, in sizes of the font."""
 
 
 def width_of_panel(axes: Axes) -> float:
-    """Return about how wide a panel is, in points: labels of its axes will take some of what it has now."""
-    figure = axes.get_figure(root=True)
+    """Return about how wide a panel is, in points; where a layout is still to come, what that will leave it."""
+    figure, spec = axes.get_figure(root=True), axes.get_subplotspec()
     assert figure is not None
-    return 0.85 * axes.get_position().width * figure.get_figwidth() * 72
+    if spec is None or figure.get_layout_engine() is None:
+        return axes.get_position().width * figure.get_figwidth() * 72
+    return LEFT * len(spec.colspan) / spec.get_gridspec().ncols * figure.get_figwidth() * 72
 
 
 def letters(axes: Axes) -> int:
@@ -46,12 +50,8 @@ def legend_above(axes: Axes, entries: Mapping[str, Any], lift: float = 0.0) -> f
     figure = axes.get_figure(root=True)
     assert figure is not None
     size = rcParams["font.size"]
-    longest = max(len(line) for name in entries for line in name.split("\n"))
-    handle = rcParams["legend.handlelength"] + rcParams["legend.handletextpad"] + rcParams["legend.columnspacing"]
-    columns = int(width_of_panel(axes) / (size * (WIDTH * longest + handle)))
-    columns = max(1, min(columns, len(entries), 4))
-    if len(entries) == 4 and columns == 3:
-        columns = 2
+    lengths = [max(map(len, name.split("\n"))) for name in entries]
+    columns = next(c for c in (4, 3, 2, 1) if c == 1 or (c <= len(entries) and _fits(axes, lengths, c)))
     axes.legend(
         list(entries.values()),
         list(entries),
@@ -61,9 +61,28 @@ def legend_above(axes: Axes, entries: Mapping[str, Any], lift: float = 0.0) -> f
         ncols=columns,
     )
     lines = [1 + name.count("\n") for name in entries]
-    rows = math.ceil(len(entries) / columns)
-    height = max(sum(lines[column * rows : (column + 1) * rows]) for column in range(columns))
+    height = max(sum(part) for part in _columns(lines, columns))
     return lift + 1.45 * size * height + 4
+
+
+def _columns(values: Sequence[int], columns: int) -> list[Sequence[int]]:
+    """Split the entries of a legend as matplotlib does: one column after the other, the first ones longer.
+
+    >>> _columns([1, 2, 3, 4, 5], 3)
+    [[1, 2], [3, 4], [5]]
+    """
+    each, more = divmod(len(values), columns)
+    starts = np.cumsum([0, *(each + (i < more) for i in range(columns))])
+    return [values[a:b] for a, b in pairwise(starts.tolist())]
+
+
+def _fits(axes: Axes, lengths: Sequence[int], columns: int) -> bool:
+    """Whether entries of so many letters fit above a panel, and no column is shorter than it would be in fewer."""
+    if len(lengths) == 4 and columns == 3:
+        return False
+    letters = sum(max(part) for part in _columns(lengths, columns))
+    handle = rcParams["legend.handlelength"] + rcParams["legend.handletextpad"] + rcParams["legend.columnspacing"]
+    return rcParams["font.size"] * (WIDTH * letters + columns * handle) <= width_of_panel(axes)
 
 
 def write_along(axes: Axes, x: np.ndarray, y: np.ndarray, text: str, color: Any) -> bool:

@@ -15,12 +15,14 @@ from dln.figures.columns import LOSSES, columns_of
 from dln.figures.curve import APART, Curve, draw_curves
 from dln.figures.known import Data, batches_of, event_names, history_of, lane_names, lanes_of
 from dln.figures.legend import letters, sample
+from dln.figures.marks import include_ends
 from dln.figures.metric import Entries, complete, dashes_of, flat, told_curve
 from dln.figures.style import BATCH, EVENT, LANES, LIGHT_LANES, POPULATION, TEST, THEORY, TRAIN, drawing
 from dln.figures.target import levels_of
 from dln.history import History
 from dln.predictions import conditions_of
 
+GLUED = "\N{NO-BREAK SPACE}"
 LANE_LINES = {"train_loss": "-", "test_loss": "--", "population_loss": "-."}
 
 
@@ -60,14 +62,15 @@ def draw_losses(axes: Axes, history: History, x: str, levels: bool | None = None
     if lanes != [""]:
         names = lane_names(history)
         entries |= {names[lane]: sample(LANES[lane]) for lane in lanes}
-        drawn = {told: curve.linestyle for told, curve in _own(history, lanes, x)}
-        entries |= {told: sample(EVENT, line) for told, line in drawn.items()}
+        for told, curve in _own(history, lanes, x):
+            entries[told] = sample(curve.colors[0] if curve.beneath else EVENT, curve.linestyle)
     columns = [column for column in columns_of(history) if column.metric in LOSSES[:2]]
     dashes = dashes_of(columns)
     for column in (c for c in columns if c.theory and not c.spread):
         curves.append(told_curve(history, column, columns, dashes, x))
     entries |= {_good(axes, history, theory, lanes): sample(THEORY, dashes[theory], 1.0) for theory in dashes}
     draw_curves(axes, "loss", curves)
+    include_ends(axes, history, x)
     _draw_found(axes, history, lanes, x, entries)
     _draw_levels(axes, history, lanes, levels, entries)
     return entries
@@ -91,12 +94,14 @@ def _own(history: History, lanes: list[str], x: str) -> Iterator[tuple[str, Curv
             diverged: bool = diverged,
         ) -> Curve:
             style = {"linestyle": line, "linewidth": width, "diverged": diverged, "beneath": beneath}
-            return Curve(along, flat(history, name + lane), [color], **style)
+            label = f"{lane[1:]} {name.removesuffix('_loss').replace('_', ' ')}".strip()
+            return Curve(along, flat(history, name + lane), [color], label, **style)
 
         wide = 2.0 if lane == "_a" else 1.1 if lane else 1.2  # a is seen beneath b where they agree
         if noise and x != "loss":
             light = LIGHT_LANES.get(lane, BATCH)
-            yield f"train, {noise}", curve("train_loss", light, 0.8, beneath=True)
+            end = f" ({lane[1:]})" if lane else ""
+            yield f"train, {noise}{end}", curve("train_loss", light, 0.8, beneath=True)
         whole = "full_train_loss" if noise else "train_loss"
         if (not noise or whole + lane in history) and x != "loss":
             yield "train, whole set" if noise else "train", curve(whole, LANES.get(lane, TRAIN), wide)
@@ -123,7 +128,8 @@ def _good(axes: Axes, history: History, theory: str, lanes: list[str]) -> str:
         end = f" ({lane[1:]})" if lane else ""
         good = conditions_of(history.events, theory + lane)
         told += [f"{name.replace('_', ' ')} {value:.2g}{end}" for name, value in good.items() if value is not None]
-    return textwrap.fill(", ".join(told), letters(axes), subsequent_indent="   ")
+    kept = ", ".join(told).replace(" ", GLUED).replace(f",{GLUED}", ", ")  # lines break between conditions only
+    return textwrap.fill(kept, letters(axes), subsequent_indent="   ").replace(GLUED, " ")
 
 
 def _draw_levels(axes: Axes, history: History, lanes: list[str], levels: bool | None, entries: Entries) -> None:
@@ -146,10 +152,12 @@ def _draw_levels(axes: Axes, history: History, lanes: list[str], levels: bool | 
         if all(abs(height - other) >= APART for other in taken):
             taken.append(height)
             style = {"textcoords": "offset points", "va": "center", "color": THEORY, "fontsize": 7}
-            axes.annotate(str(learned), (1, height), (3, 0), "axes fraction", **style)
+            axes.annotate(
+                f"{learned} modes" if len(taken) == 1 else str(learned), (1, height), (3, 0), "axes fraction", **style
+            )
     axes.set_ylim(low, high)
     if taken:
-        entries["saddles, by modes learned"] = sample(THEORY, (0, (1, 2.5)), 0.7)
+        entries["saddles"] = sample(THEORY, (0, (1, 2.5)), 0.7)
 
 
 def _draw_found(axes: Axes, history: History, lanes: list[str], x: str, entries: Entries) -> None:

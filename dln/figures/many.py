@@ -123,6 +123,8 @@ def _draw_values(axes: Axes, histories: Mapping[Any, History], key: str, metric:
 def _draw_seeds(axes: Axes, histories: Mapping[Any, History], key: str, metric: str, x: str) -> None:
     """Draw runs that differ in a seed alike, beneath their median."""
     columns = dict.fromkeys(column for history in histories.values() for column in lane_columns(history, metric))
+    if not any(column in history for column in columns for history in histories.values()):
+        next(iter(histories.values()))[metric]  # raises, and lists the columns there are
     curves, entries = [], {}
     for column in columns:
         lane = column[-2:] if column.endswith(tuple(LANES)) and column != metric else ""
@@ -133,7 +135,7 @@ def _draw_seeds(axes: Axes, histories: Mapping[Any, History], key: str, metric: 
         end = f" of {lane[1:]}" if lane else ""
         entries |= {f"{len(own)} {_plural(key)}{end}": sample(light, linewidth=0.7)}
         entries |= {f"median{end}": sample(color, linewidth=1.6)}
-    draw_curves(axes, metric.replace("_", " "), curves, widen=False)
+    draw_curves(axes, metric.replace("_", " "), curves)
     name_axis(axes, x)
     for history in histories.values():
         _cross(axes, history, GREY, x)

@@ -11,6 +11,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from dln.figures.columns import parts
 from dln.figures.known import callbacks_of, event_names, lanes_of, switches
+from dln.figures.legend import WIDTH, width_of_panel
 from dln.figures.style import EVENT, LANES
 from dln.history import History
 
@@ -50,7 +51,7 @@ def marks_of(history: History) -> list[Mark]:
 def _ends(history: History) -> Iterator[Mark]:
     for event, step in history.ends.items():
         name, _, lane = parts(event)
-        yield Mark(step, name.removesuffix("_at"), lane, "end")
+        yield Mark(step, f"{name.removesuffix('_at')} at {step}", lane, "end")
 
 
 def _found(history: History) -> Iterator[Mark]:
@@ -72,7 +73,9 @@ def _acted(history: History, lane: str, last: int) -> Iterator[tuple[int, str]]:
         steps: Sequence[int] = ()
         text = name.replace("_", " ")
         if sizes := switches(name, params):
-            yield from ((s, "full batch" if size is None else f"batch of {size}") for s, size in sizes.items())
+            for step, size in sizes.items():
+                if step <= last:
+                    yield step, f"{'full batch' if size is None else f'batch of {size}'} at {step}"
         elif name in ("lr_warmup", "lr_cosine"):
             steps, text = [params.get("start", 0) + params["steps"]], f"end of {name.removeprefix('lr_')}"
         elif name in ("lr_decay", "batch_growth"):
@@ -82,9 +85,17 @@ def _acted(history: History, lane: str, last: int) -> Iterator[tuple[int, str]]:
         elif name == "weight_noise":
             steps = [params["start"]] if params.get("start") else []
         elif isinstance(params.get("step"), int):
-            steps = [params["step"]]
+            steps, text = [params["step"]], f"{text} at {params['step']}"
         if len(steps) <= MOST_REPEATS:
             yield from ((step, text) for step in steps if step <= last)
+
+
+def include_ends(axes: Axes, history: History, x: str) -> None:
+    """Let an axis of steps reach to where a run ended early, which is beyond its last record."""
+    if x == "step" and history.ends:
+        low, high = axes.get_xlim()
+        end = max(history.ends.values())
+        axes.set_xlim(low, max(high, end + 0.01 * (end - low)))
 
 
 def draw_marks(
@@ -96,21 +107,18 @@ def draw_marks(
         axes: Where to draw.
         marks: What happened.
         place: From steps to places on the horizontal axis.
-        labelled: Whether they are named.
+        labelled: Whether they are named; events are drawn only then.
         lanes: Whether labels name the models.
 
     Returns:
         How high the labels are above the panel, in points.
     """
     limits = axes.get_xlim()
-    ends = [float(place(mark.step)) for mark in marks if mark.kind == "end"]  # one step beyond the last record
-    if limits[0] < limits[1]:
-        limits = (limits[0], max([limits[1], *(end + 0.01 * (end - limits[0]) for end in ends)]))
     low, high = min(limits), max(limits)
     named: list[tuple[float, str, Any]] = []
     for mark in marks:
         x, color = float(place(mark.step)), LANES.get(mark.lane, EVENT)
-        if not low <= x <= high:
+        if not low <= x <= high or (mark.kind == "event" and not labelled):
             continue
         if mark.kind == "event":
             reach: tuple[float, float] = (0.94, 1.0)
@@ -127,15 +135,11 @@ def _name_above(axes: Axes, named: Sequence[tuple[float, str, Any]]) -> float:
     """Write names above a panel, in as many rows as keep them apart; return how high they are, in points."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    width = 0.85 * axes.get_position().width * figure.get_figwidth() * 72  # labels of axes will take some of it
+    width = width_of_panel(axes)
     size = 0.85 * rcParams["font.size"]
     ends: list[float] = []
-    before = ""
-    for x, text, color in sorted(named, key=lambda one: one[0]):
-        at = float(axes.transAxes.inverted().transform(axes.transData.transform((x, 1)))[0]) * width
-        short = text.rpartition(" ")[2] if before and text.startswith("mode ") and before.startswith("mode ") else text
-        before = text
-        length = 0.56 * size * len(short)
+    for x, text, color in _together(named, lambda x: _share(axes, x) * width, 5 * size):
+        at, length = _share(axes, x) * width, WIDTH * size * len(text)
         left = min(max(at - length / 2, 0.0), max(width - length, 0.0))
         row = next((i for i, end in enumerate(ends) if end + 4 < left), len(ends))
         ends[row : row + 1] = [left + length]
@@ -144,5 +148,32 @@ def _name_above(axes: Axes, named: Sequence[tuple[float, str, Any]]) -> float:
         style: dict[str, Any] = {"fontsize": size, "color": color, "ha": align, "va": "bottom", "gid": "mark"}
         base = axes.get_xaxis_transform() if where is None else axes.transAxes
         lifted = base + ScaledTranslation(0, (1.5 + row * ROW) / 72, figure.dpi_scale_trans)
-        axes.text(x if where is None else where, 1, short, transform=lifted, **style)
+        axes.text(x if where is None else where, 1, text, transform=lifted, **style)
     return len(ends) * ROW + (2.0 if ends else 0.0)
+
+
+def _share(axes: Axes, x: float) -> float:
+    """Return where a place on the horizontal axis is, as a share of the panel's width."""
+    return float(axes.transAxes.inverted().transform(axes.transData.transform((x, 1)))[0])
+
+
+def _together(
+    named: Sequence[tuple[float, str, Any]], at: Callable[[float], float], apart: float
+) -> list[tuple[float, str, Any]]:
+    """Return names in the order of their places; modes that are learned closer together than `apart` share a name."""
+    parts: list[list[tuple[float, str, Any]]] = []
+    for one in sorted(named, key=lambda one: at(one[0])):
+        before = parts[-1][-1] if parts else None
+        mode = one[1].rpartition("mode ")[1] and before is not None and before[1].rpartition("mode ")[1]
+        if mode and before is not None and before[2] == one[2] and abs(at(one[0]) - at(before[0])) < apart:
+            parts[-1].append(one)
+        else:
+            parts.append([one])
+    told = []
+    for part in parts:
+        text = part[0][1]
+        if len(part) > 1:
+            head, _, _ = text.rpartition("mode ")
+            text = f"{head}modes " + ", ".join(one[1].rpartition(" ")[2] for one in part)
+        told.append(((part[0][0] + part[-1][0]) / 2, text, part[0][2]))
+    return told

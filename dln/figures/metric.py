@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
 from dln.figures.axis import Along, name_axis
@@ -14,7 +15,7 @@ from dln.figures.columns import Column, key_names, of_metric
 from dln.figures.curve import Curve, draw_curves
 from dln.figures.known import Data, history_of, lane_names, lanes_of
 from dln.figures.legend import legend_above, sample
-from dln.figures.marks import draw_marks, marks_of
+from dln.figures.marks import draw_marks, include_ends, marks_of
 from dln.figures.style import (
     DASHES,
     EVENT,
@@ -83,7 +84,13 @@ def complete(axes: Axes, history: History, x: str, entries: Entries, named: bool
 
 
 def draw_metric(
-    axes: Axes, history: History, name: str, x: str, lanes: Sequence[str] | None = None, name_lanes: bool = True
+    axes: Axes,
+    history: History,
+    name: str,
+    x: str,
+    lanes: Sequence[str] | None = None,
+    name_lanes: bool = True,
+    reach: float = -np.inf,
 ) -> Entries:
     """Draw the curves of a metric, and return what its legend has to say; see `metric`.
 
@@ -94,6 +101,7 @@ def draw_metric(
         x: The horizontal axis.
         lanes: The models; None: all.
         name_lanes: Whether the legend names the models.
+        reach: How high the vertical axis reaches at least.
     """
     columns = [c for c in of_metric(history, name) if lanes is None or not c.lane or c.lane in lanes]
     own = [column for column in columns if not column.theory]
@@ -105,7 +113,8 @@ def draw_metric(
         curves.append(looks.curve(column, x))
     for column in (c for c in columns if c.theory and not c.spread):
         curves.append(told_curve(history, column, columns, looks.theories, x))
-    draw_curves(axes, name.replace("_", " "), curves)
+    draw_curves(axes, name.replace("_", " "), curves, reach)
+    include_ends(axes, history, x)
     if several and name_lanes:
         names = lane_names(history)
         for lane in LANES:
@@ -129,10 +138,11 @@ def told_curve(history: History, column: Column, columns: Sequence[Column], theo
         Along(history, column.lane, x).places,
         values,
         [THEORY] * values.shape[1],
+        label=column.theory,
         linestyle=theories[column.theory],
         linewidth=1.0,
         spread=flat(history, spreads[0]) if spreads else None,
-        numbered=False,
+        numbers=0,
     )
 
 
@@ -160,7 +170,8 @@ class _Looks:
     def __init__(self, history: History, name: str, keys: list[str], several: bool) -> None:
         columns = of_metric(history, name)
         own = [column for column in columns if not column.theory]
-        vectors = any(flat(history, column.name).shape[1] > 1 for column in own)
+        counts = [flat(history, column.name).shape[1] for column in own]
+        vectors, self.least = max(counts, default=1) > 1, min(counts, default=1)
         self.history, self.keys, self.several = history, keys, several
         self.by_key = len(keys) > 1 and vectors
         self.lines = {"": "-", "_a": "-", "_b": "--"}
@@ -188,9 +199,13 @@ class _Looks:
             pair = lanes_of(self.history) != [""]
             colors = [self._colors[column.key] if len(self.keys) > 1 else PAIR if pair else TRAIN]
         wide = 2.0 if lane == "_a" and self.several else 1.1 if lane else 1.2  # a is seen beneath b where they agree
+        if self.by_key and count > self.least:  # layers may have more values than the map
+            colors = [*colors[: self.least], *([to_rgba(colors[0], 0.3)] * (count - self.least))]
         diverged = f"diverged_at{lane}" in self.history.events
         places = Along(self.history, lane or lanes_of(self.history)[0], x).places
-        return Curve(places, values, colors, linestyle=line, linewidth=wide, diverged=diverged)
+        shown = self.least if self.by_key else None
+        label = " ".join(filter(None, [lane[1:], column.key])) or None
+        return Curve(places, values, colors, label, linestyle=line, linewidth=wide, diverged=diverged, numbers=shown)
 
     def sample(self, key: str) -> Line2D:
         by_line = self.several and not self.by_key

@@ -61,7 +61,8 @@ def draw_sharpness(
         least, most = np.nanmin(limit.values), np.nanmax(limit.values)
         name = limit.name + (f" of {lane[1:]}" if lane else "")
         if least > FAR * high:
-            entries[f"{name} is {least:.3g}"] = sample(LIMIT)
+            more = "" if most == least else "at least "
+            entries[f"{name} is {more}{least:.4g}"] = sample(LIMIT)
             continue
         places = Along(history, lane or lanes_of(history)[0], x).places
         axes.plot(places, limit.values, color=LIMIT, linewidth=1.0, zorder=1.8, gid="limit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from dln.figures.columns import of_metric
@@ -52,14 +53,15 @@ def draw_strengths(
     axes: Axes, history: History, of: str, x: str, lanes: Sequence[str] | None = None, name_lanes: bool = True
 ) -> Entries:
     """Draw strengths and the teacher's, and return what the legend has to say; see `strengths`."""
-    entries = draw_metric(axes, history, of, x, lanes, name_lanes)
     teacher = teacher_values(history)
+    highest = -np.inf if teacher is None else 1.04 * teacher.max()
+    entries = draw_metric(axes, history, of, x, lanes, name_lanes, highest)
     if teacher is None:
         return entries
-    low, high = axes.get_ylim()
+    limits = axes.get_ylim()
     count = max(flat(history, column.name).shape[1] for column in of_metric(history, of))
     shown = [value for value in teacher[:count] if value > 0 or axes.get_yscale() != "log"]
     for value in shown:
         axes.axhline(value, color=TEACHER, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1.3, gid="teacher")
-    axes.set_ylim(low, max(high, 1.04 * max(shown, default=high)))
+    axes.set_ylim(limits)
     return entries | ({"teacher": sample(TEACHER, (0, (1, 1.5)), 0.9)} if shown else {})

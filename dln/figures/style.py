@@ -121,6 +121,11 @@ class NotebookFigure(Figure):
         with rc_context(self.style):
             super().__init__(*args, **about)
 
+    def add_subplot(self, *args: Any, **about: Any) -> Any:
+        """Add axes in this figure's style."""
+        with rc_context(self.style):
+            return super().add_subplot(*args, **about)
+
     def draw(self, renderer: RendererBase) -> None:
         """Draw it; ticks are made only now, and must be made in this style."""
         with rc_context(self.style):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dln.errors import DlnError
+from dln.figures.columns import LEVELS
 from dln.figures.known import callbacks_of, lanes_of, sections
 from dln.history import History
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 NEAR = 0.2
 """A run starts at the saddle of zero weights if its loss is that near, as a share of what is to be learned."""
-
-LEVELS = "levels_plateaus"
-"""The column of the theory `plateaus`."""
 
 
 def teacher_of(history: History) -> np.ndarray | None:
