@@ -120,15 +120,17 @@ def _pictures(place: Path, asked: Asked) -> list[Picture]:
 
 def _of_run(stored: StoredRun, asked: Asked) -> Picture:
     given = {one.name for one in dataclasses.fields(Asked) if getattr(asked, one.name) != getattr(Asked(), one.name)}
-    if given - {"metric", "style"}:
-        names = ", ".join(f"--{name}" for name in sorted(given - {"metric", "style"}))
-        raise ConfigError(f"{names}: of sweeps, and {stored.directory} is one run; a run takes --metric and --style")
+    if others := sorted(given - {"metric", "style", "x"}):
+        names = ", ".join(f"--{name}" for name in others)
+        raise ConfigError(
+            f"{names}: of sweeps, and {stored.directory} is one run; a run takes --metric, --x and --style"
+        )
     history = load_run(stored.directory)
     known = [name for name in history.names if name != "step"]
     for name in asked.metric or ():
         if not any(name == one or one.startswith((f"{name}.", f"{name}_")) for one in known):
             raise ConfigError(f"there is no column {name!r}; {suggestion(name, known)}")
-    figure = plot_history(history, asked.metric, style=asked.style)
+    figure = plot_history(history, asked.metric, style=asked.style, x=asked.x)
     return Picture(figure, f"{stored.what} of {len(history)} records", [stored.directory / FIGURE])
 
 

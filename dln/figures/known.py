@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dln.figures.style import LANES
+from dln.figures.table_words import drawable, value_of
 from dln.history import History
 from dln.results.run import load_run
 
@@ -69,7 +70,7 @@ def lane_names(history: History) -> dict[str, str]:
     keys = [key for key in keys if not key.startswith("callbacks.")] or keys  # which are marked where they act
     names = {}
     for lane, values in flat.items():
-        told = [f"{_short(key)} {_said(key, values.get(key))}".strip() for key in keys[:MOST_DIFFERENCES]]
+        told = [drawable(_said(key, values.get(key))) for key in keys[:MOST_DIFFERENCES]]
         more = ["..."] if len(keys) > MOST_DIFFERENCES else []
         names[lane] = lane[1:] + (": " if told else "") + ", ".join(told + more)
     return names
@@ -88,16 +89,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _short(key: str) -> str:
-    return "" if key.startswith("callbacks.") else key.rpartition(".")[2].replace("_", " ")
-
-
 def _said(key: str, value: Any) -> str:
     if key.startswith("callbacks."):
         return "no callback" if value is None else value["name"].replace("_", " ")
-    if value is None:
-        return "full" if key.endswith("batch_size") else "null"
-    return f"{value:g}" if isinstance(value, float) else str(value).replace("'", "")
+    return f"{key.rpartition('.')[2].replace('_', ' ')} {value_of(key, value)}"
 
 
 def callbacks_of(history: History, lane: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

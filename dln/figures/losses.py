@@ -18,6 +18,7 @@ from dln.figures.legend import letters, sample
 from dln.figures.marks import include_ends
 from dln.figures.metric import Entries, complete, dashes_of, flat, told_curve
 from dln.figures.style import BATCH, EVENT, LANES, LIGHT_LANES, POPULATION, TEST, THEORY, TRAIN, drawing
+from dln.figures.table_words import drawable
 from dln.figures.target import levels_of
 from dln.history import History
 from dln.predictions import conditions_of
@@ -123,7 +124,7 @@ def _noise(history: History, lane: str) -> str:
 
 def _good(axes: Axes, history: History, theory: str, lanes: list[str]) -> str:
     """Name a theory and say how good it is."""
-    told = [theory]
+    told = [drawable(theory)]
     for lane in lanes:
         end = f" ({lane[1:]})" if lane else ""
         good = conditions_of(history.events, theory + lane)

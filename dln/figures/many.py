@@ -19,6 +19,7 @@ from dln.figures.curve import Curve, draw_curves
 from dln.figures.legend import legend_above, sample
 from dln.figures.metric import flat
 from dln.figures.style import COLUMN, GREY, LANES, LIGHT_LANES, RAMP, NotebookFigure, drawing, style_named, titled
+from dln.figures.table_words import drawable
 from dln.history import History
 from dln.results.finals import is_seed
 
@@ -96,7 +97,7 @@ def _draw_values(axes: Axes, histories: Mapping[Any, History], key: str, metric:
         for column, linestyle in lane_columns(history, metric).items():
             curves.append(_curve(history, column, metric, color, x, linestyle=linestyle))
             dashed |= linestyle == "--"
-    draw_curves(axes, metric.replace("_", " "), curves)
+    draw_curves(axes, drawable(metric.replace("_", " ")), curves)
     name_axis(axes, x)
     for history, color in zip(histories.values(), colors, strict=True):
         _cross(axes, history, color, x)
@@ -109,15 +110,15 @@ def _draw_values(axes: Axes, histories: Mapping[Any, History], key: str, metric:
     figure = axes.get_figure()
     assert figure is not None
     if norm and len(histories) > LEGEND_ENTRIES:
-        bar = figure.colorbar(ScalarMappable(norm, RAMP), ax=axes, label=key, aspect=30)
+        bar = figure.colorbar(ScalarMappable(norm, RAMP), ax=axes, label=drawable(key), aspect=30)
         if not isinstance(norm, LogNorm) and all(isinstance(value, int | np.integer) for value in histories):
             bar.locator = MaxNLocator(6, integer=True)
             bar.update_ticks()
         return
     ends = [" (diverged)" if history.diverged_at is not None else "" for history in histories.values()]
-    names = [("null" if v is None else str(v)) + end for v, end in zip(histories, ends, strict=True)]
+    names = [drawable("null" if v is None else str(v)) + end for v, end in zip(histories, ends, strict=True)]
     lines = [sample(color) for color in colors]
-    axes.legend(lines, names, title=key or None, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    axes.legend(lines, names, title=drawable(key) or None, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def _draw_seeds(axes: Axes, histories: Mapping[Any, History], key: str, metric: str, x: str) -> None:
@@ -135,7 +136,7 @@ def _draw_seeds(axes: Axes, histories: Mapping[Any, History], key: str, metric: 
         end = f" of {lane[1:]}" if lane else ""
         entries |= {f"{len(own)} {_plural(key)}{end}": sample(light, linewidth=0.7)}
         entries |= {f"median{end}": sample(color, linewidth=1.6)}
-    draw_curves(axes, metric.replace("_", " "), curves)
+    draw_curves(axes, drawable(metric.replace("_", " ")), curves)
     name_axis(axes, x)
     for history in histories.values():
         _cross(axes, history, GREY, x)

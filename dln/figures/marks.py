@@ -13,6 +13,7 @@ from dln.figures.columns import parts
 from dln.figures.known import callbacks_of, event_names, lanes_of, switches
 from dln.figures.legend import WIDTH, width_of_panel
 from dln.figures.style import EVENT, LANES
+from dln.figures.table_words import drawable
 from dln.history import History
 
 MOST_REPEATS = 10
@@ -71,7 +72,7 @@ def _acted(history: History, lane: str, last: int) -> Iterator[tuple[int, str]]:
     """Yield the steps at which callbacks intervened, and what they did."""
     for name, params in callbacks_of(history, lane):
         steps: Sequence[int] = ()
-        text = name.replace("_", " ")
+        text = drawable(name.replace("_", " "))
         if sizes := switches(name, params):
             for step, size in sizes.items():
                 if step <= last:

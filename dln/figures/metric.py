@@ -29,6 +29,7 @@ from dln.figures.style import (
     TRAIN,
     drawing,
 )
+from dln.figures.table_words import drawable
 from dln.history import History
 
 Entries = dict[str, Line2D]
@@ -113,7 +114,7 @@ def draw_metric(
         curves.append(looks.curve(column, x))
     for column in (c for c in columns if c.theory and not c.spread):
         curves.append(told_curve(history, column, columns, looks.theories, x))
-    draw_curves(axes, name.replace("_", " "), curves, reach)
+    draw_curves(axes, drawable(name.replace("_", " ")), curves, reach)
     include_ends(axes, history, x)
     if several and name_lanes:
         names = lane_names(history)
@@ -124,9 +125,9 @@ def draw_metric(
         entries |= {lane[1:]: sample(EVENT, looks.lines[lane]) for lane in LANES}
     if len(keys) > 1:
         for key, told in zip(keys, key_names(name, keys), strict=True):
-            entries[told] = looks.sample(key)
+            entries[drawable(told)] = looks.sample(key)
     for theory in looks.theories:
-        entries[theory] = sample(THEORY, looks.theories[theory], 1.0)
+        entries[drawable(theory)] = sample(THEORY, looks.theories[theory], 1.0)
     return entries
 
 
@@ -138,7 +139,7 @@ def told_curve(history: History, column: Column, columns: Sequence[Column], theo
         Along(history, column.lane, x).places,
         values,
         [THEORY] * values.shape[1],
-        label=column.theory,
+        label=drawable(column.theory),
         linestyle=theories[column.theory],
         linewidth=1.0,
         spread=flat(history, spreads[0]) if spreads else None,
@@ -204,7 +205,7 @@ class _Looks:
         diverged = f"diverged_at{lane}" in self.history.events
         places = Along(self.history, lane or lanes_of(self.history)[0], x).places
         shown = self.least if self.by_key else None
-        label = " ".join(filter(None, [lane[1:], column.key])) or None
+        label = drawable(" ".join(filter(None, [lane[1:], column.key]))) or None
         return Curve(places, values, colors, label, linestyle=line, linewidth=wide, diverged=diverged, numbers=shown)
 
     def sample(self, key: str) -> Line2D:

@@ -13,6 +13,7 @@ from dln.figures.curve import fits_log
 from dln.figures.known import Data, history_of, lane_names
 from dln.figures.legend import WIDTH, legend_above, sample, width_of_panel
 from dln.figures.style import LANES, TRAIN, drawing
+from dln.figures.table_words import drawable
 from dln.history import History
 
 NEAR = 0.02
@@ -51,8 +52,8 @@ def plane(
         for lane, across, up, _ in ways:
             color = LANES.get(lane, TRAIN)
             drawn.plot(across, up, color=color, linewidth=1.1, gid="way")
-        drawn.set_xlabel(x.replace("_", " "))
-        drawn.set_ylabel(y.replace("_", " "))
+        drawn.set_xlabel(drawable(x.replace("_", " ")))
+        drawn.set_ylabel(drawable(y.replace("_", " ")))
         taken: list[np.ndarray] = []
         for lane, across, up, steps in ways:
             _tell(drawn, across, up, steps, LANES.get(lane, TRAIN), marks, taken)

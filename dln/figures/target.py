@@ -101,14 +101,15 @@ def _data_of(history: History) -> Dataset | None:
 @lru_cache(maxsize=4)
 def _drawn(told: str, d_in: int, d_out: int, *extensions: str) -> Dataset:
     """Return the data of a config that is given as text, by which the last ones are remembered."""
-    import torch
-
     from dln.base.registry import import_extensions
-    from dln.data import linear_teacher, load_dataset
+    from dln.data import POPULATION, drawn, load_dataset, population
 
     data: dict[str, Any] = json.loads(told)
     import_extensions(extensions)
     if data.get("path") is not None:
         return load_dataset(data["path"], noise_std=data["noise_std"], data_seed=data["data_seed"], dims=(d_in, d_out))
-    described = {key: value for key, value in data.items() if key not in ("name", "path")}
-    return linear_teacher(d_in, d_out, **described, dtype=torch.float64)
+    described = {key: data[key] for key in POPULATION if key in data}
+    outline = population(d_in, d_out, data["params"], **described)
+    train = None if data.get("online") else data["train_samples"]
+    seed = data["data_seed"]
+    return drawn(outline, whiten=data.get("whiten", False), train_samples=train, test_samples=1, data_seed=seed)

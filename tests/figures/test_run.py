@@ -290,7 +290,7 @@ def test_nothing_overlaps_however_much_there_is(style):
 def test_names_with_odd_characters_are_drawn_as_they_are(tmp_path):
     names = ["a$b$c", "x_{1}^2", "<img>", "sum%", "\\frac"]
     figure = plot_run(single(**dict.fromkeys(names, float), **{"keys.$": float, "keys.%": float}))
-    assert [ax.get_ylabel().replace("\\$", "$") for ax in figure.axes[1:]] == [
+    assert [ax.get_ylabel().replace("\\$", "$").strip() for ax in figure.axes[1:]] == [
         *(name.replace("_", " ") for name in names),
         "keys",
     ]
