@@ -90,7 +90,7 @@ def test_the_command_says_where_the_figure_is(stored, tmp_path, capsys):
     [
         ("", {}, StorageError, "no run, sweep or study in .* itself; dln show"),
         ("run", {"metric": ["weight_nrm"]}, ConfigError, "did you mean 'weight_norm'"),
-        ("run", {"by": ["training.lr"]}, ConfigError, "^--by: of sweeps; .* is one run"),
+        ("run", {"by": ["training.lr"]}, ConfigError, "^--by: of sweeps, and .* is one run"),
         ("rates", {"figure": "map"}, ConfigError, "a map needs two keys that vary, and there is training.lr"),
         ("seeds", {"by": ["training.l"]}, (ConfigError, StorageError), "training.l"),
         ("seeds", {"metric": ["tst_loss"]}, (ConfigError, StorageError), "tst_loss"),
