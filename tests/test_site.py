@@ -42,8 +42,9 @@ def built_by_material(source, target):
 def site(request, tmp_path_factory):
     pytest.importorskip("zensical")
     folder = tmp_path_factory.mktemp("book")
-    request.param(folder / "source", folder / "site")
-    return folder / "site"
+    target = folder / request.param.__name__
+    request.param(folder / "source", target)
+    return target
 
 
 class Links(HTMLParser):
@@ -116,7 +117,7 @@ def test_search_works_from_files(site, browser):
 def test_pages_are_no_wider_than_a_phone_and_formulas_are_drawn(site, browser):
     small = {"viewport": {"width": PHONE, "height": 800}}
     with visited(browser, site / "index.html", allowed=site.as_uri(), **small) as visit:
-        for name in PAGES:
+        for name in PAGES[:: 1 if "zensical" in site.name else 4]:  # the other is the fallback
             visit.page.goto((site / name).as_uri())
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE, name
             formulas = visit.page.locator(".arithmatex").count()
