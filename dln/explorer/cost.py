@@ -26,6 +26,12 @@ FIRST, LATER = 0.25, 0.6
 """Seconds that the first members take, whose picture is waited for, and the next ones, between which is looked for
 newer questions."""
 
+SHARP_EACH, SHARP_WEIGHT = 5e-3, 6e-7
+"""Seconds that one sharpness takes, and what every weight adds to them."""
+
+SHARP_SECONDS = 3.0
+"""What the sharpness of one member may take, at fewer and fewer records the larger the network is."""
+
 
 def work_of(config: SingleConfig) -> float:
     """Return about how many multiplications a run takes, by three: steps x weights x rows, of all its lanes.
@@ -70,3 +76,16 @@ def fitting(configs: Sequence[SingleConfig], pace: float, seconds: float) -> int
     while count > 1 and ensemble_bytes(configs[:count]) > MOST_BYTES:
         count = -(-count // 2)
     return count
+
+
+def sharp_stride(config: SingleConfig, records: int) -> int:
+    """Return of how many records one is looked at for sharpness: every other, or fewer where each takes long.
+
+    >>> sharp_stride(SingleConfig(), 65)
+    2
+    """
+    each = sum(SHARP_EACH + SHARP_WEIGHT * parameters(lane) for lane in config.lanes.values())
+    stride = 2
+    while stride < records and records / stride * each > SHARP_SECONDS:
+        stride *= 2
+    return stride

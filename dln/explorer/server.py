@@ -109,7 +109,7 @@ def application(token: str, worker: Worker) -> Starlette:
 
 
 class SameOrigin:
-    """Lets through only what comes from a page of this server, or what a person has typed."""
+    """Lets through questions of this server's page alone; the page is given to whoever opens it in a window."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Take what answers."""
@@ -120,9 +120,11 @@ class SameOrigin:
         if scope["type"] == "http":
             request = WebRequest(scope)
             own = f"http://{request.headers.get('host', '')}"
-            origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
-            asks = request.method not in ("GET", "HEAD")
-            if origin not in ((own,) if asks else (own, None)) or site not in ("same-origin", "none"):
+            told = request.headers
+            asks, origin = request.method not in ("GET", "HEAD"), told.get("origin")
+            opened = not asks and (told.get("sec-fetch-mode"), told.get("sec-fetch-dest")) == ("navigate", "document")
+            near = opened or told.get("sec-fetch-site", "none") in ("same-origin", "none")
+            if origin not in ((own,) if asks else (own, None)) or not near:
                 refused = PlainTextResponse("only the explorer's own page may ask\n", 403)
                 await refused(scope, receive, send)
                 return

@@ -18,12 +18,15 @@ from dln.blueprint import Blueprint, recorded_steps
 from dln.config import MetricConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.explorer.copies import as_command, as_python, as_yaml
-from dln.explorer.cost import FIRST, LATER, USUAL_PACE, check_cost, fitting, work_of
+from dln.explorer.cost import FIRST, LATER, USUAL_PACE, check_cost, fitting, sharp_stride, work_of
 from dln.explorer.frames import drawn, frame, joined
 from dln.explorer.question import MODES, Question
 
 SHARP_MEMBERS = 4
 """Of how many members the sharpness is found, which takes longer than their training."""
+
+SHARP_PATIENCE = 5.0
+"""Seconds after which the sharpness of no further member is begun."""
 
 PARTS = 0.3
 """Seconds after which what there is of the first members is sent, before they have come to the last step."""
@@ -120,13 +123,14 @@ class Answer:
         yield
 
     def _sharpness(self, config: SingleConfig) -> Iterator[None]:
-        """Tell the sharpness of the first members at every other record, one member after the other."""
+        """Tell the sharpness of the first members at some of the records, one member after the other."""
+        steps, started = sorted(recorded_steps(config)), time.perf_counter()
         sparse = replace(
             config,
             metrics=[MetricConfig("sharpness")],
             comparative_metrics=[],
             theory=[],
-            evaluate_at=sorted(recorded_steps(config))[::2],
+            evaluate_at=steps[:: sharp_stride(config, len(steps))],
         )
         steps, parts = sorted(recorded_steps(sparse)), []
         for member in self.question.members(sparse)[:SHARP_MEMBERS]:
@@ -135,6 +139,8 @@ class Answer:
             told = {"steps": steps, "seeds": len(parts), "of": min(self.question.seeds, SHARP_MEMBERS)}
             self._send("sharpness", told, drawn(columns))
             yield
+            if time.perf_counter() - started > SHARP_PATIENCE:
+                break
 
     def _train(self, members: Sequence[SingleConfig], partial: Callable[[Any], None] | None = None) -> Any:
         """Return the ensemble of some members, trained.

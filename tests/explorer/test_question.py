@@ -17,7 +17,7 @@ from dln.config import SingleConfig
 from dln.errors import ConfigError
 from dln.explorer.controls import CONTROLS, Control
 from dln.explorer.copies import as_command, as_python, as_yaml, overrides
-from dln.explorer.cost import check_cost, fitting, work_of
+from dln.explorer.cost import check_cost, fitting, sharp_stride, work_of
 from dln.explorer.question import FURTHER, THEORIES, VARIED, Question, Request
 from dln.measure.metric import MODEL_METRICS
 from dln.theory.theory import THEORIES as REGISTERED
@@ -205,3 +205,13 @@ def test_what_is_too_much_is_refused_and_the_rest_fits():
     config = asked().config()
     assert fitting([config] * 10, pace=work_of(config), seconds=4.5) == 4
     assert fitting([config] * 10, pace=1.0, seconds=1.0) == 1
+
+
+def test_sharpness_of_large_networks_is_looked_at_less_often():
+    def stride(**values):
+        return sharp_stride(Question.of({"values": {k.replace("__", "."): v for k, v in values.items()}}).config(), 65)
+
+    strides = [stride(model__hidden_dim=width, model__num_hidden=6) for width in (10, 200, 512)]
+    assert strides[0] == 2
+    assert strides == sorted(strides)
+    assert strides[-1] > strides[0]

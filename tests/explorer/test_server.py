@@ -98,9 +98,27 @@ def test_who_may_not_ask_is_refused(client, worker, what):
     assert worker.pieces == pieces
 
 
-@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}])
+ELSEWHERE = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {**ELSEWHERE, "sec-fetch-dest": "iframe"},
+        {**ELSEWHERE, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+    ],
+)
 def test_the_page_is_not_given_to_other_sites(client, headers):
     assert client.get(f"/?token={KEY}", headers=headers).status_code == 403
+
+
+def test_a_link_with_the_token_opens_the_page(client):
+    """As from a terminal in a web page: the address is followed in a window of its own."""
+    headers = {**ELSEWHERE, "sec-fetch-dest": "document"}
+    assert client.get(f"/?token={KEY}", headers=headers).status_code == 200
+    assert client.get("/?token=k", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"tab": "x", "number": 1, "question": {"seeds": 0}}'])
