@@ -17,7 +17,6 @@ SWEEPS, STUDIES, THEORY = (PAGES[f"docs/{name}.md"] for name in ("sweeps", "stud
 @pytest.fixture(scope="module")
 def followed(door, tmp_path_factory):
     """The directory in which all commands of the page have been given."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     directory = tmp_path_factory.mktemp("reader")
     given = [line for block in blocks(SWEEPS, "bash") for line in lines(block)]
     assert len(given) > 12
