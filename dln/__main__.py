@@ -58,6 +58,10 @@ def main(argv: list[str] | None = None) -> None:
 
             told = {name: getattr(options, name) for name in PLOTTED}
             print("\n".join(plot(options.directory, options.out, **told)))
+        elif options.command == "report":
+            from dln.report.write import report
+
+            print(report(options.directory, options.out, options.of, options.over, progress=True))
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -83,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_aggregate(commands.add_parser("aggregate", help="means, intervals and tests of a sweep, step by step"))
     _add_plot(commands.add_parser("plot", help="a figure of a run or a sweep"))
     _add_explore(commands.add_parser("explore", help="a page where every movement of a slider trains an ensemble anew"))
+    _add_report(commands.add_parser("report", help="one HTML file of a run, a sweep or a study, that opens anywhere"))
     study = commands.add_parser("study", help="a whole study: sweeps, tables, figures, and the sentence they come to")
     study.add_argument("name", nargs="?", help="one of ours, or a .yaml file; without it they are listed")
     words = (
@@ -150,6 +155,14 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=0, help="where to listen, on this machine alone; by default a free one"
     )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", help="of a run, a comparison, a sweep or a study")
+    add("-o", "--out", metavar="FILE", help="an .html; by default report.html in the directory")
+    add("--of", type=_names, metavar="CURVE[,CURVE]", help="which curves, or vectors; by default all")
+    add("--over", type=_names, metavar="KEY[,KEY]", help="what is averaged over; by default all seeds that vary")
 
 
 def _names(words: str) -> list[str]:

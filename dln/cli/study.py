@@ -24,15 +24,13 @@ from dln.studies.aggregate import aggregate
 from dln.studies.found import Found, heading
 from dln.studies.scaling import arranged, overrides_of
 from dln.studies.sentences import SENTENCES
-from dln.studies.study import Part, Study, load_study, names, path_of
+from dln.studies.study import SUMMARY, Part, Study, load_study, names, path_of
 from dln.studies.study_figures import FIGURES, STUDY, TABLES, drawn
 from dln.terminal import FAILURE, answer_signals, duration, status_of
 
 if TYPE_CHECKING:
     import polars
 
-SUMMARY = "summary.txt"
-"""What was said of a study, in its directory."""
 DIRECTORY = "hydra.sweep.dir"
 
 

@@ -21,6 +21,9 @@ from dln.studies.sentences import SENTENCES
 
 T = TypeVar("T")
 
+SUMMARY = "summary.txt"
+"""What was said of a study, in its directory."""
+
 _HERE = Path(__file__).resolve().parent
 STUDIES = _HERE / "shipped" if (_HERE / "shipped").is_dir() else _HERE.parents[1] / "studies"
 """Named studies: those of the installed package, or of a clone."""

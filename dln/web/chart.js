@@ -19,6 +19,8 @@
   const SHOWN = 6;
   let count = 0;
 
+  const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
   /**
    * Make a chart in an element, to be filled by `draw`.
    * @param {HTMLElement} host
@@ -71,10 +73,10 @@
     const overBox = () => ({ left: 0, top: 0, width: u.over.clientWidth, height: u.over.clientHeight });
 
     function axis(key) {
-      const room = key === "x" ? 75 : 40;
+      const room = key === "x" ? 75 : 30;
       return {
         scale: key,
-        label: spec[key].label,
+        label: key === "y" ? shortened(spec[key].label, height / 8) : spec[key].label,
         labelSize: 20,
         size: key === "x" ? 34 : 62,
         stroke: () => colour("--muted"),
@@ -228,12 +230,16 @@
       spoken.textContent = readout.innerText.replaceAll("\n", ", ");
     }
 
+    const inLegend = () => spec.curves.filter((curve) => curve.label && curve.legend !== false);
+
     function legend() {
-      const entries = spec.curves.filter((curve) => curve.label && curve.legend !== false);
+      const entries = inLegend();
       keys.replaceChildren(
         ...entries
           .slice(0, 30)
-          .map((curve) => dln.element("li", {}, swatch(curve), dln.element("span", { text: curve.label }))),
+          .map((curve) =>
+            dln.element("li", {}, swatch(curve), dln.element("span", { text: curve.key ?? curve.label })),
+          ),
       );
       if (entries.length > 30) keys.append(dln.element("li", { text: `and ${entries.length - 30} more` }));
     }
@@ -337,7 +343,7 @@
     function png() {
       const source = u.ctx.canvas;
       const row = 18 * devicePixelRatio;
-      const entries = spec.curves.filter((curve) => curve.label && curve.legend !== false).slice(0, 30);
+      const entries = inLegend().slice(0, 30);
       const canvas = dln.element("canvas", { width: source.width, height: source.height + entries.length * row });
       const context = canvas.getContext("2d");
       context.fillStyle = colour("--paper");
@@ -355,7 +361,7 @@
         context.lineTo(2.5 * row, y);
         context.stroke();
         context.fillStyle = colour("--ink");
-        context.fillText(curve.label, 3 * row, y);
+        context.fillText(curve.key ?? curve.label, 3 * row, y);
       });
       return new Promise((resolve) => canvas.toBlob(resolve));
     }

@@ -8,12 +8,14 @@
  * @property {ArrayLike<number>} y
  * @property {ArrayLike<number>} [low] Lower end of a band.
  * @property {ArrayLike<number>} [high] Upper end of a band.
- * @property {string} [label] What the legend and the read-out call it.
+ * @property {string} [label] What the read-out calls it, and the legend, if it has no `key`.
+ * @property {string} [key] What the legend calls it, and those that look alike.
  * @property {string} [colour] A CSS colour, or the name of a colour of theme.css ("--ink").
  * @property {number[]} [dash] Lengths of strokes and gaps: what theories say is dashed.
  * @property {number} [width]
  * @property {number} [alpha] From 0 to 1: curves of single runs are faint.
  * @property {number[]} [crosses] Where on the x axis crosses stand at the upper edge: runs that diverged.
+ * @property {boolean} [plane] Whether the nearest point is the nearest in both directions: x does not grow along it.
  * @property {boolean} [legend] False: it is not in the legend.
  */
 

@@ -9,7 +9,8 @@
  * @property {{label: string, ticks: string[]}} y
  * @property {string} valueLabel
  * @property {ArrayLike<number>} values Row after row; NaN where there is none.
- * @property {string[]} [states] What else is to be said of a cell ("3 of 10 diverged"); such a cell gets a cross.
+ * @property {string[]} [states] What else is to be said of a cell ("3 of 10 diverged").
+ * @property {boolean[]} [crossed] Which cells have a cross: where runs diverged.
  * @property {boolean} [log]
  * @property {number} [picked] The number of the cell that is marked.
  */
@@ -82,7 +83,7 @@
           const [x, y] = corner(cell, cellWidth, cellHeight);
           context.fillStyle = known(spec.values[cell]) ? shade(spec.values[cell]) : missing;
           context.fillRect(x, y, cellWidth + 0.5, cellHeight + 0.5);
-          if (spec.states?.[cell])
+          if (spec.crossed?.[cell])
             crossed(context, x + cellWidth / 2, y + cellHeight / 2, Math.min(cellWidth, cellHeight), ink, paper);
         }
       }
@@ -169,7 +170,7 @@
         strip,
         dln.element("span", { text: dln.number(range[1]) }),
       ];
-      if (spec.states?.some(Boolean)) legend.push(dln.element("span", { text: "× some or all diverged" }));
+      if (spec.crossed?.some(Boolean)) legend.push(dln.element("span", { text: "× some or all diverged" }));
       bar.append(...legend);
     }
 
