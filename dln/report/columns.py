@@ -90,10 +90,15 @@ def column_of(name: str, comparison: bool, theories: Sequence[str], names: Seque
         spread = f"{of}_std_{theory}{tail}"
         told = f"{of}{tail}"
         known = told in names or of.endswith(SPREAD)
-        return Column(name, of if known else head, told if known else name, theory, "", entry, spread * (spread in names))
+        group, own = (of, told) if known else (head, name)
+        return Column(name, _panel(group), own, theory, "", entry, spread if spread in names else "")
     lane = head[-2:] if comparison and head.endswith(LANES) else ""
     group = head.removesuffix(lane)
-    return Column(name, "loss" if group in ("train_loss", "test_loss") else group, name, "", lane[1:], entry)
+    return Column(name, _panel(group), name, "", lane[1:], entry)
+
+
+def _panel(group: str) -> str:
+    return "loss" if group in ("train_loss", "test_loss") else group
 
 
 def _numbers(runs: StoredRuns) -> dict[str, list[str]]:

@@ -121,7 +121,7 @@ def read_curves(
         told: Is told how many conditions have been read.
     """
     kinds = _kinds(runs, conditions)
-    most = int(conditions[RUN].max() or 0) if len(kinds) > 1 and not isinstance(runs, StoredSums) else 0
+    most = _most_runs(conditions) if len(kinds) > 1 and not isinstance(runs, StoredSums) else 0
     plan = planned(len(conditions), len(kinds), most, len(columns), lone=runs.counts[RUN] == 1)
     kept = [column.name for column in columns[: plan.columns]]
     found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, int]] = {}
@@ -159,11 +159,13 @@ def planned(conditions: int, kinds: int, runs: int, columns: int, lone: bool = F
         columns: How many there are.
         lone: It is one run, of which all is shown.
 
-    >>> planned(500, 6, 20, 4), planned(10_000, 1, 0, 9), planned(1, 1, 0, 9, lone=True).records
-    (Plan(records=100, runs=4, columns=4) if 0 else 0)
+    >>> planned(500, 6, 20, 4)
+    Plan(records=160, runs=4, columns=4)
+    >>> planned(10_000, 1, 0, 9)
+    Plan(records=60, runs=0, columns=5)
     """
     columns = max(columns, 1)
-    most = 20_000 if lone else MOST_RECORDS
+    most, records = 20_000 if lone else MOST_RECORDS, 0
     for some in (*range(min(runs, MOST_RUNS // max(conditions, 1)), 0, -1), 0):
         curves = conditions * (kinds + some)
         records = MOST_NUMBERS // (curves * columns)
@@ -179,7 +181,7 @@ def thinned(count: int, most: int) -> np.ndarray:
     The first and the last are always among them.
 
     >>> thinned(4, 9).tolist(), thinned(1000, 6).tolist()
-    ([0, 1, 2, 3], [0, 9, 99, 500, 999])
+    ([0, 1, 2, 3], [0, 31, 500, 999])
     """
     if count <= most:
         return np.arange(count)
@@ -195,9 +197,14 @@ def _kinds(runs: StoredRuns, conditions: pl.DataFrame) -> list[str]:
         keeping: Keeping = runs.keeping
         levels = keeping.quantiles if "quantiles" in keeping.keep else ()
         return ["mean", "low", "high", *(f"q{level:g}" for level in levels)]
-    if int(conditions[RUN].max() or 0) <= 1:
+    if _most_runs(conditions) == 1:
         return ["mean"]
     return ["mean", "low", "high", *(f"q{level:g}" for level in QUANTILES)]
+
+
+def _most_runs(conditions: pl.DataFrame) -> int:
+    """Return the most runs that a condition has."""
+    return max(conditions[RUN].to_list())
 
 
 def _statistics(sample: Sample, name: str, kinds: Sequence[str], at: np.ndarray) -> np.ndarray:

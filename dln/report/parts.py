@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from dln.studies.stored_sums import StoredSums
 from dln.studies.study import STUDY, SUMMARY, Study, load_study
 from dln.terminal import live_view
 
+NOTHING = "none"
+"""The word for averaging over no key: each run is then a condition of its own."""
 MANY = 50
 """Conditions from which on it is shown how many are done."""
 
@@ -87,7 +88,7 @@ def read_contents(
     Args:
         directory: Of a run, a comparison, a sweep or a study.
         of: Which curves; None: all.
-        over: What is averaged over; None: the seeds that vary or, of a study, what it says.
+        over: What is averaged over, ["none"] for nothing; None: the seeds that vary or, of a study, what it says.
         progress: Say on standard error how far it is, if that takes long.
 
     Raises:
@@ -166,15 +167,13 @@ def _of_sweep(
     sums = isinstance(runs, StoredSums)
     comparison = "train_loss_b" in runs.curve_names()
     varying = runs.varying
-    averaged = list(over) if over is not None else stored.sums_over or [key for key in varying if is_seed(key)]
-    for key in averaged:
-        runs.check_key(key)
-    averaged = [key for key in averaged if key in varying]
+    averaged = _averaged(runs, stored.sums_over, over)
     by = [key for key in varying if key not in averaged and not (averaged and runs.follows(key, averaged))]
+    by.sort(key=lambda key: "." not in key)  # max_steps and the like go with others, and are seldom what one asks
     conditions = runs.conditions(by, averaged)
     columns = columns_of(runs, comparison, of)
     with live_view(len(conditions)) if progress else nullcontext() as show:
-        told = partial(show, text="conditions") if show and len(conditions) > MANY else None
+        told = (lambda done: show(done, "conditions")) if show and len(conditions) > MANY else None
         curves = read_curves(runs, conditions, by, averaged, columns, told)
     rows = read_rows(runs, conditions, by, averaged, columns, [] if sums else stored_columns(directory)["events"])
     return Part(
@@ -197,6 +196,20 @@ def _of_sweep(
         curves=curves,
         rows=rows,
     )
+
+
+def _averaged(runs: StoredRuns, sums_over: Sequence[str], over: Sequence[str] | None) -> list[str]:
+    """Return the keys that are averaged over; raise StorageError for what does not vary."""
+    if over is None:
+        return list(sums_over) or [key for key in runs.varying if is_seed(key)]
+    for key in over if list(over) != [NOTHING] else ():
+        runs.check_key(key)
+        if key not in runs.varying:
+            raise StorageError(
+                f"{key} does not vary in {runs.name}, so there is nothing to average over; what does: "
+                f"{', '.join(runs.varying) or 'nothing'}"
+            )
+    return [key for key in over if key != NOTHING]
 
 
 def _last(runs: StoredRuns, name: str) -> float:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 NAN, ZERO, INFINITY, MINUS_INFINITY, FIRST = range(5)
-"""Codes that stand for no size; those of positive numbers begin at FIRST, of negative ones at the largest, downwards."""
+"""Codes of what has no size; those of positive numbers begin at FIRST, of negative ones at the largest, downwards."""
 
 LARGEST = 2**16 - 1
 FINE = 0.0
 COARSE = 1e-3
-"""Least distances of the logarithms of neighbouring sizes; half of it is the relative error: none, or none that is seen."""
+"""Least steps of logarithms, which are twice the relative error: as fine as codes allow, or as far as one sees."""
 
 
 @dataclass(frozen=True)

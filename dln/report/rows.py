@@ -140,10 +140,8 @@ def _of_sums(
     spread = {column.name: np.full(count, np.nan) for column in columns}
     diverged = np.zeros(count, int)
     for number, sample in runs.read(conditions, by, over, [column.name for column in columns]):
-        if not len(sample.steps):
-            continue
-        diverged[number] = sample.diverged[-1]
-        for column in columns:
+        diverged[number] = sample.lost
+        for column in columns if sample.lost < len(sample) and len(sample.steps) else ():
             own = sample.moments(column.name)
             values[column.name][number], spread[column.name][number] = own.mean[-1], own.std[-1]
     rows = _bounded(conditions, by, np.arange(count), conditions[RUN].to_numpy(), diverged, values, {})

@@ -16,7 +16,14 @@ from dln.report.parts import Contents, read_contents
 from dln.web.page import asset, page
 
 SCRIPTS = (
-    "store.js", "state.js", "lines.js", "curves_view.js", "map_view.js", "table_view.js", "about_view.js", "report.js"
+    "store.js",
+    "state.js",
+    "lines.js",
+    "curves_view.js",
+    "map_view.js",
+    "table_view.js",
+    "about_view.js",
+    "report.js",
 )
 """In the order in which a page runs them."""
 MOST_BYTES = 2_900_000
@@ -55,7 +62,7 @@ def report(
         directory: Of a run, a comparison, a sweep or a study.
         out: The file, an .html; None: `report.html` in the directory.
         of: Which curves, or vectors; None: all.
-        over: What is averaged over; None: the seeds that vary or, of a study, what it says.
+        over: What is averaged over, ["none"] for nothing; None: the seeds that vary or, of a study, what it says.
         progress: Show how far it is, if that takes long.
 
     Raises:

@@ -60,6 +60,7 @@
     /** @type {Spec} */
     let spec = null;
     let full = null;
+    const ticks = {};
     let at = null; // the point that the keyboard is on: { curve, index }
 
     const colours = new Map();
@@ -68,7 +69,26 @@
       return colours.get(name);
     };
 
-    const scale = (key) => ({ min: u.scales[key].min, max: u.scales[key].max, log: Boolean(spec[key].log) });
+    // uPlot's own axes run from 0 to 1 over the whole range: it draws no ticks where numbers have many digits.
+    const bent = (key) => (spec[key].log ? [Math.log, Math.exp] : [(value) => value, (value) => value]);
+
+    function fraction(key, value) {
+      const [to] = bent(key);
+      const [low, high] = [to(full[key].min), to(full[key].max)];
+      return (to(value) - low) / (high - low);
+    }
+
+    function valueAt(key, part) {
+      const [to, from] = bent(key);
+      const [low, high] = [to(full[key].min), to(full[key].max)];
+      return part === 0 ? full[key].min : part === 1 ? full[key].max : from(low + part * (high - low));
+    }
+
+    function scale(key) {
+      const [min, max] = [u.scales[key].min, u.scales[key].max].map((part) => valueAt(key, part));
+      return { min, max, log: Boolean(spec[key].log) };
+    }
+
     const place = (box) => dln.placed(box, scale("x"), scale("y"));
     const overBox = () => ({ left: 0, top: 0, width: u.over.clientWidth, height: u.over.clientHeight });
 
@@ -86,33 +106,27 @@
         labelFont: "13px system-ui, sans-serif",
         splits: (self, number, min, max) => {
           const length = (key === "x" ? self.bbox.width : self.bbox.height) / devicePixelRatio;
-          return (spec[key].log ? dln.logTicks : dln.linearTicks)(min, max, Math.max(2, Math.floor(length / room)));
+          const ends = [valueAt(key, min), valueAt(key, max)];
+          ticks[key] = (spec[key].log ? dln.logTicks : dln.linearTicks)(
+            ...ends,
+            Math.max(2, Math.floor(length / room)),
+          );
+          return ticks[key].map((tick) => fraction(key, tick));
         },
         filter: (self, splits) => splits,
-        values: (self, splits) => splits.map((value) => dln.number(value, 3)),
+        values: () => ticks[key].map((tick) => dln.number(tick, 3)),
       };
     }
 
     function open() {
       if (u) u.destroy();
       plot.replaceChildren();
-      const scales = Object.fromEntries(
-        ["x", "y"].map((key) => [
-          key,
-          {
-            time: false,
-            auto: false,
-            distr: spec[key].log ? 3 : 1,
-            range: (self, min, max) => [min, max],
-            ...full[key],
-          },
-        ]),
-      );
+      const whole = { time: false, auto: false, min: 0, max: 1, range: (self, min, max) => [min, max] };
       u = new uPlot(
         {
           width: Math.max(host.clientWidth, 120),
           height,
-          scales,
+          scales: { x: { ...whole }, y: { ...whole } },
           axes: [axis("x"), axis("y")],
           series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
           legend: { show: false },
@@ -127,8 +141,8 @@
           },
         },
         [
-          [full.x.min, full.x.max],
-          [full.y.min, full.y.max],
+          [0, 1],
+          [0, 1],
         ],
         plot,
       );
@@ -141,9 +155,12 @@
     }
 
     function zoom(x, y) {
+      const parts = { x: [x.min, x.max], y: [y.min, y.max] };
       u.batch(() => {
-        u.setScale("x", x);
-        u.setScale("y", y);
+        for (const key of ["x", "y"]) {
+          const [min, max] = parts[key].map((value) => fraction(key, value));
+          u.setScale(key, { min, max });
+        }
       });
     }
 
@@ -154,8 +171,8 @@
     /** Zoom by a factor around the middle, or the point that the keyboard is on. */
     function closer(factor) {
       const narrowed = ["x", "y"].map((key) => {
-        const { min, max, log } = scale(key);
-        const [to, from] = log ? [Math.log, Math.exp] : [(v) => v, (v) => v];
+        const { min, max } = scale(key);
+        const [to, from] = bent(key);
         const [low, high] = [to(min), to(max)];
         const middle = at ? to(spec.curves[at.curve][key][at.index]) : (low + high) / 2;
         const half = ((high - low) / 2) * factor;
@@ -302,17 +319,19 @@
       at = null;
       colours.clear();
       readout.hidden = true;
-      full = {
-        x: dln.limits(dln.extent([...spec.curves.map((curve) => curve.x)], spec.x.log), spec.x.log, 0.005),
-        y: dln.limits(
-          dln.extent(
-            spec.curves.flatMap((curve) => [curve.y, ...(curve.low && !spec.y.log ? [curve.low, curve.high] : [])]),
-            spec.y.log,
-          ),
+      const firm = spec.curves.filter((curve) => !curve.loose);
+      const fitted = firm.length ? firm : spec.curves;
+      const extents = {
+        x: dln.extent(
+          spec.curves.flatMap((curve) => [curve.x, curve.crosses ?? []]),
+          spec.x.log,
+        ),
+        y: dln.extent(
+          fitted.flatMap((curve) => [curve.y, ...(curve.low && !spec.y.log ? [curve.low, curve.high] : [])]),
           spec.y.log,
-          0.05,
         ),
       };
+      full = { x: dln.limits(extents.x, spec.x.log, 0.005), y: dln.limits(extents.y, spec.y.log, 0.05) };
       for (const key of ["x", "y"]) delete full[key].log;
       const kind = JSON.stringify([spec.x.label, spec.y.label, spec.x.log, spec.y.log]);
       if (kind !== made || !u) open();

@@ -16,10 +16,13 @@
  * @property {number} [alpha] From 0 to 1: curves of single runs are faint.
  * @property {number[]} [crosses] Where on the x axis crosses stand at the upper edge: runs that diverged.
  * @property {boolean} [plane] Whether the nearest point is the nearest in both directions: x does not grow along it.
+ * @property {boolean} [loose] Whether it may leave the picture: axes are chosen for the others, if there are any.
  * @property {boolean} [legend] False: it is not in the legend.
  */
 
 (function (dln) {
+  const HUGE = Number.MAX_VALUE / 4; // so that differences are finite
+
   /** Return f(value) -> place in pixels along an axis, NaN where the axis does not show the value. */
   function along(scale, start, length) {
     const { min, max, log } = scale;
@@ -190,7 +193,7 @@
       return { min: Math.max(min / pad, Number.MIN_VALUE * 2 ** 52), max: Math.min(max * pad, Number.MAX_VALUE), log };
     }
     const pad = max > min ? (max - min) * margin : Math.abs(max) * 0.1 || 1;
-    return { min: min - pad, max: max + pad, log };
+    return { min: Math.max(min - pad, -HUGE), max: Math.min(max + pad, HUGE), log };
   };
 
   /**

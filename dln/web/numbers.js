@@ -22,7 +22,7 @@ window.dln = window.dln || {};
     if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
     if (value === 0) return "0";
     const size = Math.abs(value);
-    if (Number.isInteger(value) && size < 1e7) return String(value);
+    if (Number.isInteger(value) && size < 10 ** (digits + 3)) return String(value);
     let [mantissa, exponent] = size.toExponential(digits - 1).split("e");
     exponent = Number(exponent);
     const sign = value < 0 ? "-" : "";

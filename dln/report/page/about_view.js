@@ -15,7 +15,11 @@
       dln.element("thead", {}, line("th", head)),
       dln.element("tbody", {}, ...rows.map((row) => line("td", row))),
     );
-    return dln.element("div", { class: "scroll words", tabindex: "0", role: "region", "aria-label": head.join(", ") }, made);
+    return dln.element(
+      "div",
+      { class: "scroll words", tabindex: "0", role: "region", "aria-label": head.join(", ") },
+      made,
+    );
   }
 
   function events(part) {

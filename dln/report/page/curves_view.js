@@ -3,7 +3,8 @@
 
 (function (dln) {
   const MOST_PANELS = 30;
-  const MOST_CURVES = 2500;
+  const MOST_CURVES = 2000;
+  const MOST_BANDS = 30;
   const WIDE = 20; // a factor that positive values span, from which on their axis is logarithmic
 
   /** Return the names of columns that curves may be drawn over. */
@@ -40,7 +41,7 @@
         value: "quantiles",
         text: outer.map((kind) => `${dln.number(100 * kind.slice(1))} %`).join(" to ") + " of runs",
       });
-    return found.length ? [...found, { value: "none", text: "none" }] : [];
+    return found.length ? [{ value: "auto", text: "auto" }, ...found, { value: "none", text: "none" }] : [];
   }
 
   /**
@@ -101,7 +102,11 @@
     /** Return what a chart is to show of some columns and conditions. */
     function specOf(title, columns, conditions) {
       const chosen = how();
-      const curves = dln.linesOf(part, columns, conditions, chosen);
+      if (chosen.band === "auto") chosen.band = conditions.length <= MOST_BANDS ? "interval" : "none";
+      const many = conditions.length * columns.length;
+      const stride = Math.max(1, Math.ceil(many / MOST_CURVES));
+      const some = conditions.filter((_, i) => i % stride === 0);
+      const curves = dln.linesOf(part, columns, some, chosen);
       const yscale = controls.yscale.value();
       const log = yscale === "log" || (yscale === "auto" && isWide(curves));
       const x = controls.x.value();
@@ -110,10 +115,10 @@
         label: title,
         x: { label: x === "time" ? "time (lr × step)" : x, log: controls.xscale.value() === "log" },
         y: { label: name, log },
-        curves: curves.slice(0, MOST_CURVES),
+        curves,
         levels: levels(columns, conditions),
         marks: x === "step" ? marks() : [],
-        left: curves.length - Math.min(curves.length, MOST_CURVES),
+        left: conditions.length - some.length,
       };
     }
 
@@ -226,7 +231,7 @@
         );
       if (lost)
         said.push(
-          `${lost} of ${counted(runs, "run")} diverged (×); ${part.kinds.length > 1 ? "means, medians and bands are of those that had not" : "curves end there"}.`,
+          `${lost} of ${counted(runs, "run")} diverged (×); ${part.kinds.length > 1 ? "means, medians and bands are of those that had not" : "curves end there"}. Axes fit the others; minus zooms out.`,
         );
       if (controls.middle.value() === "single")
         said.push(`Single runs in this file: ${part.singleOf.length}, the first of each condition.`);
@@ -236,7 +241,8 @@
         said.push(`Of ${part.curves.records} records ${part.curves.shown} are shown.`);
       if (!conditions.length) said.push("No run is chosen.");
       if (panelsLeft) said.push(`${counted(panelsLeft, "panel")} more: choose fewer runs, or another key.`);
-      if (curvesLeft) said.push(`${counted(curvesLeft, "curve")} more: choose fewer runs.`);
+      if (curvesLeft)
+        said.push(`Evenly chosen: ${counted(curvesLeft, "condition")} more are not drawn; choose fewer runs.`);
       notes.replaceChildren(...said.filter(Boolean).map((text) => dln.element("p", { text })));
     }
 

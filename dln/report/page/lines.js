@@ -2,6 +2,7 @@
 "use strict";
 
 (function (dln) {
+  const MOST_ENTRIES = 8; // of a ramp in the legend
   const FEW = 5; // values of a key that have colours of their own; more are on a ramp
   const MOST_CROSSES = 300;
   const DASHES = [
@@ -50,7 +51,7 @@
     return [{ title: metric, columns: own.filter((column) => column.name === metric) }];
   };
 
-  /** Return f(condition) -> {colour, text} by a key. */
+  /** Return f(condition) -> {colour, text, legend} by a key; of many values only some are in the legend. */
   dln.colouring = function (part, key) {
     const { values, texts } = key;
     const numbers = values.every((value) => typeof value === "number") && !/seed$/.test(key.name);
@@ -61,7 +62,11 @@
     return (condition) => {
       const place = part.placeOf(condition, key);
       const text = `${key.short} ${texts[place]}`;
-      if (ramp) return { colour: dln.ramp((to(values[place]) - low) / (high - low)), text };
+      if (ramp) {
+        const stride = Math.ceil((values.length - 1) / (MOST_ENTRIES - 1));
+        const legend = place % stride === 0 || place === values.length - 1;
+        return { colour: dln.ramp((to(values[place]) - low) / (high - low)), text, legend };
+      }
       return {
         colour: values[place] === null && texts[place] === "full" ? "--ink" : dln.PALETTE[place % dln.PALETTE.length],
         text,
@@ -69,13 +74,25 @@
     };
   };
 
-  /** Return the colour of a column where colours are of columns. */
-  function ownColour(part, column, place, count) {
+  /** Return the colour of a column where colours are of columns; of lanes, colours are of what both have. */
+  function ownColour(column, columns) {
     if (column.theory) return "--ink";
-    if (column.group === "loss" && !column.lane)
+    if (column.group === "loss" || (column.lane && !column.entry)) {
+      if (column.lane) return dln.LANES[`_${column.lane}`];
       return column.name === "test_loss" ? dln.COLOURS.test : dln.COLOURS.train;
-    if (column.lane && count <= 4) return dln.LANES[`_${column.lane}`];
+    }
+    const entries = [...new Set(columns.map((one) => one.entry))];
+    const [place, count] = [entries.indexOf(column.entry), entries.length];
     return count > dln.PALETTE.length ? dln.ramp(place / (count - 1)) : dln.PALETTE[place % dln.PALETTE.length];
+  }
+
+  /** Return the dashes of a column: theories have their own, and of two lanes what colours do not tell apart. */
+  function dashOf(part, column, columns, coloured) {
+    const theories = [...new Set(part.columns.map((one) => one.theory).filter(Boolean))];
+    if (column.theory) return DASHES[theories.indexOf(column.theory) % DASHES.length];
+    if (!column.lane || new Set(columns.map((one) => one.lane)).size < 2) return undefined;
+    if (column.group === "loss" && !coloured) return column.name.startsWith("test") ? [6, 3] : undefined;
+    return column.lane === "b" && (coloured || column.entry) ? [6, 3] : undefined;
   }
 
   /** Return how a place in a condition is told by the keys that differ among those that are drawn. */
@@ -117,9 +134,9 @@
     const colourKey =
       how.colour === "*column" ? null : (part.by.find((key) => key.name === how.colour) ?? differing[0]);
     const colours = colourKey && conditions.length > 1 ? dln.colouring(part, colourKey) : null;
-    const theories = [...new Set(part.columns.map((column) => column.theory).filter(Boolean))];
+    const lost = new Set(part.row.condition.filter((condition, row) => part.row.diverged[row] > 0));
     const curves = [];
-    const add = (column, place, dash) => {
+    const add = (column) => {
       const number = part.columnNumber(column.name);
       for (const condition of conditions) {
         const told = colours && colours(condition);
@@ -128,26 +145,24 @@
         const curve = {
           label: text || column.name,
           key: told
-            ? [told.text, columns.length > 1 || column.theory ? name : ""].filter(Boolean).join(", ")
+            ? [told.text, looksAlike(column, columns)].filter(Boolean).join(", ")
             : column.theory || name || column.name,
-          colour: told ? told.colour : ownColour(part, column, place, columns.length),
-          dash: dash || (told && column.lane === "b" ? [6, 3] : undefined),
+          colour: told ? told.colour : ownColour(column, columns),
+          dash: dashOf(part, column, columns, Boolean(told)),
           plane: how.x !== "step" && how.x !== "time",
           condition,
+          loose: lost.has(condition),
+          legend: told?.legend,
           width: column.theory ? 1.3 : 1.7,
         };
         curves.push(...drawn(part, number, condition, column, how, curve));
       }
     };
-    columns.forEach((column, place) => {
-      add(column, place, column.theory ? DASHES[theories.indexOf(column.theory) % DASHES.length] : null);
-      if (!how.theories) return;
-      for (const other of part.columns) {
-        if (other.theory && other.of === column.name && other.name !== column.name) {
-          add(other, place, DASHES[theories.indexOf(other.theory) % DASHES.length]);
-        }
-      }
-    });
+    for (const column of columns) {
+      add(column);
+      if (!how.theories) continue;
+      part.columns.filter((other) => other.theory && other.of === column.name && other !== column).forEach(add);
+    }
     const shown = new Set();
     for (const curve of curves) {
       curve.legend = curve.legend !== false && !shown.has(curve.key);
@@ -156,6 +171,11 @@
     if (how.x === "step" || how.x === "time") crossed(part, curves, conditions, how.x);
     return curves;
   };
+
+  /** Return what the legend says of a column beside its colour: what its dashes tell. */
+  function looksAlike(column, columns) {
+    return column.theory || (new Set(columns.map((one) => one.lane)).size > 1 ? column.lane : "");
+  }
 
   /** Return what tells a column from the others of its panel. */
   function nameOf(column, columns) {

@@ -95,7 +95,9 @@
 
     /** Return what rows may be: other keys, those that are averaged over last; or there is one row. */
     function upwards() {
-      const [seeds, own] = [true, false].map((averaged) => keys.filter((key) => part.over.includes(key.name) === averaged));
+      const [seeds, own] = [true, false].map((averaged) =>
+        keys.filter((key) => part.over.includes(key.name) === averaged),
+      );
       const nothing = { value: "*", text: "nothing" };
       return [...options(own.slice(1)), nothing, ...options([...own.slice(0, 1), ...seeds])];
     }

@@ -133,7 +133,7 @@
     function render() {
       rows.sync();
       const every = columns();
-      if (part.kind !== "sweep") return renderRun(every);
+      if (part.kind !== "sweep") return renderRun();
       const by = dln.state.get("sort");
       const down = dln.state.get("down") === "yes";
       const order = sorted(every, by, down);
@@ -154,19 +154,17 @@
         );
       });
       const focused = [...table.querySelectorAll("th button")].indexOf(document.activeElement);
-      const body = order
-        .slice(0, shown)
-        .map((row) =>
-          dln.element(
-            "tr",
-            {},
-            ...visible.map((column) =>
-              dln.element("td", {
-                text: column.text ? column.text(column.values[row]) : dln.number(column.values[row]),
-              }),
-            ),
+      const body = order.slice(0, shown).map((row) =>
+        dln.element(
+          "tr",
+          {},
+          ...visible.map((column) =>
+            dln.element("td", {
+              text: column.text ? column.text(column.values[row]) : dln.number(column.values[row]),
+            }),
           ),
-        );
+        ),
+      );
       table.replaceChildren(
         dln.element("thead", {}, dln.element("tr", {}, ...head)),
         dln.element("tbody", {}, ...body),
@@ -182,16 +180,11 @@
     }
 
     /** Show one run: a line for each value. */
-    function renderRun(every) {
-      const lines = every.filter((column) => column.name !== "runs" && column.name !== "diverged");
-      const body = lines.map((column) =>
-        dln.element(
-          "tr",
-          {},
-          dln.element("td", { text: column.name }),
-          dln.element("td", { text: dln.number(column.values[0], 6) }),
-        ),
-      );
+    function renderRun() {
+      const body = part.rows.values.map((name) => {
+        const [label, told] = [name, dln.number(part.value(name)[0], 6)].map((text) => dln.element("td", { text }));
+        return dln.element("tr", {}, label, told);
+      });
       table.replaceChildren(dln.element("tbody", {}, ...body));
       more.hidden = true;
     }
