@@ -162,7 +162,12 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("directory", help="of a run, a comparison, a sweep or a study")
     add("-o", "--out", metavar="FILE", help="an .html; by default report.html in the directory")
     add("--of", type=_names, metavar="CURVE[,CURVE]", help="which curves, or vectors; by default all")
-    add("--over", type=_names, metavar="KEY[,KEY]", help="what is averaged over, or none; by default all seeds that vary")
+    add(
+        "--over",
+        type=_names,
+        metavar="KEY[,KEY]",
+        help="what is averaged over, or none; by default seeds that vary",
+    )
 
 
 def _names(words: str) -> list[str]:

@@ -23,7 +23,8 @@ from dln.results.sweep import SweepStore
 from dln.studies.opening import open_runs
 from dln.studies.stored_runs import StoredRuns, as_row
 from dln.studies.stored_sums import StoredSums
-from dln.studies.study import STUDY, SUMMARY, Study, load_study
+from dln.studies.study import SUMMARY, Study, load_study
+from dln.studies.study_figures import STUDY
 from dln.terminal import live_view
 
 NOTHING = "none"

@@ -75,7 +75,9 @@ def encode(values: np.ndarray, finest: float = FINE) -> tuple[np.ndarray, Scale]
 def decode(codes: np.ndarray, scale: Scale) -> np.ndarray:
     """Return the numbers that codes stand for; pages do the same in JavaScript (`store.js`)."""
     size = np.where(codes < scale.split, codes.astype(np.int64) - FIRST, LARGEST - codes.astype(np.int64))
-    values = np.exp(scale.low + size * scale.step) * np.where(codes < scale.split, 1.0, -1.0)
+    with np.errstate(over="ignore"):  # the largest number may be rounded up
+        sizes = np.minimum(np.exp(scale.low + size * scale.step), np.finfo(np.float64).max)
+    values = sizes * np.where(codes < scale.split, 1.0, -1.0)
     for code, value in {NAN: np.nan, ZERO: 0.0, INFINITY: np.inf, MINUS_INFINITY: -np.inf}.items():
         values[codes == code] = value
     return values

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dln.figures.table_words import short, value_of
 from dln.report.columns import Column
 from dln.report.packing import Pack
 from dln.results.finals import MOST_ENTRIES
 from dln.results.tables import RUN
-from dln.studies.found import short, value_of
 from dln.studies.stored_runs import StoredRuns
 from dln.studies.stored_sums import StoredSums
 

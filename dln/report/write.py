@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dln import __version__
 from dln.base.files import from_home, placing
 from dln.base.machine import as_bytes
+from dln.base.provenance import __version__
 from dln.errors import StorageError
 from dln.report.packing import Pack
 from dln.report.parts import Contents, read_contents

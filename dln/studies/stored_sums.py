@@ -202,11 +202,6 @@ class Summed:
     def __len__(self) -> int:
         return len(self._piece.runs)
 
-    @property
-    def lost(self) -> int:
-        """How many runs have diverged in the end, those included that did before a step that others have."""
-        return int(self._piece.diverged[-1]) if len(self._piece.diverged) else 0
-
     def moments(self, name: str) -> Moments:
         """Return count, mean and standard deviation at each step."""
         column = self._column(name)

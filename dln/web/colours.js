@@ -7,7 +7,7 @@
   /** The lanes of a comparison. */
   dln.LANES = { _a: "#0072B2", _b: "#D55E00" };
   /** The same thing has the same colour everywhere; what theories say is of the colour of text, and dashed. */
-  dln.COLOURS = { train: "#0072B2", test: "#E69F00", batch: "#8FC1E3", teacher: "#CC79A7", limit: "#009E73" };
+  dln.COLOURS = { train: "#0072B2", test: "#E69F00", batch: "#8FC1E3", teacher: "#CC79A7", limit: "#882255" };
   /** Viridis at equal distances, without the yellows that are lost on white. */
   dln.RAMP = ["#440154", "#482878", "#3e4989", "#31678e", "#26828e", "#1e9c89", "#32b67a", "#69cd5b", "#b0dd2f"];
 

@@ -20,6 +20,8 @@ def make_all(place):
     dln.run_experiment({**SHORT, "training": {"lr": 50.0}}, directory=place / "lost")
     dln.run_sweep({**AXES, **RATES, **SEEDS}, directory=place / "seeds")
     dln.run_sweep({**AXES, **RATES, **SEEDS, "aggregate": {"over": "training.batch_seed"}}, directory=place / "sums")
+    whole = {**AXES, "training.batch_size": None, "training.lr": [0.001, 0.002], "theory": ["gradient_flow"]}
+    dln.run_sweep({**whole, "metrics": ["sharpness"]}, directory=place / "rates")
     metrics = [{"name": "weight_norm", "label": ODD}, {"name": "gradient_norm", "label": ODDER}]
     metrics += [{"name": "layer_norms", "label": "__proto__"}]
     dln.run_sweep({**AXES, "training.lr": [0.001, 0.002], "metrics": [metrics]}, directory=place / "odd")

@@ -29,7 +29,7 @@ def browser():
 @pytest.fixture(scope="module")
 def pages(stored, tmp_path_factory):
     place = tmp_path_factory.mktemp("pages")
-    names = ["run", "pair", "lost", "seeds", "sums", "odd", "study"]
+    names = ["run", "pair", "lost", "rates", "seeds", "sums", "odd", "study"]
     return {name: report(stored / name, place / f"{name}.html").path for name in names}
 
 
@@ -303,11 +303,24 @@ def test_a_run_shows_everything_and_what_theories_say(opened, stored):
             np.testing.assert_allclose(numbers(told[label]["y"]), history[column], rtol=ROUGHLY)
             assert bool(told[label].get("dash")) == ("flow" in label)
         assert "lr sharpness" in page.locator("#curves [role=status].muted").inner_text()
-        [level] = shown["sharpness"]["levels"]
-        assert level["y"] == pytest.approx(2 / 0.01)
         page.locator("input[name=theory]").uncheck()
         settle(page)
         assert len(charts(page)[0]["curves"]) == 2
+
+
+def test_sharpness_stands_beside_2_over_lr(opened):
+    with opened("rates", "metric=sharpness") as visit:
+        page = ready(visit)
+        assert [level["y"] for level in charts(page)[0]["levels"]] == pytest.approx([2 / 0.001, 2 / 0.002])
+        choose(page, "metric", "test_loss")
+        [chart] = charts(page)
+        assert chart["levels"] == []
+        assert [(curve["colour"], bool(curve.get("dash"))) for curve in chart["curves"]] == [
+            ("#0072B2", False),
+            ("#E69F00", False),
+            ("#0072B2", True),
+            ("#E69F00", True),
+        ]
 
 
 def test_a_comparison_tells_its_lanes_apart(opened):

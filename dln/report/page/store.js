@@ -17,6 +17,9 @@
     return new KINDS[kind](joined.buffer);
   }
 
+  /** Return exp of a logarithm; the largest number may have been rounded up. */
+  const sized = (logarithm) => Math.min(Math.exp(logarithm), Number.MAX_VALUE);
+
   /** Return the numbers of curves [N, S, K] that codes stand for, which are kept as differences. */
   function decoded(codes, [, kinds, records], { low, step, split }) {
     const values = new Float64Array(codes.length);
@@ -31,8 +34,8 @@
     for (let i = 0; i < codes.length; i++) {
       const code = codes[i];
       if (code < FIRST) values[i] = special[code];
-      else if (code < split) values[i] = Math.exp(low + (code - FIRST) * step);
-      else values[i] = -Math.exp(low + (LARGEST - code) * step);
+      else if (code < split) values[i] = sized(low + (code - FIRST) * step);
+      else values[i] = -sized(low + (LARGEST - code) * step);
     }
     return values;
   }
