@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
@@ -49,9 +50,7 @@ def legend_above(axes: Axes, entries: Mapping[str, Any], lift: float = 0.0) -> f
         return lift
     figure = axes.get_figure(root=True)
     assert figure is not None
-    size = rcParams["font.size"]
-    lengths = [max(map(len, name.split("\n"))) for name in entries]
-    columns = next(c for c in (4, 3, 2, 1) if c == 1 or (c <= len(entries) and _fits(axes, lengths, c)))
+    columns = _columns_within(width_of_panel(axes), entries)
     axes.legend(
         list(entries.values()),
         list(entries),
@@ -60,9 +59,22 @@ def legend_above(axes: Axes, entries: Mapping[str, Any], lift: float = 0.0) -> f
         bbox_transform=axes.transAxes + ScaledTranslation(0, lift / 72, figure.dpi_scale_trans),
         ncols=columns,
     )
+    return lift + _height(entries, columns)
+
+
+def legend_of_figure(figure: Figure, entries: Mapping[str, Any]) -> float:
+    """Put a legend at the upper edge of a figure of several panels; return how high it is, in points."""
+    if not entries:
+        return 0.0
+    columns = _columns_within(0.97 * figure.get_figwidth() * 72, entries)
+    figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=columns)
+    return _height(entries, columns)
+
+
+def _height(entries: Mapping[str, Any], columns: int) -> float:
+    """Return how high a legend is, in points."""
     lines = [1 + name.count("\n") for name in entries]
-    height = max(sum(part) for part in _columns(lines, columns))
-    return lift + 1.45 * size * height + 4
+    return 1.45 * rcParams["font.size"] * max(sum(part) for part in _columns(lines, columns)) + 4
 
 
 def _columns(values: Sequence[int], columns: int) -> list[Sequence[int]]:
@@ -76,13 +88,19 @@ def _columns(values: Sequence[int], columns: int) -> list[Sequence[int]]:
     return [values[a:b] for a, b in pairwise(starts.tolist())]
 
 
-def _fits(axes: Axes, lengths: Sequence[int], columns: int) -> bool:
-    """Whether entries of so many letters fit above a panel, and no column is shorter than it would be in fewer."""
-    if len(lengths) == 4 and columns == 3:
-        return False
+def _columns_within(width: float, entries: Mapping[str, Any]) -> int:
+    """Return in how many columns entries fit into a width in points: as many as make fewer rows."""
+    lengths = [max(map(len, name.split("\n"))) for name in entries]
+    fitting = [c for c in range(1, len(lengths) + 1) if c == 1 or _length(lengths, c) <= width]
+    rows = -(-len(lengths) // fitting[-1])
+    return next(c for c in fitting if -(-len(lengths) // c) == rows)
+
+
+def _length(lengths: Sequence[int], columns: int) -> float:
+    """Return how long a legend of entries of so many letters is, in points."""
     letters = sum(max(part) for part in _columns(lengths, columns))
     handle = rcParams["legend.handlelength"] + rcParams["legend.handletextpad"] + rcParams["legend.columnspacing"]
-    return rcParams["font.size"] * (WIDTH * letters + columns * handle) <= width_of_panel(axes)
+    return rcParams["font.size"] * (WIDTH * letters + columns * handle)
 
 
 def write_along(axes: Axes, x: np.ndarray, y: np.ndarray, text: str, color: Any) -> bool:

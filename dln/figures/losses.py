@@ -52,8 +52,16 @@ def losses(data: Data, axes: Axes | None = None, *, x: str = "step", levels: boo
     return drawn
 
 
-def draw_losses(axes: Axes, history: History, x: str, levels: bool | None = None) -> Entries:
-    """Draw the losses, and return what their legend has to say; see `losses`."""
+def draw_losses(axes: Axes, history: History, x: str, levels: bool | None = None, width: int | None = None) -> Entries:
+    """Draw the losses, and return what their legend has to say; see `losses`.
+
+    Args:
+        axes: The panel.
+        history: What to draw.
+        x: The horizontal axis.
+        levels: Whether to draw the losses at the saddles.
+        width: How many letters a line of the legend may have; None: what fits above the panel.
+    """
     lanes = lanes_of(history)
     curves, entries = [], {}
     for told, curve in _own(history, lanes, x):
@@ -66,10 +74,11 @@ def draw_losses(axes: Axes, history: History, x: str, levels: bool | None = None
         for told, curve in _own(history, lanes, x):
             entries[told] = sample(curve.colors[0] if curve.beneath else EVENT, curve.linestyle)
     columns = [column for column in columns_of(history) if column.metric in LOSSES[:2]]
-    dashes = dashes_of(columns)
+    dashes = dashes_of(history, columns)
     for column in (c for c in columns if c.theory and not c.spread):
         curves.append(told_curve(history, column, columns, dashes, x))
-    entries |= {_good(axes, history, theory, lanes): sample(THEORY, dashes[theory], 1.0) for theory in dashes}
+    width = width or letters(axes)
+    entries |= {_good(history, theory, lanes, width): sample(THEORY, dashes[theory], 1.0) for theory in dashes}
     draw_curves(axes, "loss", curves)
     include_ends(axes, history, x)
     _draw_found(axes, history, lanes, x, entries)
@@ -122,7 +131,7 @@ def _noise(history: History, lane: str) -> str:
     return "" if same else "batch"
 
 
-def _good(axes: Axes, history: History, theory: str, lanes: list[str]) -> str:
+def _good(history: History, theory: str, lanes: list[str], width: int) -> str:
     """Name a theory and say how good it is."""
     told = [drawable(theory)]
     for lane in lanes:
@@ -130,7 +139,7 @@ def _good(axes: Axes, history: History, theory: str, lanes: list[str]) -> str:
         good = conditions_of(history.events, theory + lane)
         told += [f"{name.replace('_', ' ')} {value:.2g}{end}" for name, value in good.items() if value is not None]
     kept = ", ".join(told).replace(" ", GLUED).replace(f",{GLUED}", ", ")  # lines break between conditions only
-    return textwrap.fill(kept, letters(axes), subsequent_indent="   ").replace(GLUED, " ")
+    return textwrap.fill(kept, width, subsequent_indent="   ").replace(GLUED, " ")
 
 
 def _draw_levels(axes: Axes, history: History, lanes: list[str], levels: bool | None, entries: Entries) -> None:

@@ -69,13 +69,13 @@ def _found(history: History) -> Iterator[Mark]:
 
 
 def _acted(history: History, lane: str, last: int) -> Iterator[tuple[int, str]]:
-    """Yield the steps at which callbacks intervened, and what they did."""
+    """Yield the steps before the last at which callbacks intervened, and what they did."""
     for name, params in callbacks_of(history, lane):
         steps: Sequence[int] = ()
         text = drawable(name.replace("_", " "))
         if sizes := switches(name, params):
             for step, size in sizes.items():
-                if step <= last:
+                if step < last:
                     yield step, f"{'full batch' if size is None else f'batch of {size}'} at {step}"
         elif name in ("lr_warmup", "lr_cosine"):
             steps, text = [params.get("start", 0) + params["steps"]], f"end of {name.removeprefix('lr_')}"
@@ -88,7 +88,7 @@ def _acted(history: History, lane: str, last: int) -> Iterator[tuple[int, str]]:
         elif isinstance(params.get("step"), int):
             steps, text = [params["step"]], f"{text} at {params['step']}"
         if len(steps) <= MOST_REPEATS:
-            yield from ((step, text) for step in steps if step <= last)
+            yield from ((step, text) for step in steps if step < last)
 
 
 def include_ends(axes: Axes, history: History, x: str) -> None:

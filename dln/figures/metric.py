@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
 from dln.figures.axis import Along, name_axis
-from dln.figures.columns import Column, key_names, of_metric
+from dln.figures.columns import Column, columns_of, key_names, of_metric
 from dln.figures.curve import Curve, draw_curves
 from dln.figures.known import Data, history_of, lane_names, lanes_of
 from dln.figures.legend import legend_above, sample
@@ -64,7 +64,7 @@ def metric(
 
 
 def complete(axes: Axes, history: History, x: str, entries: Entries, named: bool = True) -> float:
-    """Name the horizontal axis, mark what happened, and put the legend above; return how high what is above is.
+    """Name the horizontal axis, mark what happened, put the legend above; return how high what stands above is.
 
     Args:
         axes: The panel.
@@ -155,10 +155,11 @@ def flat(history: History, column: str) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
-def dashes_of(columns: Sequence[Column]) -> dict[str, Any]:
-    """Return the dashes of each theory."""
-    theories = dict.fromkeys(column.theory for column in columns if column.theory)
-    return {theory: DASHES[i % len(DASHES)] for i, theory in enumerate(theories)}
+def dashes_of(history: History, columns: Sequence[Column]) -> dict[str, Any]:
+    """Return the dashes of the theories of some columns: the same in all panels of a run."""
+    theories = dict.fromkeys(column.theory for column in columns_of(history) if column.theory)
+    told = {column.theory for column in columns}
+    return {theory: DASHES[i % len(DASHES)] for i, theory in enumerate(theories) if theory in told}
 
 
 class _Looks:
@@ -176,7 +177,7 @@ class _Looks:
         self.history, self.keys, self.several = history, keys, several
         self.by_key = len(keys) > 1 and vectors
         self.lines = {"": "-", "_a": "-", "_b": "--"}
-        self.theories = dashes_of(columns)
+        self.theories = dashes_of(history, columns)
         many = len(keys) > len(PALETTE)
         colors = [RAMP(i / (len(keys) - 1)) for i in range(len(keys))] if many else PALETTE
         self._colors = dict(zip(keys, colors, strict=False))

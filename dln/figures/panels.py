@@ -14,22 +14,26 @@ from dln.errors import ConfigError
 from dln.figures.axis import AXES
 from dln.figures.columns import columns_of, metrics_of, of_metric
 from dln.figures.known import kind_of, lanes_of
+from dln.figures.legend import legend_of_figure
 from dln.figures.losses import draw_losses
 from dln.figures.metric import Entries, complete, draw_metric, flat
 from dln.figures.sharpness import SHARPNESS, draw_sharpness
 from dln.figures.strengths import STRENGTHS, draw_strengths
 from dln.figures.style import NotebookFigure, style_named, titled, width_of
+from dln.figures.table_words import drawable
 from dln.history import History
 
 HEIGHT = {"default": 2.3, "paper": 1.75}
 """Of a panel without what stands above it, in inches."""
-LOSSES = "loss"
+LINE = 100
+"""Letters of a line in the legend of a figure of several panels."""
 
 
 class Panel(NamedTuple):
     """A panel of a figure: a metric, or the losses, of all models or of some."""
 
-    name: str
+    name: str | None
+    """None: the losses."""
     lanes: Sequence[str] | None = None
 
 
@@ -60,22 +64,28 @@ def draw_panels(
         grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
         for axes in grid[len(panels) :]:
             axes.remove()
-        above = [0.0] * rows
+        top, above = 0.0, [0.0] * rows
+        named = _named_by_losses(history) if panels[0].name is None else set()
         for i, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-            entries = _draw(axes, history, panel, x, name_lanes=i == 0)
+            entries = _draw(axes, history, panel, x, name_lanes=i == 0, alone=len(panels) == 1)
+            if i == 0 and len(panels) > 1:
+                top = legend_of_figure(figure, entries)
+                entries = {}
+            elif i:
+                entries = {name: line for name, line in entries.items() if name not in named}
             height = complete(axes, history, x, entries, named=i == 0)
             above[i // columns] = max(above[i // columns], height)
             if i + columns < len(panels):
                 axes.set_xlabel("")
             else:  # nothing below
                 axes.tick_params(labelbottom=True)
-        figure.set_figheight(size[1] + sum(above) / 72 + 0.1)
+        figure.set_figheight(size[1] + (top + sum(above)) / 72 + (0.1 if title is None else 0.35))
         return titled(figure, title)
 
 
 def _panels(history: History, metrics: Sequence[str] | None, x: str) -> list[Panel]:
     """Return what to draw; a metric of two models whose keys hold vectors has a panel for each model."""
-    panels = [Panel(LOSSES)]
+    panels = [Panel(None)]
     if x == "loss" and not any(column.metric in ("test_loss", "population_loss") for column in columns_of(history)):
         panels = []
     for name in metrics_of(history) if metrics is None else metrics:
@@ -91,9 +101,15 @@ def _panels(history: History, metrics: Sequence[str] | None, x: str) -> list[Pan
     return panels
 
 
-def _draw(axes: Axes, history: History, panel: Panel, x: str, name_lanes: bool) -> Entries:
-    if panel.name == LOSSES:
-        return draw_losses(axes, history, x)
+def _named_by_losses(history: History) -> set[str]:
+    """Return the theories that the panel of losses names."""
+    return {drawable(column.theory) for column in columns_of(history) if column.metric in ("train_loss", "test_loss")}
+
+
+def _draw(axes: Axes, history: History, panel: Panel, x: str, name_lanes: bool, alone: bool) -> Entries:
+    """Draw a panel, and return what the legend has to say: its own, or that of a figure of several panels."""
+    if panel.name is None:
+        return draw_losses(axes, history, x, width=None if alone else LINE)
     kind = kind_of(history, panel.name)
     draw = draw_sharpness if kind in SHARPNESS else draw_strengths if kind in STRENGTHS else draw_metric
     entries = draw(axes, history, panel.name, x, panel.lanes, name_lanes)

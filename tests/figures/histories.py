@@ -57,6 +57,12 @@ def labels(ax: Axes) -> list[str]:
     return [] if legend is None else [text.get_text() for text in legend.get_texts()]
 
 
+def legend_of(figure: Figure) -> list[str]:
+    """What the legend of a figure of several panels says."""
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def of(ax: Axes, *gids: str) -> list[Any]:
     """What was drawn for a purpose: marks, levels, the teacher, a limit."""
     return [artist for artist in ax.get_children() if artist.get_gid() in gids]

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from dln.figures.marks import marks_of
 from dln.figures.style import EVENT, LANES
 from dln.plotting import losses, plot_run
-from tests.figures.histories import comparative, config, labels, of, overlaps, single
+from tests.figures.histories import comparative, config, labels, legend_of, of, overlaps, single
 
 
 def lines(ax):
@@ -30,7 +30,7 @@ def test_divergence_and_stops_are_marked_in_every_panel_and_named_once():
         assert ax.get_xlim()[1] > 7  # beyond the last record
     assert texts(figure.axes[0]) == ["diverged at 7"]
     assert texts(figure.axes[1]) == []
-    assert labels(figure.axes[0]) == ["train", "test"]
+    assert legend_of(figure) == ["train", "test"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_divergence_and_stops_are_marked_in_every_panel_and_named_once():
         ("lr_decay", {"factor": 0.5, "interval": 2}, [(2, "lr × 0.5"), (4, "lr × 0.5")]),  # noqa: RUF001
         ("weight_noise", {"std": 1.0, "start": 2}, [(2, "weight noise")]),
         ("weight_noise", {"std": 1.0}, []),  # always
-        ("of_mine", {"step": 5}, [(5, "of mine at 5")]),
+        ("of_mine", {"step": 4}, [(4, "of mine at 4")]),
         ("of_mine", {"step": "late"}, []),
     ],
 )

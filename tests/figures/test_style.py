@@ -97,12 +97,11 @@ def test_figures_look_the_same_wherever_they_are_drawn():
 
 
 def test_legends_cover_no_data():
-    figure = plot_run(single(v=float))
-    figure.draw_without_rendering()
-    ax = figure.axes[0]
-    legend = ax.get_legend()
-    assert legend is not None
-    assert legend.get_window_extent().y0 >= ax.get_window_extent().y1
+    alone, several = plot_run(single()), plot_run(single(v=float))
+    for figure, legend in ((alone, alone.axes[0].get_legend()), (several, several.legends[0])):
+        figure.draw_without_rendering()
+        assert legend is not None
+        assert legend.get_window_extent().y0 >= max(ax.get_window_extent().y1 for ax in figure.axes)
 
 
 @pytest.mark.sampled
