@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    if path.parent.name != "gallery"
+    if path.parent != ROOT / "docs" / "gallery"
 }
 """Text of each page by its path; those of the gallery have another form, which tests/test_gallery.py follows."""
 STEPS = 12
