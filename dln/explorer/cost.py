@@ -32,6 +32,9 @@ SHARP_EACH, SHARP_WEIGHT = 5e-3, 6e-7
 SHARP_SECONDS = 3.0
 """What the sharpness of one member may take, at fewer and fewer records the larger the network is."""
 
+LEAST_STRIDE = 2
+"""Sharpness is looked at every so many records where it is quick."""
+
 
 def work_of(config: SingleConfig) -> float:
     """Return about how many multiplications a run takes, by three: steps x weights x rows, of all its lanes.
@@ -85,7 +88,7 @@ def sharp_stride(config: SingleConfig, records: int) -> int:
     2
     """
     each = sum(SHARP_EACH + SHARP_WEIGHT * parameters(lane) for lane in config.lanes.values())
-    stride = 2
+    stride = LEAST_STRIDE
     while stride < records and records / stride * each > SHARP_SECONDS:
         stride *= 2
     return stride

@@ -139,6 +139,15 @@
     });
   }
   byId("picture").addEventListener("click", async () => dln.download("explored.png", await panels.picture()));
+  byId("figure").addEventListener("click", async () => {
+    byId("figure").disabled = true;
+    try {
+      dln.download("explored.pdf", await dln.explorer.figure(question(state)));
+    } catch (error) {
+      fault(error.message);
+    }
+    byId("figure").disabled = false;
+  });
   byId("data").addEventListener("click", () => dln.download("explored.csv", csv(), "text/csv"));
 
   /** Return what is drawn as CSV: quantiles of all members, and members one by one; sharpness has rows of its own. */

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dln.errors import ConfigError
-from dln.explorer.frames import HEARTBEAT
+from dln.explorer.frames import HEARTBEAT, unpacked
 from dln.explorer.page import explorer_page
 from dln.explorer.question import Request
 from dln.explorer.worker import BusyError, Job, Worker
@@ -66,7 +66,8 @@ def application(token: str, worker: Worker) -> Starlette:
             return PlainTextResponse("Open the address that dln explore has printed, token included.\n", 403)
         return HTMLResponse(html)
 
-    async def answer(request: WebRequest) -> Response:
+    async def submitted(request: WebRequest, figure: bool) -> tuple[Job, asyncio.Event] | Response:
+        """Return the job of a request, and what rings when there is something of it; or why there is none."""
         if not _knows(token, request.headers.get(TOKEN, "")):
             return PlainTextResponse("the token is not that of this explorer: open the address it has printed\n", 403)
         if request.headers.get("content-type") != "application/json":
@@ -90,16 +91,37 @@ def application(token: str, worker: Worker) -> Starlette:
                 loop.call_soon_threadsafe(bell.set)
 
         try:
-            job = worker.submit(asked, ring)
+            return worker.submit(asked, ring, figure), bell
         except BusyError:
             return PlainTextResponse("too many tabs at once: close one, or wait\n", 503, {"Retry-After": "2"})
-        return StreamingResponse(_stream(request, job, bell), media_type="application/octet-stream")
+
+    async def answer(request: WebRequest) -> Response:
+        job = await submitted(request, figure=False)
+        if isinstance(job, Response):
+            return job
+        return StreamingResponse(_stream(request, *job), media_type="application/octet-stream")
+
+    async def figure(request: WebRequest) -> Response:
+        job = await submitted(request, figure=True)
+        if isinstance(job, Response):
+            return job
+        frames = [content async for content in _stream(request, *job) if content != HEARTBEAT]
+        if not frames:
+            return PlainTextResponse("a newer question has taken the place of this one\n", 409)
+        if frames[0].startswith(b"%PDF"):
+            return Response(frames[0], media_type="application/pdf")
+        return PlainTextResponse(f"{unpacked(frames[0])[0][0]['fault']}\n", 422)
 
     async def icon(request: WebRequest) -> Response:
         return Response(status_code=204)  # browsers ask for one
 
     return Starlette(
-        routes=[Route("/", page), Route("/answer", answer, methods=["POST"]), Route("/favicon.ico", icon)],
+        routes=[
+            Route("/", page),
+            Route("/answer", answer, methods=["POST"]),
+            Route("/figure", figure, methods=["POST"]),
+            Route("/favicon.ico", icon),
+        ],
         middleware=[
             Middleware(Headers, headers=headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS),

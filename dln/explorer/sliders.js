@@ -57,7 +57,12 @@
       const text = lane === "b" ? `${control.label}, B` : control.label;
       const row = dln.element(
         "div",
-        { class: control.differs ? `setting ${lane}` : "setting", title: control.help, "data-key": control.key, "data-lane": lane },
+        {
+          class: control.differs ? `setting ${lane}` : "setting",
+          title: control.help,
+          "data-key": control.key,
+          "data-lane": lane,
+        },
         dln.element("label", { for: id, text }),
         ...parts.nodes,
       );

@@ -41,12 +41,7 @@
     }
 
     async function answer(asked) {
-      const response = await fetch("/answer", {
-        method: "POST",
-        headers: { "content-type": "application/json", "x-dln-token": token },
-        body: JSON.stringify({ tab, number: asked.number, question: asked.question }),
-        signal: asked.abort.signal,
-      });
+      const response = await post("/answer", tab, asked.number, asked.question, asked.abort.signal);
       if (!response.ok) {
         const text = (await response.text()).trim();
         if (asked !== current) return;
@@ -72,6 +67,23 @@
     }
 
     return { ask, busy: () => Boolean(current || waiting) };
+  };
+
+  function post(path, name, place, question, signal) {
+    const headers = { "content-type": "application/json", "x-dln-token": token };
+    return fetch(path, {
+      method: "POST",
+      headers,
+      body: JSON.stringify({ tab: name, number: place, question }),
+      signal,
+    });
+  }
+
+  /** Return the PDF of a question's first run. @returns {Promise<Blob>} */
+  dln.explorer.figure = async function (question) {
+    const response = await post("/figure", `${tab} figure`, ++number, question);
+    if (!response.ok) throw new Error((await response.text()).trim());
+    return response.blob();
   };
 
   /** Return what takes bytes as they come, and gives back the frames that are whole: see dln/explorer/frames.py. */

@@ -6,9 +6,10 @@ is recorded: a value at a step is the same whatever else is recorded, and whoeve
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dln.blueprint import Blueprint, recorded_steps
 from dln.config import MetricConfig, SingleConfig
 from dln.errors import ConfigError
 from dln.explorer.copies import as_command, as_python, as_yaml
-from dln.explorer.cost import FIRST, LATER, USUAL_PACE, check_cost, fitting, sharp_stride, work_of
+from dln.explorer.cost import FIRST, LATER, LEAST_STRIDE, USUAL_PACE, check_cost, fitting, sharp_stride, work_of
 from dln.explorer.frames import drawn, frame, joined
 from dln.explorer.question import MODES, Question
 
@@ -91,6 +92,28 @@ class Answer:
         if question.sharpness:
             yield from self._sharpness(config)
         self._send("done", {"seconds": round(time.perf_counter() - started, 4)}, {})
+
+    def figure(self) -> Iterator[None]:
+        """Tell the first run whole, as the PDF that `dln.plotting.plot_history` draws of it.
+
+        Raises:
+            ConfigError: The question cannot be answered, or its theory says nothing of the run.
+            SupersededError: Nobody waits any more.
+        """
+        from dln.figures.columns import metrics_of  # matplotlib takes its time
+        from dln.plotting import plot_history
+
+        config = self.question.config()
+        check_cost(config, 1)
+        if self.question.sharpness and sharp_stride(config, len(recorded_steps(config))) > LEAST_STRIDE:
+            config = replace(config, metrics=self.question.drawn())
+        history = self._train([config]).history(0)
+        yield
+        history.config = asdict(config)
+        figure = plot_history(history, [name for name in metrics_of(history) if name != "time"])
+        page = io.BytesIO()
+        figure.savefig(page, format="pdf")
+        self.tell("figure", page.getvalue())
 
     def _begin(self, config: SingleConfig) -> None:
         """Tell what is about to be drawn, and how to have it elsewhere."""

@@ -30,8 +30,8 @@ class BusyError(Exception):
 class Job:
     """A request that is being answered."""
 
-    def __init__(self, request: Request, pace: Pace, ring: Callable[[], None]) -> None:
-        """Take a request; `ring` is called whenever there is something new in the mailbox."""
+    def __init__(self, request: Request, pace: Pace, ring: Callable[[], None], figure: bool = False) -> None:
+        """Take a request, of a figure or of curves; `ring` is called whenever there is something in the mailbox."""
         self.tab, self.number = request.tab, request.number
         self.over = False
         """Whether there is nothing more to come."""
@@ -39,7 +39,7 @@ class Job:
         self._wanted = True
         self._mail: dict[str, bytes] = {}
         answer = Answer(request.question, self.put, lambda: self._wanted, pace)
-        self.pieces: Iterator[None] = answer.pieces()
+        self.pieces: Iterator[None] = answer.figure() if figure else answer.pieces()
 
     @property
     def wanted(self) -> bool:
@@ -87,15 +87,15 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="explorer", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request, ring: Callable[[], None]) -> Job:
-        """Return the job that answers a request; earlier ones of its tab end.
+    def submit(self, request: Request, ring: Callable[[], None], figure: bool = False) -> Job:
+        """Return the job that answers a request, by curves or by a figure; earlier ones of its tab end.
 
         A request that arrives behind a newer one of its tab is over at once.
 
         Raises:
             BusyError: Too many tabs are being answered.
         """
-        job = Job(request, self._pace, ring)
+        job = Job(request, self._pace, ring, figure)
         with self._change:
             for earlier in self._all():
                 if earlier.tab == job.tab:

@@ -296,6 +296,10 @@ def test_data_and_picture_are_taken_along(visit):
     for seed, history in enumerate(histories):
         assert np.allclose([float(row[f"train_loss seed {seed}"]) for row in rows], history["train_loss"], rtol=1e-6)
     with visit.page.expect_download() as caught:
+        visit.page.click("#figure")
+    assert caught.value.suggested_filename == "explored.pdf"
+    assert caught.value.path().read_bytes().startswith(b"%PDF")
+    with visit.page.expect_download() as caught:
         visit.page.click("#picture")
     import matplotlib.image
 

@@ -75,6 +75,18 @@ def test_a_question_is_answered(client):
     assert {"begin", "curves", "sharpness"} <= {*kinds}
 
 
+def test_a_figure_is_drawn_of_the_first_run(client):
+    headers = {TOKEN: KEY, "origin": OWN, "content-type": "application/json"}
+    response = client.post("/figure", content=body(ASKS), headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/pdf")
+    assert response.content.startswith(b"%PDF")
+    assert b"%%EOF" in response.content[-10:]
+    refused = client.post("/figure", content=body({**ASKS, "theory": "aligned_modes"}), headers=headers)
+    assert refused.status_code == 422
+    assert "start with model.init=aligned" in refused.text
+    assert client.post("/figure", content=body(ASKS)).status_code == 403
+
+
 REFUSED = {
     "no token": ({TOKEN: None}, 403),
     "a wrong token": ({TOKEN: "k-124"}, 403),
