@@ -72,6 +72,29 @@ def test_every_link_of_the_readme_leads_somewhere():
     assert len(links) > 10
 
 
+def book():
+    """Every page of docs/, the gallery's too."""
+    return {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))}
+
+
+def test_links_of_the_book_lead_to_its_pages():
+    """Only what lies in docs/ is in the book; what lies elsewhere is named, as `benchmarks/README.md`."""
+    wrong = []
+    for path, page in book().items():
+        for link in re.findall(r"\]\(([^)#\s]+)", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)):
+            target = (path.parent / link).resolve()
+            if not link.startswith("http") and not (target.is_file() and target.is_relative_to(ROOT / "docs")):
+                wrong.append(f"{path.name}: {link}")
+    assert wrong == []
+
+
+def test_the_contents_name_every_page_once():
+    named = re.findall(
+        r"^ +- (?:[^:\n]+: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(named) == sorted(str(path.relative_to(ROOT / "docs")) for path in book())
+
+
 def test_the_readme_is_short():
     assert len(README.splitlines()) < 160
 

@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(page.relative_to(ROOT / "docs").with_suffix(".html") for page in (ROOT / "docs").rglob("*.md"))
 PHONE = 390
 """Width of a telephone's screen, in pixels."""
-OFFLINE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "NO_MKDOCS_2_WARNING": "1"}
+OFFLINE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 """A network that leads nowhere."""
+QUIET = {"NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"}
 
 
 def built_by_zensical(source, target):
@@ -27,14 +28,18 @@ def built_by_zensical(source, target):
         ROOT, source, ignore=shutil.ignore_patterns(".git", "site", "build", "outputs", "multirun", ".cache")
     )
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
-    done = subprocess.run(command, cwd=source, env=os.environ | OFFLINE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=source, env=os.environ | OFFLINE | QUIET, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (source / "site").rename(target)
 
 
 def built_by_material(source, target):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | OFFLINE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | OFFLINE | QUIET, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
