@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch
 
 from dln.figures.columns import lane_columns, numbers
 from dln.figures.curve import fits_log
@@ -16,6 +17,8 @@ from dln.figures.style import LANES, TRAIN, drawing
 from dln.figures.table_words import drawable
 from dln.history import History
 
+HEAD = "-|>,head_length=0.8,head_width=0.25"
+"""An arrow that is longer than wide, so that it is seen where it points."""
 NEAR = 0.02
 """Share of a way over which its direction is told."""
 ARROWS = 5
@@ -108,9 +111,11 @@ def _tell(
         if not way.any():
             continue
         direction = way / np.hypot(*way) * 0.03
-        arrow = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
-        begin, end = to_panel.inverted().transform([head - direction, head])
-        axes.annotate("", tuple(end), tuple(begin), gid="arrow", arrowprops=arrow)
+        ends = to_panel.inverted().transform([head - direction, head])
+        look: dict[str, Any] = {"color": color, "linewidth": 0.5, "mutation_scale": 9, "gid": "arrow"}
+        arrow = FancyArrowPatch(*ends, arrowstyle=HEAD, shrinkA=0, shrinkB=0, **look)
+        arrow.set_transform(axes.transData)
+        axes.add_artist(arrow)
     told = [0, *dict.fromkeys(at.tolist()), len(there) - 1]
     _write(axes, places[there], steps[there], told, color, taken)
 

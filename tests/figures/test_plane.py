@@ -34,7 +34,7 @@ def test_arrows_point_the_way_that_the_run_goes():
     arrows = of(ax, "arrow")
     assert len(arrows) == 3
     for arrow in arrows:
-        (to_x, to_y), (from_x, from_y) = arrow.xy, arrow.xyann
+        (from_x, from_y), (to_x, to_y) = arrow._posA_posB
         assert to_x > from_x
         assert to_y == pytest.approx(2 * to_x)
         assert from_y == pytest.approx(2 * from_x)
