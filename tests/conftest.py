@@ -44,7 +44,7 @@ LONG = [
         "pages",
         "door",
     ),
-    *("plotting", "training", "bad_input"),
+    *("training", "bad_input"),
 ]
 """Test files that take longest: they are begun first, so that no worker is left with one at the end."""
 

@@ -133,7 +133,7 @@ def _write(
         way = (places[min(i + 1, len(places) - 1)] - places[max(i - 1, 0)]) * panel
         normal = np.array([way[1], -way[0]]) / max(np.hypot(*way), 1e-9)
         extent = np.array([WIDTH * size * len(text), size])
-        for side in (normal, -normal):
+        for side in (normal, -normal, way / max(np.hypot(*way), 1e-9), -way / max(np.hypot(*way), 1e-9)):
             centre = places[i] + side * (4 + np.abs(side) @ extent / 2) / panel
             area = np.concatenate([centre - extent / 2 / panel, centre + extent / 2 / panel])
             free = not any((area[:2] < other[2:]).all() and (other[:2] < area[2:]).all() for other in taken)
