@@ -1,4 +1,4 @@
-.PHONY: bench check docs docs-material format long test
+.PHONY: bench check docs docs-material figures format long test
 
 check:  ## formatting, lint, types, layers
 	ruff format --check .
@@ -21,6 +21,11 @@ docs:  ## the book, in site/: open site/index.html (needs requirements-docs.txt,
 
 docs-material:  ## the same pages by mkdocs-material, in build/site-material/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --site-dir build/site-material
+
+figures:  ## tables and figures of all pages, by their own commands (minutes)
+	python docs/make_tables.py
+	python docs/make_figures.py
+	python docs/make_gallery.py
 
 bench:  ## ratios against a plain PyTorch loop, and against Hydra's multirun (ten minutes)
 	python benchmarks/engine.py
