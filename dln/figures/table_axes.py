@@ -142,7 +142,7 @@ def style_entries(styles: dict[str, CurveStyle], names: dict[str, str], coloured
         return []
     entries = []
     for name, style in styles.items():
-        line = style.line | {"color": GREY if coloured and not style.theory else style.color}
+        line: dict[str, Any] = style.line | {"color": GREY if coloured and not style.theory else style.color}
         entries.append((Line2D([], [], **line), drawable(names[name])))
     return entries
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 
 from dln.figures.style import DARK, DASHES, LANES, PALETTE, RAMP, TEST, THEORY, TRAIN, VERMILLION
@@ -38,16 +40,25 @@ class KeyColors:
     """What maps numbers to the ramp, where there is a colour bar."""
 
     @property
+    def told(self) -> bool:
+        """Whether colours tell the values of a key apart: not those of seeds."""
+        return self.key is not None and not is_seed(self.key)
+
+    @cached_property
     def named(self) -> list[tuple[Any, Any]]:
         """The values that are entries of a legend, with their colours: not those that a colour bar has."""
-        if self.key is None or is_seed(self.key):
+        if not self.told:
             return []
         pairs = zip(self.values, self.colors, strict=True)
         return [(value, color) for value, color in pairs if self.norm is None or value is None]
 
     def of(self, value: Any) -> Any:
         """Return the colour of a value."""
-        return self.colors[self.values.index(value)]
+        return self.colors[self._places[value]]
+
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        return {value: place for place, value in enumerate(self.values)}
 
 
 def key_colors(table: polars.DataFrame, key: str | None, alone: Any = TRAIN) -> KeyColors:
@@ -69,11 +80,11 @@ def key_colors(table: polars.DataFrame, key: str | None, alone: Any = TRAIN) -> 
         return KeyColors(key, values, [DARK if v is None else words[known.index(v)] for v in values])
     numbers = [value for value in values if value is not None]
     norm = number_norm(numbers)
-    places = [float(norm(value)) for value in numbers]
+    places = np.asarray(norm(numbers), float).tolist()
     many = len(numbers) > LEGEND_ENTRIES
     if not many and any(b - a < APART for a, b in itertools.pairwise(places)):
         places = [i / max(1, len(numbers) - 1) for i in range(len(numbers))]
-    colors = [RAMP(place) for place in places] + [DARK] * (len(values) - len(numbers))
+    colors = [*map(tuple, RAMP(np.array(places))), *[DARK] * (len(values) - len(numbers))]
     return KeyColors(key, values, colors, norm if many else None)
 
 

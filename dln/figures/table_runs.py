@@ -87,11 +87,11 @@ def runs(
     log = log or ("y" if fits_log(shown) else "none")
     with drawing(axes) as axes:
         bundles = [*bundled(frame, of, per, x, rate)]
-        averaged = colors.key is None or not colors.named or len(colors.values) < len(whole)
+        averaged = not colors.told or len(colors.values) < len(whole)
         if len(frame) > LINES:
             _put_density(axes, bundles, colors, log, shown)
         else:
-            _put_lines(axes, bundles, colors, averaged and len(frame) > len(colors.values))
+            _put_lines(axes, bundles, colors, averaged)
         means = _put_means(axes, bundles, colors) if averaged else False
         put_crosses(axes, ends_at(frame, x, rate), GREY)
         set_range(axes, shown, log)
@@ -103,8 +103,8 @@ def runs(
             put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)
         entries = color_entries(lost, colors) + end_entries(lost, "means of the others" if means else "")
         if means:
-            alone = [] if colors.named or colors.norm else [(Line2D([], [], color=colors.colors[0]), "single runs")]
-            entries += [*alone, (Line2D([], [], color=GREY if colors.named else DARK, linewidth=1.4), "their mean")]
+            alone = [] if colors.told else [(Line2D([], [], color=colors.colors[0]), "single runs")]
+            entries += [*alone, (Line2D([], [], color=GREY if colors.told else DARK, linewidth=1.4), "their mean")]
         put_legend(axes, entries, legend_title(colors))
     return axes
 
@@ -130,18 +130,16 @@ def _put_means(axes: Axes, bundles: Sequence[Bundle], colors: KeyColors) -> bool
     for bundle in bundles:
         groups: dict[Any, list[int]] = {}
         for run, value in enumerate(bundle.keys):
-            groups.setdefault(value if colors.named or colors.norm is not None else None, []).append(run)
-        for value in sorted(groups, key=lambda value: colors.values.index(value) if value in colors.values else -1):
+            groups.setdefault(value if colors.told else None, []).append(run)
+        for value in [value for value in colors.values if value in groups] if colors.told else groups:
             members = groups[value]
             if len(members) > 1 and len(bundle.x) > 1:
                 some = bundle.values[members]
                 count = (~np.isnan(some)).sum(0)
                 mean = np.divide(np.nansum(some, 0), count, out=np.full(len(count), np.nan), where=count > 0)
-                named = colors.named and value in colors.values
-                text = drawable(value_of(str(colors.key), value)) if named else "their mean"
-                axes.plot(
-                    bundle.x, mean, color=colors.of(value) if named else DARK, linewidth=1.4, zorder=2.5, label=text
-                )
+                color = colors.of(value) if colors.told else DARK
+                text = drawable(value_of(str(colors.key), value)) if colors.told else "their mean"
+                axes.plot(bundle.x, mean, color=color, linewidth=1.4, zorder=2.5, label=text)
                 drawn = True
     return drawn
 
