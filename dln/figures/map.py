@@ -11,6 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from dln.figures.map_cells import Cells, cells_of
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 SMOOTH = 6
 """Values of a key from which on lines of equal value are drawn on a map: fewer make no line."""
+
+PIECES = 6
+"""Pieces of a line of equal value up to which it says anything: noise breaks it into many."""
 
 VECTOR = 600
 """Cells up to which a map is drawn as paths in vector formats, and from which on as an image."""
@@ -148,7 +152,7 @@ def _put_marks(axes: Axes, grid: _Grid, across: Cells, down: Cells, nothing: str
 
 
 def _put_contours(axes: Axes, shown: np.ma.MaskedArray, norm: Normalize, across: Cells, down: Cells) -> Any:
-    """Draw white lines of equal value through the centres of cells; None where there are not enough of them."""
+    """Draw white lines of equal value through the centres of cells; None where there are few cells, or all is noise."""
     if min(shown.shape) < SMOOTH or shown.count() <= SMOOTH:
         return None
     low, high = float(shown.min()), float(shown.max())
@@ -156,7 +160,12 @@ def _put_contours(axes: Axes, shown: np.ma.MaskedArray, norm: Normalize, across:
     levels = [level for level in locator.tick_values(low, high) if low < level < high]
     if not levels:
         return None
-    return axes.contour(across.centres, down.centres, shown, levels=levels, colors="white", linewidths=0.7)
+    lines = axes.contour(across.centres, down.centres, shown, levels=levels, colors="white", linewidths=0.7)
+    pieces = sum(int((path.codes == Path.MOVETO).sum()) for path in lines.get_paths() if path.codes is not None)
+    if pieces > PIECES * len(levels):
+        lines.remove()
+        return None
+    return lines
 
 
 def _put_bar(axes: Axes, mesh: Any, label: str, lines: Any, beside: Sequence[Axes] | None) -> None:

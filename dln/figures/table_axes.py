@@ -194,14 +194,24 @@ def put_crosses(axes: Axes, places: Sequence[float] | np.ndarray, color: Any) ->
         axes.plot(places, np.ones(len(places)), "x", color=color, markeredgewidth=1, **edge)
 
 
-def put_band(axes: Axes, x: np.ndarray, ends: tuple[np.ndarray, np.ndarray] | None, color: Any) -> None:
-    """Draw a band, None is none; where a logarithmic axis has no place for its lower end, down to the edge."""
+def put_band(
+    axes: Axes, x: np.ndarray, ends: tuple[np.ndarray, np.ndarray] | None, color: Any, faint: bool = False
+) -> None:
+    """Draw a band, None is none; where a logarithmic axis has no place for its lower end, down to the edge.
+
+    Args:
+        axes: Where.
+        x: Where its records lie.
+        ends: Its lower and its upper ends.
+        color: Its colour.
+        faint: Whether it is one of many.
+    """
     if ends is None or np.isnan(ends[0]).all():
         return
     low, high = ends
     if axes.get_yscale() == "log":
         low = np.where(low > 0, low, np.where(high > 0, axes.get_ylim()[0] / 10, np.nan))
-    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.fill_between(x, low, high, color=color, alpha=0.1 if faint else 0.2, linewidth=0)
 
 
 def put_bar(axes: Axes, mappable: Any, key: str, beside: Sequence[Axes] | None) -> None:

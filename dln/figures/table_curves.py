@@ -115,7 +115,7 @@ def curves(
                 color = colors.of(value) if keyed and not style.theory else style.color
                 at, middles = x_of(rows, x, rate), middle_of(rows, name, middle)
                 if not style.theory:
-                    put_band(axes, at, band_of(rows, name, middle, band), color)
+                    put_band(axes, at, band_of(rows, name, middle, band), color, colors.norm is not None)
                 if colors.norm is not None and value is not None and not style.theory:
                     ramp.append((value, np.column_stack([at, middles])))
                     continue

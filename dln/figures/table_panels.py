@@ -124,7 +124,9 @@ def _one_legend(drawn: Figure, style: str) -> None:
         columns = max(1, min(len(named), int((across - 0.3) / width)))
         rows = -(-len(named) // columns) + bool(title) + sum(text.count("\n") for text in named)
         drawn.set_figheight(drawn.get_figheight() + 0.13 * rows)
-        drawn.legend([*named.values()], [*named], title=title, loc="outside upper left", ncols=columns)
+        drawn.legend(
+            [*named.values()], [*named], title=title, loc="outside upper left", ncols=columns, alignment="left"
+        )
     else:
         drawn.set_figwidth(across + width)
         drawn.legend([*named.values()], [*named], title=title, loc="outside right center", alignment="left")

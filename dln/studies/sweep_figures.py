@@ -65,6 +65,10 @@ def sweep_figure(results: Results, asked: Asked) -> Drawn:
     """
     check_figure(asked.figure, [*FIGURES])
     sweep = _opened(results)
+    if asked.x == "time" and RATE not in sweep.runs.keys and "time" not in sweep.runs.curve_names():
+        raise ConfigError(
+            f"{sweep.name}: lr x step is of single runs, and lanes have rates of their own: draw against step"
+        )
     name = asked.figure or sweep.first(asked)
     return FIGURES[name](sweep, replace(asked, figure=name))
 
