@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dln.base.files import from_home
 from dln.cli.aggregate import parsed, values_in
 from dln.errors import ConfigError, StorageError, suggestion
-from dln.figures.style import save_figure
-from dln.plotting import plot_history
+from dln.figures.style import NotebookFigure, save_figure, width_of
+from dln.plotting import losses, plane, plot_history, plot_weights, sharpness, strengths
 from dln.results.listing import StoredRun, StoredSweep, look
 from dln.results.run import load_run
 from dln.studies.own_reference import REFERENCE
@@ -21,6 +21,8 @@ from dln.studies.sweep_figures import sweep_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from dln.history import History
 
 
 FIGURE = "figure.png"
@@ -120,18 +122,53 @@ def _pictures(place: Path, asked: Asked) -> list[Picture]:
 
 def _of_run(stored: StoredRun, asked: Asked) -> Picture:
     given = {one.name for one in dataclasses.fields(Asked) if getattr(asked, one.name) != getattr(Asked(), one.name)}
-    if others := sorted(given - {"metric", "style", "x"}):
+    if others := sorted(given - {"metric", "style", "x", "figure"}):
         names = ", ".join(f"--{name}" for name in others)
         raise ConfigError(
-            f"{names}: of sweeps, and {stored.directory} is one run; a run takes --metric, --x and --style"
+            f"{names}: of sweeps, and {stored.directory} is one run; a run takes --figure, --metric, --x and --style"
         )
+    if asked.figure not in (None, *OF_RUNS):
+        raise ConfigError(f"there is no figure {asked.figure!r} of a run; {suggestion(asked.figure, OF_RUNS)}")
     history = load_run(stored.directory)
     known = [name for name in history.names if name != "step"]
     for name in asked.metric or ():
-        if not any(name == one or one.startswith((f"{name}.", f"{name}_")) for one in known):
+        head = name.partition("[")[0]
+        if not any(head == one or one.startswith((f"{head}.", f"{head}_")) for one in known):
             raise ConfigError(f"there is no column {name!r}; {suggestion(name, known)}")
-    figure = plot_history(history, asked.metric, style=asked.style, x=asked.x)
-    return Picture(figure, f"{stored.what} of {len(history)} records", [stored.directory / FIGURE])
+    paths = [stored.directory / FIGURE]
+    if asked.figure is None:
+        figure = plot_history(history, asked.metric, style=asked.style, x=asked.x)
+        return Picture(figure, f"{stored.what} of {len(history)} records", paths)
+    return Picture(_named_figure(stored.directory, history, asked), f"{asked.figure} of the {stored.what}", paths)
+
+
+OF_RUNS = ("losses", "sharpness", "strengths", "plane", "weights")
+"""What `--figure` may name of a run; without it the run is drawn whole."""
+
+
+def _named_figure(directory: Path, history: History, asked: Asked) -> Figure:
+    """Return a figure of a run with one panel, or that of its weights."""
+    if asked.figure == "weights":
+        return plot_weights(directory, style=asked.style)
+    names = [*(asked.metric or ())]
+    most = {"plane": 2, "losses": 0}.get(str(asked.figure), 1)
+    if len(names) > most or (most == 2 and names and len(names) < 2):
+        told = {0: "no --metric", 1: "one --metric", 2: "two, --metric train_loss,sharpness"}[most]
+        raise ConfigError(f"--figure {asked.figure} takes {told}, not {', '.join(names)}")
+    size = (width_of(1, asked.style), 2.4)
+    figure = NotebookFigure(figsize=size, layout="constrained", style=asked.style)
+    axes = figure.subplots()
+    try:
+        if asked.figure == "plane":
+            plane(directory, *names, axes=axes)
+        elif asked.figure == "losses":
+            losses(directory, axes, x=asked.x)
+        else:
+            draw = sharpness if asked.figure == "sharpness" else strengths
+            draw(directory, axes, x=asked.x, **({"of": names[0]} if names else {}))
+    except KeyError as error:
+        raise ConfigError(f"--figure {asked.figure}: {error.args[0]}") from error
+    return figure
 
 
 def _of_study(place: Path, asked: Asked) -> list[Picture]:

@@ -45,7 +45,7 @@ from dln.figures.table_words import drawable, said, value_of
 if TYPE_CHECKING:
     import polars
 
-LOSSES = ("test_loss", "train_loss", "full_train_loss", "test_loss_b", "train_loss_b")
+LOSSES = ("full_train_loss", "train_loss", "full_train_loss_b", "train_loss_b", "test_loss", "test_loss_b")
 """What `x="loss"` is: the first that the table has."""
 
 XS = ("step", "time", "loss")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from dln.base.files import from_home
 from dln.errors import ConfigError, StorageError
 from dln.figures.table_columns import BANDS, numbers_of
+from dln.figures.table_curves import LOSSES
 from dln.figures.table_panels import draw_panels
 from dln.figures.table_runs import runs as draw_runs
 from dln.figures.table_words import RATE, said, short, value_of
@@ -44,8 +45,6 @@ MANY = 4
 
 LANES = {"_a": "a", "_b": "b"}
 """What lane a and b are called, by what their columns end in."""
-
-LOSSES = ("test_loss", "train_loss", "full_train_loss", "test_loss_b", "train_loss_b")
 
 
 Drawn = tuple[Figure, str]
