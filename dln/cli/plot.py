@@ -149,7 +149,11 @@ OF_RUNS = ("losses", "sharpness", "strengths", "plane", "weights")
 def _named_figure(directory: Path, history: History, asked: Asked) -> Figure:
     """Return a figure of a run with one panel, or that of its weights."""
     if asked.figure == "weights":
+        if asked.metric or asked.x != "step":
+            raise ConfigError("--figure weights is of the last checkpoint, and takes neither --metric nor --x")
         return plot_weights(directory, style=asked.style)
+    if asked.x != "step" and asked.figure == "plane":
+        raise ConfigError("a plane has the curves of --metric on its axes, and takes no --x")
     names = [*(asked.metric or ())]
     most = {"plane": 2, "losses": 0}.get(str(asked.figure), 1)
     if len(names) > most or (most == 2 and names and len(names) < 2):

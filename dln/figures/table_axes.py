@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from dln.errors import ConfigError, suggestion
 from dln.figures.style import GREY
 from dln.figures.table_colors import CurveStyle, KeyColors
-from dln.figures.table_columns import conditions_of, quantiles_of, rows_by
+from dln.figures.table_columns import band_of, conditions_of, quantiles_of, rows_by
 from dln.figures.table_words import drawable, short, value_of
 
 if TYPE_CHECKING:
@@ -164,6 +164,9 @@ def band_entry(table: polars.DataFrame, name: str, middle: str, band: str, confi
     of = f"{middle} of {counts[0] if counts[0] == counts[-1] else f'{counts[0]} to {counts[-1]}'} runs"
     if band == "none" or f"{name} low" not in table.columns:
         return [(Line2D([], [], color=GREY), of)]
+    ends = band_of(table, name, middle, band)
+    if ends is None or np.isnan(ends[0]).all():
+        return [(Line2D([], [], color=GREY), f"{of},\ntoo few for an interval")]
     if band == "quantiles":
         low, high = quantiles_of(table, name)
         told = f"{100 * float(low):g} to {100 * float(high):g} % of them"
@@ -173,10 +176,11 @@ def band_entry(table: polars.DataFrame, name: str, middle: str, band: str, confi
 
 
 def put_legend(axes: Axes, entries: Entries, title: str | None = None) -> None:
-    """Give axes a legend of some entries, each label once; none if there are none."""
+    """Give axes a legend of some entries above them, where it covers nothing; each label once; none without entries."""
     once = {label: handle for handle, label in entries}
     if once:
-        axes.legend([*once.values()], [*once], title=title)
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "ncols": 2, "alignment": "left"}
+        axes.legend([*once.values()], [*once], title=title, **place)
 
 
 def legend_title(colors: KeyColors) -> str | None:

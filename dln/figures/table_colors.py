@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 
-from dln.figures.style import DARK, DASHES, LANES, PALETTE, RAMP, TEST, THEORY, TRAIN, VERMILLION
+from dln.figures.style import DARK, DASHES, GREY, LANES, PALETTE, RAMP, TEST, THEORY, TRAIN, VERMILLION
 from dln.figures.table_columns import numbers_of, values_of
 from dln.predictions import theories_of, told_by
 from dln.results.finals import is_seed
@@ -124,7 +124,8 @@ def curve_styles(of: Sequence[str], known: Sequence[str]) -> dict[str, CurveStyl
     family = len(own) > 2 and len({name.partition("[")[0] for name in own}) == 1
     styles = {}
     for i, name in enumerate(own):
-        color = RAMP(i / (len(own) - 1)) if family else curve_color(name, i)
+        taken = {*(style.color for style in styles.values()), *(OWN[other] for other in own if other in OWN)}
+        color = RAMP(i / (len(own) - 1)) if family else curve_color(name, taken)
         styles[name] = CurveStyle(color, "-" if theories or family else _dashes(name, i), beneath=name.endswith("_a"))
     for name in of:
         theory = told_by(name, theories)[1]
@@ -133,12 +134,16 @@ def curve_styles(of: Sequence[str], known: Sequence[str]) -> dict[str, CurveStyl
     return {name: styles[name] for name in of}
 
 
-def curve_color(name: str, place: int = 0) -> Any:
-    """Return the colour of a curve: its own in every figure, or that of its place among several."""
+OWN = {"train_loss": TRAIN, "test_loss": TEST}
+"""Curves with a colour of their own in every figure."""
+
+
+def curve_color(name: str, taken: Collection[Any] = ()) -> Any:
+    """Return the colour of a curve: its own in every figure, or the first that no other has."""
     for end, color in LANES.items():
         if name.endswith(end):
             return color
-    return {"train_loss": TRAIN, "test_loss": TEST}.get(name, PALETTE[place % len(PALETTE)])
+    return OWN[name] if name in OWN else next((color for color in WORDS if color not in taken), GREY)
 
 
 def _dashes(name: str, place: int) -> Any:

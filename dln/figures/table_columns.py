@@ -93,6 +93,7 @@ def band_of(
     if band == "none" or f"{name} low" not in table.columns:
         return None
     if band == "interval":
+        middle_of(table, name, middle)  # which tells what is wrong
         of = f"{name} " if middle == "mean" else f"{name} q0.5 "
         return column(table, f"{of}low"), column(table, f"{of}high")
     if band == "std":

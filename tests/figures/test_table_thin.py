@@ -1,5 +1,7 @@
 """Thinned curves keep every spike, and a density counts what a plain loop over curves and pixels counts."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ def test_each_column_keeps_its_ends_its_lowest_and_its_highest(seed, columns, go
     edges[-1] += 1  # the last column has its end
     for run in range(3):
         assert np.all(np.diff(at[run]) >= 0)
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             whole = values[run][(x >= low) & (x < high)]
             left = kept[run][(at[run] >= low) & (at[run] < high)]
             if not np.isnan(whole).all():
@@ -38,13 +40,13 @@ def counted(x, values, columns, rows):
     """Return how many curves pass through each pixel, by a loop over all of them."""
     count = np.zeros((len(rows) - 1, len(columns) - 1), int)
     for curve in values:
-        for j, (left, right) in enumerate(zip(columns, columns[1:], strict=False)):
+        for j, (left, right) in enumerate(itertools.pairwise(columns)):
             there = ~np.isnan(curve)
             last = x[there].max() if there.any() else -np.inf
             inside = [value for place, value in zip(x, curve, strict=True) if left <= place < right]
             ends = [np.interp(edge, x[there], curve[there]) for edge in (left, right) if x[0] <= edge <= last]
             met = [value for value in [*inside, *ends] if not np.isnan(value)]
-            for i, (low, high) in enumerate(zip(rows, rows[1:], strict=False)):
+            for i, (low, high) in enumerate(itertools.pairwise(rows)):
                 count[i, j] += bool(met) and min(met) < high and max(met) >= low
     return count
 
