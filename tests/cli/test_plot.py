@@ -99,3 +99,72 @@ def test_the_command_says_where_the_figure_is(stored, tmp_path, capsys):
 def test_what_cannot_be_drawn_is_told(stored, what, options, error, told):
     with pytest.raises(error, match=told):
         figure_of(stored / what, **options)
+
+
+STUDY = """
+about: How fast?
+sweep: {training.batch_seed: 0..5, max_steps: 6, evaluate_every: 2, model.hidden_dim: 4, training.batch_size: 5}
+parts:
+  only:
+    sweep: {"training.lr": "0.001,0.002"}
+    aggregate: {over: training.batch_seed, of: [test_loss], by: [training.lr]}
+sentences: [{name: crossings, params: {of: test_loss, level: 1.0}}]
+"""
+FIGURES = "figures: {path: {name: curves, params: {of: [test_loss], per: training.lr}}}\n"
+
+
+@pytest.mark.parametrize("figures", ["", FIGURES])
+def test_of_a_study_its_figures_are_drawn_again_or_the_sweep_of_its_only_part(figures, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(STUDY + figures)
+    dln.run_study(tmp_path / "mine.yaml", directory=tmp_path / "s")
+    main(["plot", str(tmp_path / "s")])
+    said = capsys.readouterr().out.splitlines()
+    if figures:
+        assert said == ["figure path of the study, again", f"figure in {tmp_path}/s/figures/path.png"]
+        assert (tmp_path / "s/figures/path.pdf").exists()
+    else:
+        assert said[0].startswith("the sweep of the only part, only: test_loss: mean over training.batch_seed")
+        assert (tmp_path / "s/only/figure.png").exists()
+    sweep = figure_of(tmp_path / "s", figure="finals" if not figures else None, metric="test_loss")
+    assert sweep.axes[0].get_ylabel() == ("final test loss" if not figures else "test loss")
+    if figures:
+        with pytest.raises(ConfigError, match="has no figure 'pth'; did you mean 'path'"):
+            figure_of(tmp_path / "s", figure="pth")
+        (tmp_path / "s/tables/only.parquet").unlink()
+        with pytest.raises(StorageError, match=r"cannot read .*only.parquet; give the study's command again"):
+            figure_of(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("figure", "metric", "told"),
+    [
+        ("map", None, "no figure 'map' of a run; known: losses, plane, sharpness, strengths, weights"),
+        ("plane", "train_loss", "takes two, --metric train_loss,sharpness, not train_loss"),
+        ("losses", "weight_norm", "--figure losses takes no --metric, not weight_norm"),
+        ("sharpness", None, "--figure sharpness: .*sharpness"),
+    ],
+)
+def test_figures_of_a_run(stored, figure, metric, told):
+    with pytest.raises(ConfigError, match=told):
+        figure_of(stored / "run", figure=figure, metric=metric)
+    [axes] = figure_of(stored / "run", figure="plane", metric="train_loss,weight_norm").axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("train loss", "weight norm")
+    [axes] = figure_of(stored / "run", figure="losses", style="paper").axes
+    assert axes.get_figure().get_figwidth() == 3.3
+
+
+def test_words_on_the_command_line_are_values_and_names(stored, tmp_path, capsys):
+    out = str(tmp_path / "x.svg")
+    words = ["--where", "training.lr=0.01", "--baseline", "training.batch_size=1", "--over", "training.batch_seed"]
+    main(["plot", str(stored / "seeds"), "-o", out, *words, "--log", "none", "--style", "paper"])
+    about, _ = capsys.readouterr().out.splitlines()
+    assert about == (
+        "ratio of the mean test_loss to batch size 1, over training.batch_seed, with 95 % intervals, "
+        "colour training.batch_size"
+    )
+    for words, told in ((["--where", "training.lr"], "--where takes KEY=VALUE"), (["--log", "q"], "no log 'q'")):
+        with pytest.raises(SystemExit) as stop:
+            main(["plot", str(stored / "seeds"), "-o", out, *words])
+        assert stop.value.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert told in line
