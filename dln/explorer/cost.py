@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dln.base.machine import as_bytes
+from dln.blueprint import recorded_steps
 from dln.composing.burden import parameters
 from dln.config import LaneConfig, SingleConfig
 from dln.errors import ConfigError
@@ -12,6 +13,12 @@ from dln.footprint import ensemble_bytes
 
 EACH_STEP = 2_000
 """What a step of a member costs beside its multiplications, in multiplications."""
+
+EACH_RECORD, FURTHER_METRIC = 40, 300
+"""What a record of a member costs for every weight, and what a metric adds that is not of the map alone."""
+
+OF_MAP = ("mode_strengths", "singular_values", "sharpness")
+"""Metrics that add nothing, or are counted elsewhere."""
 
 MOST_WORK = 1e12
 """Of one question: a minute or so on two cores."""
@@ -37,14 +44,19 @@ LEAST_STRIDE = 2
 
 
 def work_of(config: SingleConfig) -> float:
-    """Return about how many multiplications a run takes, by three: steps x weights x rows, of all its lanes.
+    """Return about how many multiplications a run takes, by three: of its steps and of its records, in all its lanes.
 
-    Rows are samples of a batch; of a full batch, which is condensed to its moments, as many as there are inputs.
+    A step takes weights x rows: samples of a batch or, of a full batch, which is condensed to its moments, as many as
+    there are inputs.
 
-    >>> f"{work_of(SingleConfig()):.2g}"
-    '7.4e+07'
+    >>> f"{work_of(SingleConfig(evaluate_at={'linear': 65})):.2g}"
+    '8.8e+07'
     """
-    return config.max_steps * sum(parameters(lane) * _rows(config, lane) + EACH_STEP for lane in config.lanes.values())
+    metrics = {metric.name for metric in config.metrics} - {*OF_MAP}
+    record = len(recorded_steps(config)) * (EACH_RECORD + FURTHER_METRIC * len(metrics))
+    weights = {suffix: parameters(lane) for suffix, lane in config.lanes.items()}
+    steps = sum(weights[suffix] * _rows(config, lane) + EACH_STEP for suffix, lane in config.lanes.items())
+    return config.max_steps * steps + record * sum(weights.values())
 
 
 def _rows(config: SingleConfig, lane: LaneConfig) -> int:
@@ -72,8 +84,8 @@ def check_cost(config: SingleConfig, seeds: int) -> None:
 def fitting(configs: Sequence[SingleConfig], pace: float, seconds: float) -> int:
     """Return how many of some alike runs, at least one, are trained in so many seconds and in the memory there is.
 
-    >>> fitting([SingleConfig()] * 100, pace=1e9, seconds=1.0)
-    13
+    >>> fitting([SingleConfig(evaluate_at={"linear": 65})] * 100, pace=1e9, seconds=1.0)
+    11
     """
     count = min(len(configs), max(1, int(pace * seconds / work_of(configs[0]))))
     while count > 1 and ensemble_bytes(configs[:count]) > MOST_BYTES:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dln.errors import ConfigError
+
+if TYPE_CHECKING:
+    from IPython.display import IFrame
 
 NEEDED = ("starlette", "uvicorn")
 """What the extra `explore` brings."""
@@ -28,11 +35,10 @@ def explore(port: int = 0, browser: bool = True) -> None:
     Raises:
         ConfigError: What the extra brings is not installed, or the port is taken.
     """
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f'dln explore needs {" and ".join(missing)}: pip install "dln[explore]"')
+    _check_installed()
     with listening(port) as at:
         token = secrets.token_urlsafe(24)
-        address = f"http://{ADDRESS}:{at.getsockname()[1]}/?token={token}"
+        address = _address(at, token)
         print(f"The explorer is at {address}\nCtrl-C ends it.", flush=True)
         if browser and sys.stdout.isatty():
             webbrowser.open(address)  # the connection waits in the socket until the server is up
@@ -57,10 +63,36 @@ def listening(port: int) -> socket.socket:
     return made
 
 
-def serve(at: socket.socket, token: str) -> None:
-    """Answer at a socket until the process is interrupted."""
-    import contextlib
+def explore_here(height: int = 900) -> IFrame:
+    """Return the page for a cell of a notebook; it is served until Python ends.
 
+    The notebook's own page must be of this machine too, at 127.0.0.1 or localhost.
+
+    Args:
+        height: Of the cell, in pixels.
+
+    Raises:
+        ConfigError: What the extra brings, or IPython, is not installed.
+    """
+    _check_installed((*NEEDED, "IPython"))
+    from IPython.display import IFrame
+
+    at, token = listening(0), secrets.token_urlsafe(24)
+    threading.Thread(target=serve, args=(at, token, True), name="explorer server", daemon=True).start()
+    return IFrame(_address(at, token), "100%", height, extras=['allow="clipboard-write"'])
+
+
+def _check_installed(names: Sequence[str] = NEEDED) -> None:
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f'the explorer needs {" and ".join(missing)}: pip install "dln[explore]"')
+
+
+def _address(at: socket.socket, token: str) -> str:
+    return f"http://{ADDRESS}:{at.getsockname()[1]}/?token={token}"
+
+
+def serve(at: socket.socket, token: str, framed: bool = False) -> None:
+    """Answer at a socket until the process is interrupted; `framed`: notebooks may hold the page."""
     import uvicorn
 
     from dln.explorer.server import application
@@ -69,7 +101,7 @@ def serve(at: socket.socket, token: str) -> None:
     worker = Worker()
     server = uvicorn.Server(
         uvicorn.Config(
-            application(token, worker),
+            application(token, worker, framed),
             log_level="warning",
             access_log=False,
             lifespan="off",

@@ -17,14 +17,19 @@ ALLOWED = {"connect-src": "'self'", "img-src": "'self'"}
 """Beyond its scripts and styles: questions to the server, and the icon that browsers ask for."""
 
 
-def explorer_page() -> tuple[str, str]:
-    """Return the page, and the Content-Security-Policy that the server sends with it."""
+NOTEBOOKS = "http://127.0.0.1:* http://localhost:*"
+"""Where notebooks are that may hold the page in a cell."""
+
+
+def explorer_page(framed: bool = False) -> tuple[str, str]:
+    """Return the page, and the Content-Security-Policy that is sent with it; `framed`: notebooks may hold the page."""
     scripts = [asset(name, "dln.explorer") for name in OWN_SCRIPTS]
     styles = [asset("explorer.css", "dln.explorer")]
     body = asset("body.html", "dln.explorer")
     html = page("dln explore", body, scripts, styles, data={"explorer": _told()}, allowed=ALLOWED)
     rules = policy([*map(asset, SCRIPTS), *scripts], [*map(asset, STYLES), *styles], ALLOWED)
-    return html, f"{rules}; frame-ancestors 'none'"
+    ancestors = NOTEBOOKS if framed else "'none'"
+    return html, f"{rules}; frame-ancestors {ancestors}"
 
 
 def _told() -> dict[str, Any]:

@@ -44,14 +44,15 @@ TOKEN = "x-dln-token"
 Endpoint = Callable[[WebRequest], Awaitable[Response]]
 
 
-def application(token: str, worker: Worker) -> Starlette:
+def application(token: str, worker: Worker, framed: bool = False) -> Starlette:
     """Return the application.
 
     Args:
         token: What a request must know.
         worker: What answers.
+        framed: Whether notebooks of this machine may hold the page in a cell.
     """
-    html, policy = explorer_page()
+    html, policy = explorer_page(framed)
     headers = {
         "Content-Security-Policy": policy,
         "Referrer-Policy": "no-referrer",
@@ -125,7 +126,7 @@ def application(token: str, worker: Worker) -> Starlette:
         middleware=[
             Middleware(Headers, headers=headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS),
-            Middleware(SameOrigin),
+            Middleware(SameOrigin, framed=framed),
         ],
     )
 
@@ -133,9 +134,10 @@ def application(token: str, worker: Worker) -> Starlette:
 class SameOrigin:
     """Lets through questions of this server's page alone; the page is given to whoever opens it in a window."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Take what answers."""
+    def __init__(self, app: ASGIApp, framed: bool) -> None:
+        """Take what answers, and whether the page may be in a frame."""
         self.app = app
+        self._places = ("document", "iframe") if framed else ("document",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request of another origin."""
@@ -144,7 +146,9 @@ class SameOrigin:
             own = f"http://{request.headers.get('host', '')}"
             told = request.headers
             asks, origin = request.method not in ("GET", "HEAD"), told.get("origin")
-            opened = not asks and (told.get("sec-fetch-mode"), told.get("sec-fetch-dest")) == ("navigate", "document")
+            opened = (
+                not asks and told.get("sec-fetch-mode") == "navigate" and told.get("sec-fetch-dest") in self._places
+            )
             near = opened or told.get("sec-fetch-site", "none") in ("same-origin", "none")
             if origin not in ((own,) if asks else (own, None)) or not near:
                 refused = PlainTextResponse("only the explorer's own page may ask\n", 403)

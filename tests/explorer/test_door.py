@@ -30,10 +30,10 @@ def test_it_says_where_it_is_answers_there_and_leaves_at_ctrl_c():
 
 
 def test_without_the_extra_it_names_it(monkeypatch, capsys):
-    monkeypatch.setattr(door, "NEEDED", ("no_such_library",))
+    monkeypatch.setattr(door.importlib.util, "find_spec", lambda name: None if name == "starlette" else object())
     with pytest.raises(SystemExit, match="2"):
         main(["explore"])
-    assert capsys.readouterr().err == 'error: dln explore needs no_such_library: pip install "dln[explore]"\n'
+    assert capsys.readouterr().err == 'error: the explorer needs starlette: pip install "dln[explore]"\n'
 
 
 @pytest.mark.parametrize("port", ["70000", "-1"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import http.server
 import io
 import json
 import shlex
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +19,7 @@ import dln
 from dln.composing.loader import load_config
 from dln.config import SingleConfig
 from dln.explorer.controls import CONTROLS
+from dln.explorer.door import explore_here
 from dln.explorer.presets import PRESETS
 from dln.explorer.question import Question
 from tests.browser import Visit, started, visited
@@ -395,3 +399,43 @@ def test_a_server_that_has_gone_is_told(browser):
         move(visit, "model.gamma", 2.0)
         assert "Is dln explore still running?" in visit.page.inner_text("#fault")
         visit.faults = [fault for fault in visit.faults if "ERR_INTERNET_DISCONNECTED" not in fault]
+
+
+def test_it_runs_in_a_cell_of_a_notebook_of_this_machine(browser):
+    pytest.importorskip("IPython")
+    cell = explore_here(height=700)
+    with notebook(cell._repr_html_()) as address, visited(browser, address, "http://127.0.0.1:") as visit:
+        frame = visit.page.frame_locator("iframe")
+        frame.locator("#state[data-busy=false]").wait_for(timeout=60_000)
+        assert frame.locator("[data-panel=losses] canvas").is_visible()
+        frame.locator("#a-model-num_hidden").press("ArrowLeft")
+        frame.locator("#state[data-busy=false]").wait_for(timeout=60_000)
+        assert "32 seeds" in frame.locator("#state").inner_text()
+
+
+def test_the_command_s_page_is_held_by_no_frame(browser, server):
+    held = f'<iframe src="{server.address}"></iframe>'
+    with notebook(held) as address, visited(browser, address, "http://127.0.0.1:") as visit:
+        visit.page.wait_for_load_state("networkidle")
+        assert visit.page.frame_locator("iframe").locator("#state").count() == 0
+        visit.faults.clear()  # the browser notes that it was refused
+
+
+@contextlib.contextmanager
+def notebook(html: str) -> Iterator[str]:
+    """Serve a page of another origin of this machine; yield its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/" else 204)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            if self.path == "/":
+                self.wfile.write(f"<!doctype html><title>notebook</title>{html}".encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}/"
+        made.shutdown()
