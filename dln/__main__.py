@@ -133,20 +133,25 @@ PLOTTED = (
 def _add_plot(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("directory", help="of a run, a comparison, a sweep or a study")
-    add("--figure", metavar="NAME", help="curves, runs, ratio, finals, map, plane; of a study: one of its own")
+    sweeps = "of a sweep curves, runs, ratio, finals, map, plane"
+    add(
+        "--figure",
+        metavar="NAME",
+        help=f"{sweeps}; of a run losses, sharpness, strengths, plane, weights; of a study its own",
+    )
     add("--map", dest="figure", action="store_const", const="map", help="the same as --figure map")
-    add("--metric", metavar="NAME[,NAME]", help="which curves, or of finals and map events; by default the loss")
+    add("--metric", metavar="NAME[,NAME]", help="which curves, and of finals and map events; by default the loss")
     add("--by", metavar="KEY[,KEY]", help="of a sweep: colours by the first key, panels by two more")
     add("--over", metavar="KEY[,KEY]", help="what is averaged over; by default all seeds that vary")
     add("--rows", metavar="KEY", help="the key whose values are the rows of panels")
     add("--columns", metavar="KEY", help="the key whose values are their columns")
     add("--where", metavar="KEY=VALUE[,KEY=VALUE]", help="only the runs with these values")
     add("--baseline", metavar="KEY=VALUE", help="ratios to it, as of dln aggregate; or the word reference")
-    add("--x", metavar="step|time|loss", help="time is lr x step")
-    add("--middle", metavar="mean|median", help="of the runs that are averaged over")
-    add("--band", metavar="interval|quantiles|std|none", help="around it: by default its 95 %% interval")
-    add("--log", metavar="x|y|xy|none", help="logarithmic axes; by default those whose values ask for it")
-    add("--style", metavar="default|paper", help="paper has the width of a journal's columns")
+    add("--x", metavar="AXIS", help="step; time, which is lr x step; or loss")
+    add("--middle", metavar="MIDDLE", help="mean or median of the runs that are averaged over")
+    add("--band", metavar="BAND", help="around it: interval (95 %%), quantiles (10 to 90 %%), std or none")
+    add("--log", metavar="AXES", help="x, y, xy or none are logarithmic; by default those whose values ask for it")
+    add("--style", metavar="STYLE", help="default, or paper: as wide as a journal's columns")
     add("-o", "--out", metavar="FIGURE", help=".png, .pdf or .svg; by default figure.png in the directory")
 
 
