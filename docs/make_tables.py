@@ -5,10 +5,14 @@ A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, ther
 """
 
 import argparse
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import dln.plotting
+import dln.theory
 from dln.__main__ import build_parser
 from dln.base.registry import Registry
 from dln.cli.help import key_table, markdown_table, registries
@@ -19,11 +23,21 @@ TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def tables() -> dict[str, str]:
-    """Return every table by its name: `keys`, `commands`, `dln show`, the kind of each registry, as `metric`, ..."""
+    """Return every table by its name: `keys`, `commands`, `dln show`, `metric` and other kinds of registry, ..."""
     found = {"keys": key_table(SingleConfig), "comparative keys": key_table(ComparativeConfig), **command_tables()}
+    found |= {f"reference {module.__name__}": reference(module) for module in (dln.theory, dln.plotting)}
     for schema in (SingleConfig, ComparativeConfig):
         found |= {registry.kind: markdown_table(built_in(registry)) for _, registry in registries(schema)}
     return found
+
+
+def reference(module: ModuleType) -> str:
+    """Return what tells mkdocstrings of all that a module exports, functions and classes by where they are defined."""
+    exported = {name: getattr(module, name) for name in module.__all__}
+    defined = {name for name, one in exported.items() if inspect.isfunction(one) or inspect.isclass(one)}
+    where = sorted((exported[name].__module__, name) for name in defined)
+    where += [(module.__name__, name) for name in exported if name not in defined]
+    return "\n" + "\n\n".join(f"::: {home}.{name}" for home, name in where) + "\n"
 
 
 def command_tables() -> dict[str, str]:

@@ -21,7 +21,7 @@ def followed(door, tmp_path_factory):
     given = [line for block in blocks(SWEEPS, "bash") for line in lines(block)]
     assert len(given) > 12
     for line in given:
-        _, *argv = shlex.split(line.replace("dln plot", "python -m dln plot") if line.startswith("dln") else line)
+        _, *argv = shlex.split(f"python -m {line}" if line.startswith("dln ") else line)
         if argv[:2] == ["-m", "dln"]:
             done = subprocess.run([sys.executable, *argv], cwd=directory, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
