@@ -17,9 +17,9 @@ from dln.report.packing import Pack
 from dln.report.quantise import COARSE, FINE, encode
 from dln.results.tables import RUN
 from dln.studies.curves import Sample
-from dln.studies.statistics import quantile, t_interval
+from dln.studies.statistics import Moments, Ordered, in_order, moments, quantile, t_interval
 from dln.studies.stored_runs import BEGIN, StoredRuns
-from dln.studies.stored_sums import StoredSums
+from dln.studies.stored_sums import StoredSums, Summed
 
 MOST_NUMBERS = 3_200_000
 """Of curves, to begin with."""
@@ -128,10 +128,9 @@ def read_curves(
     for some in _batches(conditions, runs.records() * max(len(kept), 1)):
         for number, sample in runs.read(some, by, over, kept):
             at = thinned(len(sample.steps), plan.records)
-            stats = np.array([_statistics(sample, name, kinds, at) for name in kept])
-            single = np.array([sample.matrix(name)[: plan.runs, at] for name in kept]) if plan.runs else None
-            empty = np.empty((len(kept), 0, len(at)))
-            found[number] = sample.steps[at], stats, empty if single is None else single, len(sample.steps)
+            both = [_of_column(sample, name, kinds, at, plan.runs) for name in kept]
+            stats, single = (np.array([each[i] for each in both]) for i in range(2))
+            found[number] = sample.steps[at], stats, single, len(sample.steps)
             if told:
                 told(len(found))
     every = [found[number] for number in sorted(found)]
@@ -207,18 +206,27 @@ def _most_runs(conditions: pl.DataFrame) -> int:
     return max(conditions[RUN].to_list())
 
 
-def _statistics(sample: Sample, name: str, kinds: Sequence[str], at: np.ndarray) -> np.ndarray:
-    """Return what there is of a column at some records [S, K]; the same as `dln.aggregate` says."""
+def _of_column(
+    sample: Sample, name: str, kinds: Sequence[str], at: np.ndarray, runs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what there is of a column at some records [S, K], the same as `dln.aggregate` says, and runs [N, K]."""
+    if isinstance(sample, Summed):
+        levels = any(kind.startswith("q") for kind in kinds)
+        found = _statistics(sample.moments(name), sample.in_order(name) if levels else None, kinds)
+        return found[:, at], np.empty((0, len(at)))
+    values = sample.matrix(name)[:, at]
     if kinds == ["mean"]:
-        return sample.matrix(name)[:1, at]
-    own = sample.moments(name)
-    found = {"mean": own.mean}
-    found["low"], found["high"] = t_interval(own, CONFIDENCE)
-    levels = [float(kind[1:]) for kind in kinds if kind.startswith("q")]
-    if levels:
-        ordered, count = sample.in_order(name)
-        found |= {f"q{level:g}": quantile(ordered, count, level) for level in levels}
-    return np.array([found[kind][at] for kind in kinds])
+        return values[:1], values[:0]
+    return _statistics(moments(values), in_order(values), kinds), values[:runs]
+
+
+def _statistics(own: Moments, sorted_values: tuple[Ordered, np.ndarray] | None, kinds: Sequence[str]) -> np.ndarray:
+    low, high = t_interval(own, CONFIDENCE)
+    found = {"mean": own.mean, "low": low, "high": high}
+    if sorted_values:
+        ordered, count = sorted_values
+        found |= {kind: quantile(ordered, count, float(kind[1:])) for kind in kinds if kind.startswith("q")}
+    return np.array([found[kind] for kind in kinds])
 
 
 def _padded(values: np.ndarray, length: int) -> np.ndarray:

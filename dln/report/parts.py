@@ -23,8 +23,6 @@ from dln.results.sweep import SweepStore
 from dln.studies.opening import open_runs
 from dln.studies.stored_runs import StoredRuns, as_row
 from dln.studies.stored_sums import StoredSums
-from dln.studies.study import SUMMARY, Study, load_study
-from dln.studies.study_figures import STUDY
 from dln.terminal import live_view
 
 NOTHING = "none"
@@ -104,16 +102,19 @@ def read_contents(
     if isinstance(stored, StoredSweep):
         part = _of_sweep(stored, of, over, progress)
         return Contents(place.resolve().name, "sweep", [part])
-    if (place / STUDY).is_file():
-        return _of_study(place, of, over, progress)
-    raise StorageError(
-        f"there is no run, sweep or study in {directory} itself, so there is nothing to report; "
-        f"dln show {directory} lists what it holds"
-    )
+    return _of_study(place, of, over, progress)
 
 
 def _of_study(place: Path, of: Sequence[str] | None, over: Sequence[str] | None, progress: bool) -> Contents:
-    study: Study = load_study(place / STUDY)
+    from dln.studies.study import SUMMARY, load_study  # which knows matplotlib: a second
+    from dln.studies.study_figures import STUDY
+
+    if not (place / STUDY).is_file():
+        raise StorageError(
+            f"there is no run, sweep or study in {place} itself, so there is nothing to report; "
+            f"dln show {place} lists what it holds"
+        )
+    study = load_study(place / STUDY)
     parts = []
     for name, part in study.parts.items():
         stored = look(place / name)

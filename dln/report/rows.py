@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ class Rows:
                 {
                     "name": key,
                     "short": short(key) if shorts.count(short(key)) == 1 else key,
-                    "values": [value if isinstance(value, int | float) else None for value in values],
+                    "values": [
+                        value if isinstance(value, int | float) and isfinite(value) else None for value in values
+                    ],
                     "texts": [value_of(key, value) for value in values],
                 }
                 for key, values in self.keys.items()
