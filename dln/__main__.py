@@ -59,9 +59,11 @@ def main(argv: list[str] | None = None) -> None:
             told = {name: getattr(options, name) for name in PLOTTED}
             print("\n".join(plot(options.directory, options.out, **told)))
         elif options.command == "report":
+            from dln.cli.aggregate import parsed
             from dln.report.write import report
 
-            print(report(options.directory, options.out, options.of, options.over, progress=True))
+            baseline = None if options.baseline is None else parsed(options.baseline)
+            print(report(options.directory, options.out, options.of, options.over, baseline, progress=True))
         else:
             count = merge_sweeps(options.directories, options.out, options.keep)
             print(f"{count} runs in {options.out}")
@@ -167,12 +169,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("directory", help="of a run, a comparison, a sweep or a study")
     add("-o", "--out", metavar="FILE", help="an .html; by default report.html in the directory")
     add("--of", type=_names, metavar="CURVE[,CURVE]", help="which curves, or vectors; by default all")
-    add(
-        "--over",
-        type=_names,
-        metavar="KEY[,KEY]",
-        help="what is averaged over, or none; by default seeds that vary",
-    )
+    add("--over", type=_names, metavar="KEY[,KEY]", help="what is averaged over, or none; by default seeds that vary")
+    add("--baseline", metavar="KEY=VALUE", help="conditions that others are divided by, or another sweep, or a run")
 
 
 def _names(words: str) -> list[str]:

@@ -7,23 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from dln.base.files import from_home
 from dln.base.sealed import content
 from dln.errors import StorageError
 from dln.report.columns import columns_of
 from dln.report.curves import Curves, read_curves
+from dln.report.ratios import add_ratios
 from dln.report.rows import Rows, read_rows, rows_of_run
 from dln.results.finals import is_seed
 from dln.results.frames import stored_columns
 from dln.results.listing import HYDRA, StoredRun, StoredSweep, look
 from dln.results.run import COMMANDS, load_run
 from dln.results.sweep import SweepStore
+from dln.studies.aggregate import aggregate
 from dln.studies.opening import open_runs
 from dln.studies.stored_runs import StoredRuns, as_row
 from dln.studies.stored_sums import StoredSums
 from dln.terminal import live_view
+
+if TYPE_CHECKING:
+    from dln.studies.baselines import Baseline
 
 NOTHING = "none"
 """The word for averaging over no key: each run is then a condition of its own."""
@@ -80,7 +87,11 @@ class Contents:
 
 
 def read_contents(
-    directory: str | Path, of: Sequence[str] | None = None, over: Sequence[str] | None = None, progress: bool = False
+    directory: str | Path,
+    of: Sequence[str] | None = None,
+    over: Sequence[str] | None = None,
+    baseline: Baseline | None = None,
+    progress: bool = False,
 ) -> Contents:
     """Return what lies in a directory.
 
@@ -88,6 +99,7 @@ def read_contents(
         directory: Of a run, a comparison, a sweep or a study.
         of: Which curves; None: all.
         over: What is averaged over, ["none"] for nothing; None: the seeds that vary or, of a study, what it says.
+        baseline: What curves of a sweep are divided by, as `dln.aggregate` takes it; a study says it itself.
         progress: Say on standard error how far it is, if that takes long.
 
     Raises:
@@ -96,18 +108,20 @@ def read_contents(
     """
     place = from_home(directory)
     stored = look(place)
+    if baseline is not None and not isinstance(stored, StoredSweep):
+        raise StorageError(f"a baseline is for a sweep, and {directory} is none; a study says it itself")
     if isinstance(stored, StoredRun):
         part = _of_run(stored, of)
         return Contents(place.resolve().name, part.kind, [part])
     if isinstance(stored, StoredSweep):
-        part = _of_sweep(stored, of, over, progress)
+        part = _of_sweep(stored, of, over, progress, baseline=baseline)
         return Contents(place.resolve().name, "sweep", [part])
     return _of_study(place, of, over, progress)
 
 
 def _of_study(place: Path, of: Sequence[str] | None, over: Sequence[str] | None, progress: bool) -> Contents:
     from dln.studies.study import SUMMARY, load_study  # which knows matplotlib: a second
-    from dln.studies.study_figures import STUDY
+    from dln.studies.study_figures import STUDY, TABLES
 
     if not (place / STUDY).is_file():
         raise StorageError(
@@ -121,7 +135,8 @@ def _of_study(place: Path, of: Sequence[str] | None, over: Sequence[str] | None,
         if isinstance(stored, StoredSweep):
             own = part.aggregate.over if over is None else over
             averaged = [own] if isinstance(own, str) else list(own)
-            parts.append(_of_sweep(stored, of, averaged, progress, part.about))
+            table = place / TABLES / f"{name}.parquet"
+            parts.append(_of_sweep(stored, of, averaged, progress, part.about, table=table))
     if not parts:
         raise StorageError(f"no part of the study in {place} has been run yet, so there is nothing to report")
     summary = place / SUMMARY
@@ -162,7 +177,13 @@ def _of_run(stored: StoredRun, of: Sequence[str] | None) -> Part:
 
 
 def _of_sweep(
-    stored: StoredSweep, of: Sequence[str] | None, over: Sequence[str] | None, progress: bool, about: str = ""
+    stored: StoredSweep,
+    of: Sequence[str] | None,
+    over: Sequence[str] | None,
+    progress: bool,
+    about: str = "",
+    baseline: Baseline | None = None,
+    table: Path | None = None,
 ) -> Part:
     directory = stored.directory
     runs = open_runs(directory)
@@ -177,6 +198,11 @@ def _of_sweep(
     with live_view(len(conditions)) if progress else nullcontext() as show:
         told = (lambda done: show(done, "conditions")) if show and len(conditions) > MANY else None
         curves = read_curves(runs, conditions, by, averaged, columns, told)
+    if baseline is not None:
+        compared = [column.name for column in curves.columns if not column.theory]
+        add_ratios(curves, aggregate(directory, averaged, by, compared, baseline), conditions, by)
+    elif table is not None and table.is_file():
+        add_ratios(curves, pl.read_parquet(table), conditions, by)
     rows = read_rows(runs, conditions, by, averaged, columns, [] if sums else stored_columns(directory)["events"])
     return Part(
         name=directory.resolve().name,
@@ -216,8 +242,6 @@ def _averaged(runs: StoredRuns, sums_over: Sequence[str], over: Sequence[str] | 
 
 def _last(runs: StoredRuns, name: str) -> float:
     """Return the last value of a curve of one run."""
-    import polars as pl
-
     value = runs.lazy.select(runs.curve(name).list.last().cast(pl.Float64)).collect().item()
     return float("nan") if value is None else value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dln.base.files import from_home, placing
 from dln.base.machine import as_bytes
@@ -14,6 +14,9 @@ from dln.errors import StorageError
 from dln.report.packing import Pack
 from dln.report.parts import Contents, read_contents
 from dln.web.page import asset, page
+
+if TYPE_CHECKING:
+    from dln.studies.baselines import Baseline
 
 SCRIPTS = (
     "store.js",
@@ -52,6 +55,7 @@ def report(
     out: str | Path | None = None,
     of: Sequence[str] | None = None,
     over: Sequence[str] | None = None,
+    baseline: Baseline | None = None,
     progress: bool = False,
 ) -> Written:
     """Write what lies in a directory as one HTML file, and return where it is.
@@ -63,6 +67,7 @@ def report(
         out: The file, an .html; None: `report.html` in the directory.
         of: Which curves, or vectors; None: all.
         over: What is averaged over, ["none"] for nothing; None: the seeds that vary or, of a study, what it says.
+        baseline: What curves of a sweep are divided by, as `dln.aggregate` takes it; a study says it itself.
         progress: Show how far it is, if that takes long.
 
     Raises:
@@ -72,7 +77,7 @@ def report(
     path = from_home(directory) / "report.html" if out is None else from_home(out)
     if path.suffix not in (".html", ".htm"):
         raise StorageError(f"cannot write a report as {path.name!r}; the suffix must be .html")
-    contents = read_contents(directory, of, over, progress)
+    contents = read_contents(directory, of, over, baseline, progress)
     text = as_page(contents).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

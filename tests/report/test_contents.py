@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 
 import dln
@@ -67,6 +68,28 @@ def test_of_sums_final_values_are_means_with_their_spread(stored):
     assert part.rows.runs.tolist() == [3] * 6
 
 
+@pytest.mark.parametrize("kept", ["seeds", "sums"])
+def test_ratios_to_a_baseline_are_those_of_aggregate(stored, kept):
+    baseline = {"training.batch_size": 5}
+    part = only(stored / kept, baseline=baseline)
+    table = dln.aggregate(stored / kept, "training.batch_seed", part.by, baseline=baseline)
+    for i, rows in enumerate(table.partition_by(part.by, maintain_order=True)):
+        for column, told in zip(part.curves.columns, part.curves.told, strict=True):
+            for kind in ("ratio", "ratio low", "ratio high"):
+                wanted = rows[f"{column.name} {kind}"].cast(float).fill_null(math.nan)
+                np.testing.assert_array_equal(told[i, part.curves.kinds.index(kind), : len(rows)], wanted)
+    assert np.isfinite(part.curves.told[0][0, part.curves.kinds.index("ratio")]).all()  # of batches of one
+
+
+def test_ratios_of_a_study_are_those_of_its_tables(stored):
+    table = pl.read_parquet(stored / "study" / "tables" / "offline.parquet")
+    [part, _] = read_contents(stored / "study").parts
+    assert "max_steps" in part.by  # which moves with gamma, and is no key of the table
+    place = part.curves.kinds.index("ratio")
+    told = np.concatenate([values[place][np.isfinite(values[place])] for values in part.curves.told[0]])
+    np.testing.assert_array_equal(np.sort(told), table["test_loss ratio"].drop_nulls().sort())
+
+
 def test_a_run_is_told_whole(stored):
     part = only(stored / "run")
     history = dln.load_run(stored / "run")
@@ -117,6 +140,8 @@ def test_what_cannot_be_reported_is_told_in_a_line(stored, tmp_path, capsys):
         (stored / "seeds", {"over": ["training.seed"]}, "no key 'training.seed'"),
         (stored / "seeds", {"over": ["model.gamma"]}, "does not vary"),
         (stored / "sums", {"over": ["none"]}, "keeps sums over training.batch_seed"),
+        (stored / "run", {"baseline": {"training.lr": 1}}, "baseline is for a sweep"),
+        (stored / "seeds", {"baseline": {"training.lr": 7}}, "no run in .* has training.lr=7"),
         (stored / "run", {"out": tmp_path / "report.pdf"}, "suffix must be .html"),
         (stored / "run", {"out": stored / "run" / "summary.json" / "r.html"}, "cannot write"),
     ]:

@@ -6,6 +6,7 @@ import csv
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 
 import dln
@@ -112,6 +113,17 @@ def test_curves_are_means_with_intervals_and_follow_the_controls(opened, stored)
         choose(page, "x", "test_loss")
         choose(page, "middle", "mean")
         check(charts(page)[0], "train_loss", "mean", None, lambda rows: rows["test_loss mean"])
+
+
+def test_ratios_are_drawn_of_all_that_are_no_baselines(opened, stored):
+    with opened("study", "middle=ratio&part=online") as visit:
+        [chart] = charts(ready(visit))
+    table = pl.read_parquet(stored / "study" / "tables" / "online.parquet")
+    wanted = table["test_loss ratio"].drop_nulls()
+    told = [value for curve in chart["curves"] for value in curve["y"] if value is not None]
+    np.testing.assert_allclose(np.sort(told), wanted.sort(), rtol=ROUGHLY)
+    assert chart["y"]["label"] == "test_loss / baseline"
+    assert [level["y"] for level in chart["levels"]] == [1]
 
 
 def test_single_runs_are_those_that_are_stored(opened, stored):

@@ -28,8 +28,9 @@
   function middles(part) {
     const found = [{ value: "mean", text: "mean" }];
     if (part.kinds.includes("q0.5")) found.push({ value: "median", text: "median" });
+    if (part.kinds.includes("ratio")) found.push({ value: "ratio", text: "ratio to the baseline" });
     if (part.singleOf.length) found.push({ value: "single", text: "single runs" });
-    return part.kinds.length > 1 ? found : [];
+    return found;
   }
 
   function bands(part) {
@@ -114,9 +115,9 @@
       return {
         label: title,
         x: { label: x === "time" ? "time (lr × step)" : x, log: controls.xscale.value() === "log" },
-        y: { label: name, log },
+        y: { label: chosen.middle === "ratio" ? `${name} / baseline` : name, log },
         curves,
-        levels: levels(columns, conditions),
+        levels: chosen.middle === "ratio" ? [{ y: 1 }] : levels(columns, conditions),
         marks: x === "step" ? marks() : [],
         left: conditions.length - some.length,
       };
@@ -231,7 +232,7 @@
         );
       if (lost)
         said.push(
-          `${lost} of ${counted(runs, "run")} diverged (×); ${part.kinds.length > 1 ? "means, medians and bands are of those that had not" : "curves end there"}. Axes fit the others; minus zooms out.`,
+          `${lost} of ${counted(runs, "run")} diverged (×); ${part.kinds.includes("low") ? "means, medians and bands are of those that had not" : "curves end there"}. Axes fit the others; minus zooms out.`,
         );
       if (controls.middle.value() === "single")
         said.push(`Single runs in this file: ${part.singleOf.length}, the first of each condition.`);

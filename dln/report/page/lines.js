@@ -184,12 +184,20 @@
     return parts.join(" ");
   }
 
+  /** Return between what a band lies; null if there is none. */
+  function endsOf(part, how, kind) {
+    if (how.band === "none") return null;
+    if (kind === "ratio") return ["ratio low", "ratio high"];
+    if (how.band === "quantiles") return dln.outerQuantiles(part);
+    return kind === "mean" ? ["low", "high"] : null;
+  }
+
   /** Return the curves of one condition: the middle with its band, or those of its runs. */
   function drawn(part, number, condition, column, how, curve) {
     const median = how.middle === "median" && part.kinds.includes("q0.5");
-    const kind = median ? "q0.5" : "mean";
+    const kind = how.middle === "ratio" ? "ratio" : median ? "q0.5" : "mean";
     const made = [];
-    if (how.middle === "single" && part.kinds.length > 1) {
+    if (how.middle === "single" && part.kinds.includes("low")) {
       const values = part.single(number);
       part.singleOf.forEach((of, run) => {
         if (of !== condition) return;
@@ -198,15 +206,15 @@
         const x =
           number >= 0
             ? part.single(number).subarray(run * part.records, (run + 1) * part.records)
-            : along(part, condition, column, how.x, kind);
+            : along(part, condition, column, how.x, kind === "ratio" ? "mean" : kind);
         made.push({ ...curve, x, y, alpha: 0.45, width: 1, run });
       });
       return made;
     }
-    const x = along(part, condition, column, how.x, kind);
+    const x = along(part, condition, column, how.x, kind === "ratio" ? "mean" : kind);
     const y = part.curve(number, condition, kind);
-    const ends =
-      how.band === "interval" && !median ? ["low", "high"] : how.band === "quantiles" ? dln.outerQuantiles(part) : null;
+    const ends = endsOf(part, how, kind);
+    if (kind === "ratio" && !y?.some(Number.isFinite)) return []; // a baseline itself, or what a theory says
     const spread = column.spread ? part.columnNumber(column.spread) : -1;
     if (spread >= 0) {
       const width = part.curve(spread, condition, "mean");
