@@ -7,6 +7,7 @@ after the other has been answered wholly. The load of the machine is printed too
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import socket
 import statistics
@@ -53,7 +54,8 @@ def main() -> None:
         threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
         print(f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores; milliseconds, median (90 %)")
-        print("| setting | first picture | all seeds | processor time of the server |\n|---|---|---|---|")
+        print("| setting | others | first picture | all seeds | all seeds / others | processor time of the server |")
+        print("|---|---|---|---|---|---|")
         for name, fragment in CASES.items():
             measure(browser.new_page(viewport={"width": 1300, "height": 950}), at, name, fragment, options.moves)
         browser.close()
@@ -66,6 +68,7 @@ def measure(page: Page, at: socket.socket, name: str, fragment: str, moves: int)
     page.goto(f"http://{ADDRESS}:{at.getsockname()[1]}/?token={TOKEN}#{fragment}")
     settled = page.locator("#state[data-busy=false]")
     settled.wait_for(timeout=120_000)
+    shares = [crowding()]
     process, first, whole, used = psutil.Process(), [], [], []
     for move in range(moves):
         before = page.evaluate("dln.explorer.pictures.length")
@@ -80,8 +83,29 @@ def measure(page: Page, at: socket.socket, name: str, fragment: str, moves: int)
             took = [(one["seeds"] == one["of"], one["drawn"] - one["asked"]) for one in drawn]
         first.append(took[0][1])
         whole.append(max(milliseconds for complete, milliseconds in took if complete))
-    print(f"| {name} | {told(first)} | {told(whole)} | {statistics.median(used):.0f} |", flush=True)
+    shares.append(crowding())
+    others, alone = statistics.mean(shares), statistics.median(whole) / statistics.mean(shares)
+    figures = f"{others:.1f} | {told(first)} | {told(whole)} | {alone:.0f} | {statistics.median(used):.0f}"
+    print(f"| {name} | {figures} |", flush=True)
     page.close()
+
+
+def crowding(seconds: float = 0.5) -> float:
+    """Return how many times longer work takes on two threads than the processor is busy with it."""
+    content, ratios = bytes(2**22), []
+
+    def work() -> None:
+        started, begun = time.perf_counter(), time.thread_time()
+        while time.perf_counter() - started < seconds:
+            hashlib.sha256(content)  # without Python's lock
+        ratios.append((time.perf_counter() - started) / (time.thread_time() - begun))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statistics.mean(ratios)
 
 
 def told(times: list[float]) -> str:
