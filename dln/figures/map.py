@@ -161,7 +161,8 @@ def _put_contours(axes: Axes, shown: np.ma.MaskedArray, norm: Normalize, across:
     if not levels:
         return None
     lines = axes.contour(across.centres, down.centres, shown, levels=levels, colors="white", linewidths=0.7)
-    pieces = sum(int((path.codes == Path.MOVETO).sum()) for path in lines.get_paths() if path.codes is not None)
+    begun = [np.asarray(path.codes) == Path.MOVETO for path in lines.get_paths() if path.codes is not None]
+    pieces = sum(int(some.sum()) for some in begun)
     if pieces > PIECES * len(levels):
         lines.remove()
         return None

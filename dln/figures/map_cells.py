@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from dln.figures.table_columns import numbers_of
-from dln.figures.table_words import drawable, value_of
+from dln.figures.table_words import drawable, values_named
 
 UNEVEN = 4.0
 """How many times the narrowest cell of a map the widest may be; else all are equally wide, and labelled."""
@@ -42,7 +42,7 @@ class Cells:
             (axes.set_xscale if side == "x" else axes.set_yscale)("log")
         if self.scale != "words" and len(self.values) > TICKS:
             return
-        texts = [drawable(value_of(self.key, value)) for value in self.values]
+        texts = [*map(drawable, values_named(self.key, self.values))]
         figure = axes.get_figure(root=True)
         assert figure is not None
         inches = axes.get_position().size[SIDES[side]] * figure.get_size_inches()[SIDES[side]]

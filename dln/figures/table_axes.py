@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from dln.errors import ConfigError, suggestion
 from dln.figures.style import GREY
 from dln.figures.table_colors import CurveStyle, KeyColors
 from dln.figures.table_columns import band_of, conditions_of, quantiles_of, rows_by
-from dln.figures.table_words import drawable, short, value_of
+from dln.figures.table_words import drawable, short
 
 if TYPE_CHECKING:
     import polars
@@ -99,6 +99,12 @@ def round_ticks(axis: Axis, ratio: float) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def whole_steps(axes: Axes, x: str) -> None:
+    """Put ticks at whole numbers where the horizontal axis has steps."""
+    if x == "step" and axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
 def ordinary(table: polars.DataFrame) -> np.ndarray:
     """Return which rows [N] are to be seen whole: of conditions that lose runs the first row, and those after it.
 
@@ -132,7 +138,7 @@ def color_entries(lost: Lost, colors: KeyColors) -> Entries:
     for value, color in colors.named:
         gone, runs = lost.get(value, (0, 0))
         ended = f" ({gone} of {runs} diverged)" if gone else ""
-        entries.append((Line2D([], [], color=color), drawable(value_of(str(colors.key), value)) + ended))
+        entries.append((Line2D([], [], color=color), drawable(colors.names[value]) + ended))
     return entries
 
 

@@ -13,6 +13,7 @@ from matplotlib.colors import LogNorm, Normalize
 
 from dln.figures.style import DARK, DASHES, GREY, LANES, PALETTE, RAMP, TEST, THEORY, TRAIN, VERMILLION
 from dln.figures.table_columns import numbers_of, values_of
+from dln.figures.table_words import values_named
 from dln.predictions import theories_of, told_by
 from dln.results.finals import is_seed
 
@@ -51,6 +52,11 @@ class KeyColors:
             return []
         pairs = zip(self.values, self.colors, strict=True)
         return [(value, color) for value, color in pairs if self.norm is None or value is None]
+
+    @cached_property
+    def names(self) -> dict[Any, str]:
+        """What each value is called."""
+        return dict(zip(self.values, values_named(self.key or "", self.values), strict=True))
 
     def of(self, value: Any) -> Any:
         """Return the colour of a value."""

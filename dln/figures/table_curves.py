@@ -28,6 +28,7 @@ from dln.figures.table_axes import (
     round_ticks,
     set_range,
     style_entries,
+    whole_steps,
 )
 from dln.figures.table_colors import KeyColors, curve_styles, key_colors
 from dln.figures.table_columns import (
@@ -40,7 +41,7 @@ from dln.figures.table_columns import (
     rows_by,
     times_of,
 )
-from dln.figures.table_words import drawable, said, value_of
+from dln.figures.table_words import drawable, said
 
 if TYPE_CHECKING:
     import polars
@@ -119,7 +120,7 @@ def curves(
                 if colors.norm is not None and value is not None and not style.theory:
                     ramp.append((value, np.column_stack([at, middles])))
                     continue
-                text = _text(called[name] if len(of) > 1 else "", "" if per is None else value_of(per, value))
+                text = _text(called[name] if len(of) > 1 else "", "" if per is None else colors.names[value])
                 marker = "o" if len(rows) == 1 else ""  # a line through one record would be invisible
                 line = style.line | {"color": color, "marker": marker}
                 axes.plot(at, middles, label="_more" if text in named else text, **line)
@@ -180,6 +181,7 @@ def put_x(axes: Axes, whole: polars.DataFrame, x: str, log: str | None) -> None:
     """Name the horizontal axis and scale it; losses fall to the right."""
     time = "time" if "time mean" in whole.columns else "lr × step"  # noqa: RUF001
     axes.set_xlabel({"step": "step", "time": time}.get(x) or said(loss_of(whole)))
+    whole_steps(axes, x)
     losses = column(whole, f"{loss_of(whole)} mean") if x == "loss" else np.empty(0)
     if "x" in (log or "") or (log is None and fits_log(losses)):
         axes.set_xscale("log", nonpositive="mask")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ from dln.figures.table_axes import (
 )
 from dln.figures.table_colors import key_colors
 from dln.figures.table_columns import band_of, check_names, ends_of, middle_of, numbers_of, rows_by, values_of
-from dln.figures.table_words import drawable, said, short, value_of
+from dln.figures.table_words import drawable, said, short
 
 if TYPE_CHECKING:
     import polars
@@ -80,21 +80,22 @@ def finals(
     numbers = np.array(values, float) if numbers_of(values) and None not in values else np.empty(0)
     across = cells_of(x, values, fits_log(numbers, DECADE) if log is None else "x" in log)
     with drawing(axes) as axes:
+        left = every.filter(every["lost"] < every["runs"])
+        set_range(axes, middle_of(left, of, middle), log, wide=5, ends=band_of(left, of, middle, band) or ())
+        lowest = axes.get_ylim()[0] / 10 if axes.get_yscale() == "log" else -np.inf
         for value, rows in rows_by(ends_of(table), per).items():
             rows = rows.sort(x, nulls_last=True)
             there = rows.filter(rows["lost"] < rows["runs"])
             at, middles, color = _places(there, across), middle_of(there, of, middle), colors.of(value)
-            style: dict[str, Any] = {"color": color, "marker": "o", "markersize": 3}
-            axes.plot(at, middles, label=_text(per, value), **style)
+            text = "_alone" if per is None else drawable(colors.names[value])
+            axes.plot(at, middles, label=text, color=color, marker="o", markersize=3)
             ends = band_of(there, of, middle, band)
             if ends is not None:
-                reach = [np.nan_to_num(middles - ends[0]), np.nan_to_num(ends[1] - middles)]
+                reach = [np.nan_to_num(middles - np.maximum(ends[0], lowest)), np.nan_to_num(ends[1] - middles)]
                 axes.errorbar(at, middles, reach, fmt="none", color=color, capsize=2, elinewidth=0.8)
             put_crosses(axes, _places(rows.filter(rows["lost"] > 0), across), color)
             if sharpness and len(rows):
                 axes.axvline(2 / rows[f"{sharpness} mean"][0], color=color, linewidth=0.8, linestyle=":")
-        left = every.filter(every["lost"] < every["runs"])
-        set_range(axes, middle_of(left, of, middle), log, wide=5, ends=band_of(left, of, middle, band) or ())
         axes.set_xlim(across.edges[0], across.edges[-1])
         across.label(axes, "x")
         axes.set_xlabel(drawable(short(x)))
@@ -105,10 +106,6 @@ def finals(
         entries = color_entries(lost, colors) + band_entry(whole, of, middle, band, confidence)
         put_legend(axes, entries + end_entries(lost, f"{middle}s of the others"), legend_title(colors))
     return axes
-
-
-def _text(per: str | None, value: Any) -> str:
-    return "_alone" if per is None else drawable(value_of(per, value))
 
 
 def _places(rows: polars.DataFrame, across: Cells) -> np.ndarray:

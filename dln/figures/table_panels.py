@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dln.errors import ConfigError
 from dln.figures.style import COLUMN, PAGE, NotebookFigure, style_named
 from dln.figures.table_columns import values_of
-from dln.figures.table_words import drawable, short, value_of
+from dln.figures.table_words import drawable, short, values_named
 
 if TYPE_CHECKING:
     import polars
@@ -72,12 +72,14 @@ def draw_panels(
         for axes in [*grid.flat][len(places) :]:
             axes.remove()
         shown = [grid[place] for place in places]
+        names = [_names(key, values) for key, values in ((columns, across), (rows, down))]
         for (i, j), (upper, left) in zip(places, itertools.product(down, across), strict=True):
             axes, some = grid[i, j], data
             for key, value in ((rows, upper), (columns, left)):
                 some = some if key is None else some.filter(some[key].eq_missing(value))
             panel(some, axes, [] if i or j else shown)
-            _name(axes, (columns, left), (rows, upper), top=wrapped or i == 0, right=j == wide - 1)
+            above = names[0][left] if wrapped or i == 0 else ""
+            _name(axes, above, names[1][upper] if j == wide - 1 else "")
             axes.set_xlabel(axes.get_xlabel() if (i + 1, j) not in places else "")
             axes.set_ylabel("" if j else axes.get_ylabel())
         _one_legend(drawn, style)
@@ -96,13 +98,20 @@ def _size(across: int, down: int, style: str) -> tuple[float, float]:
     return across * width + 0.3, down * height + 0.4
 
 
-def _name(axes: Axes, column: tuple[str | None, Any], row: tuple[str | None, Any], top: bool, right: bool) -> None:
-    """Say which panels these are: above the first row, and beside the last column."""
-    if column[0] is not None and top:
-        axes.set_title(drawable(f"{short(column[0])} {value_of(column[0], column[1])}"), fontsize="medium")
-    if row[0] is not None and right:
-        text = drawable(f"{short(row[0])} {value_of(row[0], row[1])}")
-        axes.annotate(text, (1, 0.5), (4, 0), "axes fraction", "offset points", rotation=270, va="center")
+def _name(axes: Axes, above: str, beside: str) -> None:
+    """Write what panels are of above them, and beside them."""
+    axes.set_title(above, fontsize="medium")
+    if beside:
+        axes.annotate(beside, (1, 0.5), (4, 0), "axes fraction", "offset points", rotation=270, va="center")
+
+
+def _names(key: str | None, values: Sequence[Any]) -> dict[Any, str]:
+    """Return what panels are called, by the value of a key."""
+    if key is None:
+        return {None: ""}
+    return {
+        value: drawable(f"{short(key)} {name}") for value, name in zip(values, values_named(key, values), strict=True)
+    }
 
 
 def _one_legend(drawn: Figure, style: str) -> None:

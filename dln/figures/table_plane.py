@@ -26,7 +26,7 @@ from dln.figures.table_axes import (
 )
 from dln.figures.table_colors import key_colors
 from dln.figures.table_columns import check_names, conditions_of, middle_of, rows_by
-from dln.figures.table_words import drawable, said, value_of
+from dln.figures.table_words import drawable, said
 
 if TYPE_CHECKING:
     import polars
@@ -75,7 +75,7 @@ def plane(
             across = across[across > 0]
         _put_limits(axes, across)
         for value, some in rows_by(table, per).items():
-            text = drawable(value_of(per, value)) if per is not None else "_alone"
+            text = drawable(colors.names[value]) if per is not None else "_alone"
             for rows in conditions_of(some):
                 way = np.column_stack([middle_of(rows, x, middle), middle_of(rows, y, middle)])
                 way = way[np.isfinite(way).all(1)]

@@ -27,7 +27,7 @@ from dln.figures.table_axes import (
 from dln.figures.table_colors import key_colors
 from dln.figures.table_columns import check_names, column, conditions_of, rows_by
 from dln.figures.table_curves import lost_places, put_x, x_of
-from dln.figures.table_words import drawable, said, value_of
+from dln.figures.table_words import drawable, said
 
 if TYPE_CHECKING:
     import polars
@@ -80,7 +80,7 @@ def ratio(
         put_x(axes, whole, x, log)
         axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         for value, some in rows_by(table, per).items():
-            text = drawable(value_of(per, value)) if per is not None else "_alone"
+            text = drawable(colors.names[value]) if per is not None else "_alone"
             for rows in conditions_of(some):
                 at, color = x_of(rows, x, rate), colors.of(value)
                 put_band(axes, at, (column(rows, f"{of} ratio low"), column(rows, f"{of} ratio high")), color)

@@ -27,11 +27,12 @@ from dln.figures.table_axes import (
     put_crosses,
     put_legend,
     set_range,
+    whole_steps,
 )
 from dln.figures.table_bundles import Bundle, bundled, check_curve, ends_at, flat, is_lost, lost_runs
 from dln.figures.table_colors import KeyColors, curve_color, key_colors
 from dln.figures.table_thin import density, thinned
-from dln.figures.table_words import drawable, said, value_of
+from dln.figures.table_words import drawable, said
 
 if TYPE_CHECKING:
     import polars
@@ -97,6 +98,7 @@ def runs(
         set_range(axes, shown, log)
         if "x" in log:
             axes.set_xscale("log", nonpositive="mask")
+        whole_steps(axes, x)
         axes.set_xlabel("step" if x == "step" else "lr × step")  # noqa: RUF001
         axes.set_ylabel(label or said(of))
         if colors.norm is not None:
@@ -138,7 +140,7 @@ def _put_means(axes: Axes, bundles: Sequence[Bundle], colors: KeyColors) -> bool
                 count = (~np.isnan(some)).sum(0)
                 mean = np.divide(np.nansum(some, 0), count, out=np.full(len(count), np.nan), where=count > 0)
                 color = colors.of(value) if colors.told else DARK
-                text = drawable(value_of(str(colors.key), value)) if colors.told else "their mean"
+                text = drawable(colors.names[value]) if colors.told else "their mean"
                 axes.plot(bundle.x, mean, color=color, linewidth=1.4, zorder=2.5, label=text)
                 drawn = True
     return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 RATE = "training.lr"
@@ -28,6 +29,22 @@ def value_of(key: str, value: Any) -> str:
     if value is None:
         return "full" if key.endswith("batch_size") else "null"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def values_named(key: str, values: Sequence[Any]) -> list[str]:
+    """Return what the values of a key are called where they stand side by side: numbers with as many digits as differ.
+
+    >>> values_named("training.lr", [0.001, 0.0021544346900318843, None])
+    ['0.001', '0.00215', 'null']
+    >>> values_named("training.lr", [0.12345, 0.12346])
+    ['0.12345', '0.12346']
+    """
+    names = [value_of(key, value) for value in values]
+    for digits in range(3, 17):
+        names = [f"{v:.{digits}g}" if isinstance(v, float) else value_of(key, v) for v in values]
+        if len({*names}) == len({*map(str, values)}):
+            break
+    return names
 
 
 def said(name: str) -> str:

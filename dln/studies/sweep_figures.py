@@ -180,7 +180,7 @@ def _runs(sweep: _Sweep, asked: Asked) -> Drawn:
         draw_runs(rows, own[-1], keys.per, asked.x, log=asked.log, **about)
 
     figure = draw_panels(frame, panel, keys.rows, keys.columns, style=asked.style)
-    return figure, f"{own[-1]} of {len(frame)} runs{_apart(keys)}"
+    return figure, f"{own[-1]} of {len(frame)} run{'s' * (len(frame) > 1)}{_apart(keys)}"
 
 
 def _ratio(sweep: _Sweep, asked: Asked) -> Drawn:
@@ -200,9 +200,7 @@ def _ratio(sweep: _Sweep, asked: Asked) -> Drawn:
 def _finals(sweep: _Sweep, asked: Asked) -> Drawn:
     keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
     if keys.per is None:
-        raise ConfigError(
-            f"final values are drawn against a key, and none varies in {sweep.runs.name} but {_listed(keys.over)}"
-        )
+        raise ConfigError(f"final values are drawn against a key, and no key but seeds varies in {sweep.runs.name}")
     of, band = _values(sweep, asked), asked.band or "interval"
     table = _ends(sweep, keys, of, asked, band)
     params = {"of": of, "x": keys.per, "per": keys.columns, "middle": asked.middle, "band": band, "log": asked.log}
