@@ -40,6 +40,17 @@ MOVE = """(place) => {
 }"""
 
 
+SECONDS = 5
+DRAG = """async (seconds) => {
+  const slider = document.getElementById("a-model-gamma");
+  for (let i = 0; i < 60 * seconds; i++) {
+    slider.value = 300 + (i % 120) * 3;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await new Promise((resolve) => setTimeout(resolve, 1000 / 60));
+  }
+}"""
+
+
 def main() -> None:
     """Print a row for each case."""
     parser = argparse.ArgumentParser()
@@ -58,6 +69,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|")
         for name, fragment in CASES.items():
             measure(browser.new_page(viewport={"width": 1300, "height": 950}), at, name, fragment, options.moves)
+        drag(browser.new_page(viewport={"width": 1300, "height": 950}), at)
         browser.close()
         server.should_exit = True
         worker.stop()
@@ -87,6 +99,19 @@ def measure(page: Page, at: socket.socket, name: str, fragment: str, moves: int)
     others, alone = statistics.mean(shares), statistics.median(whole) / statistics.mean(shares)
     figures = f"{others:.1f} | {told(first)} | {told(whole)} | {alone:.0f} | {statistics.median(used):.0f}"
     print(f"| {name} | {figures} |", flush=True)
+    page.close()
+
+
+def drag(page: Page, at: socket.socket) -> None:
+    """Drag a slider at the default config, sixty places a second, and print how its pictures follow."""
+    page.goto(f"http://{ADDRESS}:{at.getsockname()[1]}/?token={TOKEN}")
+    page.locator("#state[data-busy=false]").wait_for(timeout=120_000)
+    before, others = page.evaluate("dln.explorer.pictures.length"), crowding()
+    page.evaluate(DRAG, SECONDS)
+    drawn = page.evaluate(f"dln.explorer.pictures.slice({before}).filter((one) => one.kind === 'curves')")
+    took = [one["drawn"] - one["asked"] for one in drawn]
+    pace = f"{len(drawn) / SECONDS:.1f} pictures a second, {told(took)} ms after the movement"
+    print(f"\ndragged: {pace}; others {others:.1f}")
     page.close()
 
 

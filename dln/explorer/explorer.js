@@ -5,6 +5,8 @@
   const { told, fresh, parse, fragment, question } = dln.explorer;
   const byId = (id) => document.getElementById(id);
   let state = parse(location.hash.slice(1));
+  const NOTED = 250; // milliseconds
+  let noting = 0;
   let answer = {}; // frames of the newest answer, by kind
   let drawn = null; // the question that they answer
 
@@ -17,9 +19,16 @@
   dln.explorer.spec = panels.spec;
   dln.explorer.busy = asker.busy;
 
+  /** Keep the state in the address; browsers do not like that at every movement. */
+  function note() {
+    clearTimeout(noting);
+    noting = 0;
+    history.replaceState(null, "", `${location.pathname}${location.search}#${fragment(state)}`);
+  }
+
   function moved(event) {
     const asked = JSON.stringify(question(state));
-    history.replaceState(null, "", `${location.pathname}${location.search}#${fragment(state)}`);
+    if (!noting) noting = setTimeout(note, NOTED);
     byId("compare").checked = state.compare;
     if (asked === drawn && answer.curves) return draw(); // only how it looks has changed
     drawn = asked;
@@ -122,6 +131,7 @@
   });
   byId("theme").addEventListener("change", () => dln.setTheme(byId("theme").value));
   dln.onTheme(draw);
+  window.addEventListener("pagehide", () => noting && note());
   window.addEventListener("hashchange", () => take(parse(location.hash.slice(1))));
 
   for (const button of document.querySelectorAll("[data-copy]")) {

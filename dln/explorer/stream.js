@@ -2,7 +2,7 @@
 "use strict";
 
 (function (dln) {
-  const PATIENCE = 400; // milliseconds that a newer question leaves an older one to show its first picture
+  const PATIENCE = 1500; // milliseconds that a newer question leaves an older one to show its first picture
   const token = new URLSearchParams(location.search).get("token") || "";
   const tab = Array.from(crypto.getRandomValues(new Uint32Array(2)), (word) => word.toString(36)).join("");
   let number = 0;

@@ -26,6 +26,9 @@ from dln.explorer.question import MODES, Question
 SHARP_MEMBERS = 4
 """Of how many members the sharpness is found, which takes longer than their training."""
 
+PAUSE = 0.15
+"""Seconds between the picture of all members and what takes longer."""
+
 SHARP_PATIENCE = 5.0
 """Seconds after which the sharpness of no further member is begun."""
 
@@ -88,6 +91,7 @@ class Answer:
             told["seconds"] = round(time.perf_counter() - started, 4)
             self._send("curves", told, drawn(joined(parts, steps)))
             yield
+        self._pause()
         yield from self._theory(config, steps)
         if question.sharpness:
             yield from self._sharpness(config)
@@ -197,6 +201,13 @@ class Answer:
             self._send("curves", told, drawn(joined([curves], steps)))
 
         return tell
+
+    def _pause(self) -> None:
+        """Wait a moment before what takes longer: while a slider is dragged, the next question comes now."""
+        until = time.perf_counter() + PAUSE
+        while time.perf_counter() < until:
+            self._check()
+            time.sleep(PAUSE / 30)
 
     def _check(self) -> None:
         if not self.wanted():
