@@ -44,13 +44,16 @@ class Column:
         return {name: value for name, value in vars(self).items() if value}
 
 
-def columns_of(runs: StoredRuns, comparison: bool, wanted: Sequence[str] | None = None) -> list[Column]:
+def columns_of(
+    runs: StoredRuns, comparison: bool, wanted: Sequence[str] | None = None, first: Sequence[str] = ()
+) -> list[Column]:
     """Return the curves of numbers of some runs, those first that one looks at first; entries of vectors are columns.
 
     Args:
         runs: The runs.
         comparison: Whether they are of two lanes, whose columns end in `_a` and `_b`.
         wanted: Which curves, or vectors; None: all.
+        first: Which of them come first.
 
     Raises:
         StorageError: There is no such curve.
@@ -67,8 +70,8 @@ def columns_of(runs: StoredRuns, comparison: bool, wanted: Sequence[str] | None 
         made = [column for column in made if {column.name, column.of}.intersection(chosen)]
         spreads = {column.spread for column in made}
         made += [column_of(name, comparison, theories, names) for name in names if name in spreads]
-    place = {name: i for i, name in enumerate(FIRST)}
-    return sorted(made, key=lambda c: (c.is_spread, place.get(c.of, len(FIRST)), bool(c.entry)))
+    place = {name: i for i, name in enumerate((*first, *FIRST))}
+    return sorted(made, key=lambda c: (c.is_spread, place.get(c.of, len(place)), bool(c.entry)))
 
 
 def column_of(name: str, comparison: bool, theories: Sequence[str], names: Sequence[str] = ()) -> Column:

@@ -136,7 +136,9 @@ def _of_study(place: Path, of: Sequence[str] | None, over: Sequence[str] | None,
             own = part.aggregate.over if over is None else over
             averaged = [own] if isinstance(own, str) else list(own)
             table = place / TABLES / f"{name}.parquet"
-            parts.append(_of_sweep(stored, of, averaged, progress, part.about, table=table))
+            named = part.aggregate.of or []
+            first = [named] if isinstance(named, str) else named
+            parts.append(_of_sweep(stored, of, averaged, progress, part.about, table=table, first=first))
     if not parts:
         raise StorageError(f"no part of the study in {place} has been run yet, so there is nothing to report")
     summary = place / SUMMARY
@@ -184,6 +186,7 @@ def _of_sweep(
     about: str = "",
     baseline: Baseline | None = None,
     table: Path | None = None,
+    first: Sequence[str] = (),
 ) -> Part:
     directory = stored.directory
     runs = open_runs(directory)
@@ -194,7 +197,7 @@ def _of_sweep(
     by = [key for key in varying if key not in averaged and not (averaged and runs.follows(key, averaged))]
     by.sort(key=lambda key: "." not in key)  # max_steps and the like go with others, and are seldom what one asks
     conditions = runs.conditions(by, averaged)
-    columns = columns_of(runs, comparison, of)
+    columns = columns_of(runs, comparison, of, first)
     with live_view(len(conditions)) if progress else nullcontext() as show:
         told = (lambda done: show(done, "conditions")) if show and len(conditions) > MANY else None
         curves = read_curves(runs, conditions, by, averaged, columns, told)

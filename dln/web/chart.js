@@ -14,8 +14,6 @@
 
 (function (dln) {
   const KEYS = "Arrow keys: along a curve and between curves. Plus and minus: zoom. Escape: all.";
-  const ROWS = 40;
-  const COLUMNS = 12;
   const SHOWN = 6;
   let count = 0;
 
@@ -191,7 +189,8 @@
     function told({ curve, index }) {
       const one = spec.curves[curve];
       const band = one.low ? ` (${dln.number(one.low[index])} to ${dln.number(one.high[index])})` : "";
-      return `${one.label ? `${one.label}: ` : ""}${dln.number(one.y[index])}${band}`;
+      const step = one.steps ? `, step ${dln.number(one.steps[index], 6)}` : "";
+      return `${one.label ? `${one.label}: ` : ""}${dln.number(one.y[index])}${band}${step}`;
     }
 
     function show(points, left, top) {
@@ -249,68 +248,20 @@
 
     const inLegend = () => spec.curves.filter((curve) => curve.label && curve.legend !== false);
 
-    function legend() {
-      const entries = inLegend();
-      keys.replaceChildren(
-        ...entries
-          .slice(0, 30)
-          .map((curve) =>
-            dln.element("li", {}, swatch(curve), dln.element("span", { text: curve.key ?? curve.label })),
-          ),
-      );
-      if (entries.length > 30) keys.append(dln.element("li", { text: `and ${entries.length - 30} more` }));
-    }
-
-    function swatch(curve) {
-      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-      const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [name, value] of Object.entries({ width: 24, height: 8, "aria-hidden": "true" }))
-        svg.setAttribute(name, value);
-      for (const [name, value] of Object.entries({ x1: 0, x2: 24, y1: 4, y2: 4 })) line.setAttribute(name, value);
-      line.style.stroke = curve.colour?.startsWith("--") ? `var(${curve.colour})` : curve.colour || "var(--ink)";
-      line.style.strokeWidth = "2px";
-      line.style.strokeDasharray = (curve.dash || []).join(" ");
-      svg.append(line);
-      return svg;
-    }
-
     /** Say what a logarithmic axis leaves out. */
     function leftOut() {
-      const lost = ["x", "y"].filter(
-        (key) =>
-          spec[key].log && spec.curves.some((curve) => Array.prototype.some.call(curve[key], (value) => value <= 0)),
-      );
-      note.hidden = !lost.length;
-      note.textContent = lost.length
-        ? `Not shown: values of ${lost.map((key) => spec[key].label).join(" and ")} that are zero or negative (logarithmic axis).`
-        : "";
+      const reachesZero = (values) => Array.prototype.some.call(values ?? [], (value) => value <= 0);
+      const lost = ["x", "y"].filter((key) => spec[key].log && spec.curves.some((curve) => reachesZero(curve[key])));
+      const said = [];
+      const names = lost.map((key) => spec[key].label).join(" and ");
+      if (lost.length) said.push(`Not shown: values of ${names} that are zero or negative (logarithmic axis).`);
+      if (spec.y.log && spec.curves.some((curve) => reachesZero(curve.low)))
+        said.push("Of bands that reach zero the upper half is drawn.");
+      note.hidden = !said.length;
+      note.textContent = said.join(" ");
     }
 
-    function tabulate() {
-      const shown = spec.curves.slice(0, COLUMNS);
-      const steps = [...new Set(shown.flatMap((curve) => Array.from(curve.x)))].sort((a, b) => a - b);
-      const stride = Math.max(1, Math.ceil(steps.length / ROWS));
-      const rows = steps.filter((_, i) => i % stride === 0 || i === steps.length - 1);
-      const places = shown.map((curve) => new Map(Array.from(curve.x, (x, i) => [x, i])));
-      const cells = (tag, texts) =>
-        dln.element("tr", {}, ...texts.map((text) => dln.element(tag, { text, scope: tag === "th" ? "col" : null })));
-      const body = rows.map((x) =>
-        cells("td", [
-          dln.number(x, 6),
-          ...shown.map((curve, i) => (places[i].has(x) ? dln.number(curve.y[places[i].get(x)]) : "-")),
-        ]),
-      );
-      const head = cells("th", [spec.x.label, ...shown.map((curve) => curve.label || spec.y.label)]);
-      const more = [];
-      if (stride > 1) more.push(`every ${stride}th of ${steps.length} rows`);
-      if (spec.curves.length > shown.length) more.push(`${shown.length} of ${spec.curves.length} curves`);
-      const told = dln.element(
-        "div",
-        { class: "scroll", tabindex: "0", role: "region", "aria-label": `values: ${spec.label}` },
-        dln.element("table", {}, dln.element("thead", {}, head), dln.element("tbody", {}, ...body)),
-      );
-      values.replaceChildren(values.firstElementChild, dln.element("small", { text: more.join(", ") }), told);
-    }
+    const tabulate = () => values.replaceChildren(values.firstElementChild, ...dln.valuesTable(spec));
     values.addEventListener("toggle", () => values.open && tabulate());
 
     /** Show a spec. @param {Spec} wanted */
@@ -342,7 +293,7 @@
         "aria-label",
         `${spec.label}: ${spec.curves.length} ${spec.curves.length === 1 ? "curve" : "curves"}, ${spec.y.label} against ${spec.x.label}`,
       );
-      legend();
+      keys.replaceChildren(...dln.legendOf(inLegend()));
       leftOut();
       if (values.open) tabulate();
     }
@@ -358,32 +309,7 @@
     });
     watcher.observe(host);
 
-    /** Return the picture as a PNG, with its legend below. @returns {Promise<Blob>} */
-    function png() {
-      const source = u.ctx.canvas;
-      const row = 18 * devicePixelRatio;
-      const entries = inLegend().slice(0, 30);
-      const canvas = dln.element("canvas", { width: source.width, height: source.height + entries.length * row });
-      const context = canvas.getContext("2d");
-      context.fillStyle = colour("--paper");
-      context.fillRect(0, 0, canvas.width, canvas.height);
-      context.drawImage(source, 0, 0);
-      context.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
-      context.textBaseline = "middle";
-      entries.forEach((curve, i) => {
-        const y = source.height + (i + 0.5) * row;
-        context.strokeStyle = colour(curve.colour || "--ink");
-        context.lineWidth = 2 * devicePixelRatio;
-        context.setLineDash((curve.dash || []).map((length) => length * devicePixelRatio));
-        context.beginPath();
-        context.moveTo(row, y);
-        context.lineTo(2.5 * row, y);
-        context.stroke();
-        context.fillStyle = colour("--ink");
-        context.fillText(curve.key ?? curve.label, 3 * row, y);
-      });
-      return new Promise((resolve) => canvas.toBlob(resolve));
-    }
+    const png = () => dln.pictureOf(u.ctx.canvas, inLegend(), colour);
 
     function destroy() {
       forget();

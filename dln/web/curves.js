@@ -16,6 +16,7 @@
  * @property {number} [alpha] From 0 to 1: curves of single runs are faint.
  * @property {number[]} [crosses] Where on the x axis crosses stand at the upper edge: runs that diverged.
  * @property {boolean} [plane] Whether the nearest point is the nearest in both directions: x does not grow along it.
+ * @property {ArrayLike<number>} [steps] The steps of its points, which the read-out then tells.
  * @property {boolean} [loose] Whether it may leave the picture: axes are chosen for the others, if there are any.
  * @property {boolean} [legend] False: it is not in the legend.
  */
@@ -98,7 +99,6 @@
   function band(context, place, curve, colour) {
     context.globalAlpha = 0.22;
     context.fillStyle = colour(curve.colour || "--ink");
-    const bottom = place.box.top + place.box.height;
     let from = 0;
     while (from < curve.x.length) {
       const ends = [];
@@ -107,7 +107,7 @@
         const x = place.x(curve.x[i]);
         const high = place.y(curve.high[i]);
         let low = place.y(curve.low[i]);
-        if (Number.isNaN(low) && curve.low[i] <= 0) low = bottom; // below all that a logarithmic axis shows
+        if (Number.isNaN(low) && curve.low[i] <= 0) low = place.y(curve.y[i]); // of a band that reaches zero the upper half is drawn
         if (!Number.isFinite(x) || !Number.isFinite(high) || !Number.isFinite(low)) break;
         ends.push([x, low, high]);
       }

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("uplot/uPlot.iife.min.js", "numbers.js", "colours.js", "curves.js", "chart.js", "heat.js")
+SCRIPTS = ("uplot/uPlot.iife.min.js", "numbers.js", "colours.js", "curves.js", "other_forms.js", "chart.js", "heat.js")
 """What every page runs, in this order; each adds to the global object `dln`."""
 STYLES = ("uplot/uPlot.min.css", "theme.css")
 

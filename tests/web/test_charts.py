@@ -180,3 +180,63 @@ def test_ticks_are_round_numbers_of_the_axis(browser, path):
             found = ticks("log", low, high, 5)
             assert 2 <= len(found) <= 9
             assert all(low * 0.999 <= tick <= high * 1.001 for tick in found)
+
+
+def test_of_a_band_that_reaches_zero_the_upper_half_is_drawn_and_that_is_told(browser, tmp_path):
+    curve = {
+        "x": [0, 1, 2],
+        "y": [1.0, 1.0, 1.0],
+        "low": [0.5, -1.0, 0.5],
+        "high": [10.0, 10.0, 10.0],
+        "colour": "#ff0000",
+    }
+    spec = {"label": "band", "x": {"label": "x"}, "y": {"label": "y", "log": True}, "curves": [curve]}
+    path = tmp_path / "page.html"
+    script = f"window.chart = dln.chart(document.getElementById('chart')); chart.draw({json.dumps(spec)});"
+    path.write_text(page("band", BODY, [script]), encoding="utf-8")
+    red = """() => {
+      const canvas = document.querySelector("#chart canvas");
+      const { data } = canvas.getContext("2d").getImageData(canvas.width / 2 + 20, 0, 1, canvas.height);
+      const rows = Array.from({ length: canvas.height }, (_, i) => i);
+      return rows.filter((i) => data[4 * i] > data[4 * i + 1] + 20).length / canvas.height;
+    }"""
+    with visited(browser, path) as visit:
+        assert "upper half" in visit.page.locator("#chart > p").inner_text()
+        visit.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert 0.05 < visit.page.evaluate(red) < 0.9
+
+
+def test_ticks_are_drawn_whatever_the_range(browser, tmp_path):
+    """uPlot draws none where numbers have many digits: its own axes run from 0 to 1."""
+    path = tmp_path / "page.html"
+    ranges = {"tiny": [1e-300, 3e-300], "huge": [1.0, 1e300], "far": [1e16, 1e16 + 64]}
+    specs = [
+        {
+            "label": name,
+            "x": {"label": "x"},
+            "y": {"label": "y", "log": name == "huge"},
+            "curves": [{"x": [0, 1], "y": ends}],
+        }
+        for name, ends in ranges.items()
+    ]
+    script = f"""
+    const told = [];
+    const fill = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {{
+      told.push(text);
+      fill.call(this, text, ...rest);
+    }};
+    const chart = dln.chart(document.getElementById("chart"));
+    window.written = (spec) => new Promise((done) => {{
+      told.length = 0;
+      chart.draw(spec);
+      requestAnimationFrame(() => requestAnimationFrame(() => done([...told])));
+    }});
+    window.specs = {json.dumps(specs)};
+    """
+    path.write_text(page("ticks", BODY, [script]), encoding="utf-8")
+    with visited(browser, path) as visit:
+        for i, name in enumerate(ranges):
+            texts = visit.page.evaluate(f"written(specs[{i}])")
+            numbers = {text for text in texts if text and text[0].isdigit()}
+            assert len(numbers) >= 6, (name, texts)  # of both axes

@@ -53,9 +53,9 @@
     const keys = part.by.filter((key) => key.texts.length > 1);
     const controls = {
       metric: dln.choice("metric", "metric", () => dln.metrics(part)),
-      x: dln.choice("x", "over", () => overs(part)),
-      xscale: dln.choice("xscale", "axis over", () => scales("linear", "log")),
-      yscale: dln.choice("yscale", "axis up", () => scales("auto", "linear", "log")),
+      x: dln.choice("x", "against", () => overs(part)),
+      xscale: dln.choice("xscale", "x axis", () => scales("linear", "log")),
+      yscale: dln.choice("yscale", "y axis", () => scales("auto", "linear", "log")),
       colour: dln.choice("colour", "colour by", () => [
         { value: "", text: keys.length ? "what differs" : "curve" },
         ...keys.map((key) => ({ value: key.name, text: key.name })),

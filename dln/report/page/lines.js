@@ -34,7 +34,8 @@
     const single = own.map((column) => ({ value: column.name, text: column.name }));
     const every = groups.size > 1 ? [{ value: "*", text: "everything, a panel each" }] : [];
     const whole = part.conditions === 1 && part.kind !== "sweep";
-    return whole ? [...every, ...offered, ...single] : [...single, ...offered, ...every];
+    if (whole) return [...every, ...offered, ...single];
+    return own[0]?.entry ? [...offered, ...single, ...every] : [...single, ...offered, ...every];
   };
 
   /** Whether a column is what a theory says of another. */
@@ -150,6 +151,7 @@
           colour: told ? told.colour : ownColour(column, columns),
           dash: dashOf(part, column, columns, Boolean(told)),
           plane: how.x !== "step" && how.x !== "time",
+          steps: how.x === "step" ? null : part.stepsOf(condition),
           condition,
           loose: lost.has(condition),
           legend: told?.legend,
