@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,3 +89,11 @@ def visited(browser: Browser, url: str | Path, allowed: str | None = None, **opt
         visit.check()
     finally:
         context.close()
+
+
+def until(page: Page, expression: str, seconds: float = 20) -> None:
+    """Wait until an expression is true in a page; playwright's own `wait_for_function` is what our policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"not true after {seconds} s: {expression}"
+        page.wait_for_timeout(20)

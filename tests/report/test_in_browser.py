@@ -12,7 +12,7 @@ import pytest
 import dln
 from dln.report.write import report
 from dln.results.finals import final_values
-from tests.browser import started, visited
+from tests.browser import started, until, visited
 from tests.report.samples import ODD, ODDER
 
 pytestmark = pytest.mark.browser
@@ -296,7 +296,7 @@ def test_the_address_keeps_all_choices(opened):
         assert charts(ready(visit)) == before
         assert sorted(page.evaluate("location.hash.slice(1)").split("&")) == sorted(FRAGMENT.split("&"))
         page.evaluate("location.hash = '#metric=test_loss'")  # an address that is pasted into the open page
-        page.wait_for_function("dln.shown.curves.charts().length === 1")
+        until(page, "dln.shown.curves.charts().length === 1")
         assert charts(page)[0]["label"] == "test_loss"
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dln.web.page import page
-from tests.browser import started, visited
+from tests.browser import started, until, visited
 
 pytestmark = pytest.mark.browser
 
@@ -105,9 +105,9 @@ def test_zooming_by_keys_and_back(browser, path):
         visit.page.mouse.down()
         visit.page.mouse.move(400, 160, steps=5)
         visit.page.mouse.up()
-        visit.page.wait_for_function(f"{scales}[0] > {whole[0]}")
+        until(visit.page, f"{scales}[0] > {whole[0]}")
         visit.page.mouse.dblclick(300, 100)
-        visit.page.wait_for_function(f"{scales}[0] === {whole[0]}")
+        until(visit.page, f"{scales}[0] === {whole[0]}")
 
 
 def test_a_heat_map_is_picked_by_mouse_and_by_keys(browser, path):
