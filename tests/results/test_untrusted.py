@@ -41,7 +41,9 @@ def test_yaml_that_would_call_a_function_does_not(sprung, tmp_path, capsys):
             path.write_text(f"max_steps: !!python/object/apply:builtins.open [{sprung}, w]\n", encoding="utf-8")
     assert dln.load_run(run).final["step"] == 2
     assert dln.load_sweep(sweep).height == 2
-    for argv in (["show", str(run)], ["show", str(sweep)], ["show", str(run.parent)], ["plot", str(run)]):
+    commands = [["show", str(run)], ["show", str(sweep)], ["show", str(run.parent)], ["plot", str(run)]]
+    commands += [["report", str(run)], ["report", str(sweep)], ["aggregate", str(sweep), "--over", "training.lr"]]
+    for argv in commands:
         with contextlib.suppress(SystemExit):  # a config that cannot be read may be an error; it is not a program
             main(argv)
     capsys.readouterr()
