@@ -91,21 +91,19 @@ def _data_of(history: History) -> Dataset | None:
     if not data or own is None or taught:
         return None
     try:
-        return _drawn(
-            json.dumps(data), own["model"]["in_dim"], own["model"]["out_dim"], *config.get("extensions") or []
-        )
-    except DlnError:  # a file that is gone, an extension that is not here
+        return _drawn(json.dumps(data), own["model"]["in_dim"], own["model"]["out_dim"])
+    except (
+        DlnError
+    ):  # a file that is gone; a teacher of an extension, which is not imported: who draws runs nobody's code
         return None
 
 
 @lru_cache(maxsize=4)
-def _drawn(told: str, d_in: int, d_out: int, *extensions: str) -> Dataset:
+def _drawn(told: str, d_in: int, d_out: int) -> Dataset:
     """Return the data of a config that is given as text, by which the last ones are remembered."""
-    from dln.base.registry import import_extensions
     from dln.data import POPULATION, drawn, load_dataset, population
 
     data: dict[str, Any] = json.loads(told)
-    import_extensions(extensions)
     if data.get("path") is not None:
         return load_dataset(data["path"], noise_std=data["noise_std"], data_seed=data["data_seed"], dims=(d_in, d_out))
     described = {key: data[key] for key in POPULATION if key in data}

@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,25 @@ def test_yaml_that_would_call_a_function_does_not(sprung, tmp_path, capsys):
     for argv in commands:
         with contextlib.suppress(SystemExit):  # a config that cannot be read may be an error; it is not a program
             main(argv)
+    capsys.readouterr()
+    assert not sprung.exists()
+
+
+def test_extensions_of_a_run_are_not_imported_by_who_reads_it(sprung, tmp_path, monkeypatch, capsys):
+    dln.run_sweep(
+        {"max_steps": 2, "metrics": ["mode_strengths"], "training.lr": [0.1, 0.2]}, directory=tmp_path / "sweep"
+    )
+    run = tmp_path / "sweep" / "0"
+    config = run / ".hydra" / "config.yaml"
+    config.write_text(
+        re.sub(r"^extensions: .*$", "extensions: [trap_of_a_run]", config.read_text(), flags=re.MULTILINE)
+    )
+    assert "trap_of_a_run" in config.read_text()
+    (tmp_path / "trap_of_a_run.py").write_text(f"open({str(sprung)!r}, 'w').close()", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert dln.load_run(run).final["step"] == 2
+    for argv in (["show", str(run)], ["plot", str(run)], ["report", str(run)]):
+        main(argv)
     capsys.readouterr()
     assert not sprung.exists()
 
