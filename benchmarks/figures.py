@@ -3,13 +3,28 @@
     python benchmarks/figures.py [--runs 10000] [--records 251]
 
 Each row is `dln plot` as a user gives it, in a process of its own, Python and matplotlib started and the files read;
-"drawing" is the part of it that makes the figure and saves it. `seeds`: five learning rates, all else seeds. `rates`:
+"drawing" is the part of it that makes the figure and saves it, "processor" what all of it takes of processors, which
+hardly depends on what else a machine does. `seeds`: five learning rates, all else seeds. `rates`:
 each run has a rate of its own, so that colours are of a ramp. `map`: 100 x 100 cells of one run each.
+
+Last figures, 2026-11-27, two cores that a dozen other processes shared (load 12; at a load of 5 the first row took 2.2 s):
+
+    | figure | command, s | drawing, s | processor, s | kB |
+    |---|---|---|---|---|
+    | single runs, png | 5.6 | 3.1 | 2.6 | 150 |
+    | single runs, pdf for a paper | 7.1 | 4.6 | 3.0 | 113 |
+    | means with bands, png | 7.2 | 3.8 | 2.4 | 74 |
+    | a rate each, png | 12.3 | 8.2 | 3.5 | 135 |
+    | a rate each, pdf | 13.3 | 8.8 | 3.8 | 80 |
+    | map, pdf | 7.7 | 3.7 | 2.3 | 31 |
+
+The processor's seconds are what an idle machine would take, and less: two processes on one core slow each other down.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -65,14 +80,20 @@ def make_sweep(place: Path, kind: str, count: int, records: int) -> None:
     write([table], place / RESULTS)
 
 
-def measured(sweep: Path, words: Sequence[str], suffix: str) -> tuple[float, float, float]:
-    """Return how many seconds the command and its drawing took, and how many kB the figure has."""
+def measured(sweep: Path, words: Sequence[str], suffix: str) -> tuple[float, float, float, float]:
+    """Return the seconds of the command, of its drawing, and of processors, and how many kB the figure has."""
     out = sweep / f"figure.{suffix}"
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), processor_seconds()
     command = [sys.executable, "-c", DRAW, str(sweep), *words, "-o", str(out)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     whole = time.perf_counter() - begun
-    return whole, float(done.stdout.split()[-1]), out.stat().st_size / 1000
+    return whole, float(done.stdout.split()[-1]), processor_seconds() - used, out.stat().st_size / 1000
+
+
+def processor_seconds() -> float:
+    """Return what processes of ours that have ended took of processors."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -80,14 +101,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--records", type=int, default=251)
+    parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts")
     options = parser.parse_args()
-    print("| figure | command, s | drawing, s | kB |\n|---|---|---|---|")
+    print("| figure | command, s | drawing, s | processor, s | kB |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         for kind in {kind: None for kind, _, _ in CASES.values()}:
             make_sweep(Path(place) / kind, kind, options.runs, options.records)
         for name, (kind, words, suffix) in CASES.items():
-            whole, drawing, size = min(measured(Path(place) / kind, words, suffix) for _ in range(3))
-            print(f"| {name} | {whole:.1f} | {drawing:.1f} | {size:.0f} |")
+            rounds = range(options.rounds)
+            whole, drawing, used, size = min(measured(Path(place) / kind, words, suffix) for _ in rounds)
+            print(f"| {name} | {whole:.1f} | {drawing:.1f} | {used:.1f} | {size:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
