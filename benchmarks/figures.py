@@ -7,7 +7,7 @@ Each row is `dln plot` as a user gives it, in a process of its own, Python and m
 hardly depends on what else a machine does. `seeds`: five learning rates, all else seeds. `rates`:
 each run has a rate of its own, so that colours are of a ramp. `map`: 100 x 100 cells of one run each.
 
-Last figures, 2026-11-27, two cores that a dozen other processes shared (at a load of 12; at 5 the first row took 2.2 s):
+Last figures, 2026-11-27, two cores that a dozen other processes shared (load 12; at 5 the first row took 2.2 s):
 
     | figure | command, s | drawing, s | processor, s | kB |
     |---|---|---|---|---|

@@ -1,8 +1,8 @@
 """Every run for itself: as lines, or where they are very many as a density of lines.
 
-More lines than `LINES` hide one another, and where most of them are; of ten thousand they take a second whenever they are
-drawn. Then each pixel is coloured by the runs that pass through it: the stronger the more there are, and where colours
-are of numbers by the mean of their numbers.
+More lines than `LINES` hide one another, and where most of them are; of ten thousand they take a second whenever they
+are drawn. Then each pixel is coloured by the runs that pass through it: the stronger the more there are, and where
+colours are of numbers by the mean of their numbers.
 """
 
 from __future__ import annotations
