@@ -1,4 +1,4 @@
-"""What runs ended with: a row for each run or, where only sums are kept, for each condition."""
+"""What runs ended with: a row for each run or, where only sums are kept or runs are too many, for each condition."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from dln.studies.stored_sums import StoredSums
 
 MOST_NUMBERS = 300_000
 """Of final values: of more runs there are fewer columns, the first ones."""
+MOST_ROWS = 50_000
+"""Runs from which on a row is of a condition."""
 ENDS = ("diverged_at", "stopped_at", "interrupted_at")
 
 
@@ -44,6 +46,8 @@ class Rows:
     spread: dict[str, np.ndarray] = field(default_factory=dict)
     """Of sums: the standard deviation of final values."""
     left_out: list[str] = field(default_factory=list)
+    summed: bool = False
+    """Whether a row is of a condition, not of a run."""
 
     def pack(self, pack: Pack, prefix: str) -> dict[str, Any]:
         """Add all of it to a pack, and return what a page needs to know beside it."""
@@ -72,6 +76,7 @@ class Rows:
             "events": self.events,
             "rows": len(self.runs),
             "left_out": self.left_out,
+            "summed": self.summed,
         }
 
 
@@ -112,7 +117,10 @@ def read_rows(
         found |= _numbers(name, frame[name])
     lost = [found[name] for name in found if name.startswith("diverged_at")]
     diverged = np.any(np.isfinite(lost), 0).astype(int) if lost else np.zeros(len(frame), int)
-    return _bounded(frame, keys, frame["condition"].to_numpy(), np.ones(len(frame), int), diverged, values, found)
+    condition = frame["condition"].to_numpy()
+    if len(frame) > MOST_ROWS and len(conditions) < len(frame):
+        return _summed(conditions, by, condition, diverged, values, found)
+    return _bounded(frame, keys, condition, np.ones(len(frame), int), diverged, values, found)
 
 
 def rows_of_run(values: Mapping[str, float], events: Mapping[str, Any]) -> Rows:
@@ -149,6 +157,32 @@ def _of_sums(
             values[column.name][number], spread[column.name][number] = own.mean[-1], own.std[-1]
     rows = _bounded(conditions, by, np.arange(count), conditions[RUN].to_numpy(), diverged, values, {})
     rows.spread = {name: spread[name] for name in rows.values}
+    rows.summed = True
+    return rows
+
+
+def _summed(
+    conditions: pl.DataFrame,
+    by: Sequence[str],
+    condition: np.ndarray,
+    diverged: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    events: Mapping[str, np.ndarray],
+) -> Rows:
+    """Return a row for each condition: means of final values, of runs that have not diverged, and of events."""
+    there = diverged == 0
+    known = {name: np.where(there, column, np.nan) for name, column in values.items()} | dict(events)
+    frame = pl.DataFrame({"condition": condition, "diverged": diverged, **known}, nan_to_null=True)
+    means = [pl.col(name).mean() for name in known]
+    spreads = [pl.col(name).std().alias(f"std {name}") for name in known]
+    table = frame.group_by("condition").agg(pl.len(), pl.col("diverged").sum(), *means, *spreads).sort("condition")
+    told = {name: table[name].cast(pl.Float64).to_numpy() for name in known}
+    ours = {name: told[name] for name in values}, {name: told[name] for name in events}
+    rows = _bounded(
+        conditions, by, table["condition"].to_numpy(), table["len"].to_numpy(), table["diverged"].to_numpy(), *ours
+    )
+    rows.spread = {name: table[f"std {name}"].cast(pl.Float64).to_numpy() for name in rows.values}
+    rows.summed = True
     return rows
 
 

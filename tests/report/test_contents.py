@@ -10,6 +10,7 @@ import dln
 from dln.__main__ import main
 from dln.errors import StorageError
 from dln.report import curves as curves_module
+from dln.report import rows as rows_module
 from dln.report.curves import planned, thinned
 from dln.report.parts import read_contents
 from dln.report.write import MOST_BYTES, as_page, report
@@ -66,6 +67,22 @@ def test_of_sums_final_values_are_means_with_their_spread(stored):
     np.testing.assert_allclose(part.rows.spread["test_loss"], ends["test_loss std"].fill_null(math.nan), rtol=1e-4)
     np.testing.assert_array_equal(part.rows.diverged, ends["diverged"])
     assert part.rows.runs.tolist() == [3] * 6
+
+
+def test_of_too_many_runs_rows_are_of_conditions(stored, monkeypatch):
+    monkeypatch.setattr(rows_module, "MOST_ROWS", 10)
+    part = only(stored / "seeds")
+    assert part.rows.summed
+    ends = final_values(stored / "seeds", ["test_loss", "diverged_at"], part.by)
+    for told, name in ((part.rows.values, "test_loss"), (part.rows.spread, "test_loss std")):
+        values = told["test_loss"]
+        np.testing.assert_allclose(values, ends[name].cast(float).fill_null(math.nan), rtol=1e-6)
+    frame = dln.load_sweep(stored / "seeds")
+    lost = frame.group_by(part.by).agg(pl.col("diverged_at").mean()).sort(part.by)["diverged_at"]
+    np.testing.assert_array_equal(part.rows.values["diverged_at"], lost.fill_null(math.nan))
+    np.testing.assert_array_equal(part.rows.diverged, ends["diverged"])
+    assert part.rows.runs.tolist() == [3] * 6
+    assert [*part.rows.keys] == part.by
 
 
 @pytest.mark.parametrize("kept", ["seeds", "sums"])

@@ -386,6 +386,22 @@ def test_the_error_is_stated(opened):
         assert "Leon Sorokin" in page.locator("#about").text_content()
 
 
+def test_commands_are_copied_or_where_that_is_forbidden_selected(opened):
+    with opened("study") as visit:
+        page = ready(visit)
+        commands = page.locator("#about h3:text('Commands') + pre").text_content()
+        assert "dln run -m" in commands
+        copy = page.locator("button", has_text="copy")
+        page.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.written = text; }; }")
+        copy.click()
+        until(page, "window.written !== undefined")
+        assert page.evaluate("window.written") == commands
+        page.evaluate("() => { navigator.clipboard.writeText = async () => { throw new Error('no'); }; }")
+        page.locator("button", has_text="copied").click()
+        until(page, "getSelection().toString().length > 0")
+        assert page.evaluate("getSelection().toString()").strip() == commands.strip()
+
+
 def test_every_control_has_a_name_and_is_reached_by_the_keyboard(opened):
     with opened("seeds") as visit:
         page = ready(visit)

@@ -71,14 +71,17 @@
     }
     if (part.commands) {
       const copy = dln.element("button", { type: "button", text: "copy" });
-      copy.addEventListener("click", () =>
-        navigator.clipboard?.writeText(part.commands).then(() => (copy.textContent = "copied")),
-      );
-      made.push(
-        dln.element("h3", { text: "Commands" }),
-        dln.element("pre", { text: part.commands, tabindex: "0" }),
-        copy,
-      );
+      const commands = dln.element("pre", { text: part.commands, tabindex: "0" });
+      copy.addEventListener("click", async () => {
+        try {
+          await navigator.clipboard.writeText(part.commands);
+          copy.textContent = "copied";
+        } catch {
+          getSelection().selectAllChildren(commands); // where pages may not copy, the reader does
+          copy.textContent = "selected";
+        }
+      });
+      made.push(dln.element("h3", { text: "Commands" }), commands, copy);
     }
     return made.length ? [section("How it was made", ...made)] : [];
   }

@@ -77,7 +77,7 @@
         { value: "*diverged", text: "share of runs that diverged" },
       ]),
       statistic: dln.choice("mapof", "of runs in a cell", () => {
-        const known = part.sums ? ["mean"] : Object.keys(STATISTICS);
+        const known = part.rows.summed ? ["mean"] : Object.keys(STATISTICS);
         return known.map((value) => ({ value, text: STATISTICS[value] }));
       }),
       x: dln.choice("mapx", "across", () => options(keys)),
@@ -126,7 +126,7 @@
       const { x, y } = axes();
       const value = controls.value.value();
       const cells = dln.cellsOf(part, x, y, value, controls.statistic.value());
-      controls.statistic.made.hidden = part.sums || value === "*diverged";
+      controls.statistic.made.hidden = part.rows.summed || value === "*diverged";
       const numbers = cells.map((cell) => cell.value);
       const [all, positive] = [dln.extent([numbers], false), dln.extent([numbers], true)];
       const chosen = controls.log.value();

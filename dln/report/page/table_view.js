@@ -112,7 +112,7 @@
       { value: "conditions", text: "a row for each condition" },
       { value: "runs", text: "a row for each run" },
     ];
-    const rows = dln.choice("rows", "rows", () => (part.over.length && !part.sums ? kinds : kinds.slice(0, 1)));
+    const rows = dln.choice("rows", "rows", () => (part.over.length && !part.rows.summed ? kinds : kinds.slice(0, 1)));
     const csv = dln.element("button", { type: "button", text: "save table (CSV)" });
     const more = dln.element("button", { type: "button" });
     const table = dln.element("table");
