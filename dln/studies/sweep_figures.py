@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +158,7 @@ def _curves(sweep: _Sweep, asked: Asked) -> Drawn:
     table = _table(sweep, keys, needed, asked, quantiles=quantiles)
     params = {"of": of, "per": keys.per, "x": asked.x, "middle": asked.middle, "band": band, "log": asked.log}
     params["names"] = names_of(of, sweep.runs.curve_names(), sweep.lanes)
-    params["label"] = said(base_of(of)) or None
+    params["label"] = label_of(of, sweep.runs.curve_names())
     figure = draw(sweep.found(table), "curves", params, keys.rows, keys.columns, asked.style)
     return figure, f"{_averaged(asked.middle, of, keys)}{_around(band, keys)}{_apart(keys)}"
 
@@ -169,23 +169,24 @@ def _runs(sweep: _Sweep, asked: Asked) -> Drawn:
     over = averaged_over(sweep.runs, asked)
     of = curves_of(sweep.runs, asked.metric, sweep.events)
     own = [name for name in of if not told_by(name, theories_of(sweep.runs.curve_names()))[1]]
+    one = (own or of)[-1]
     if asked.metric is not None and len(own) > 1:
         raise ConfigError(f"--figure runs draws one curve of every run, not {', '.join(own)}: name one (metric)")
     keys = placed(sweep.runs, asked, over, coloured=True)
     loaded = [*keys.by, *([RATE] if RATE in sweep.runs.keys else [])]
-    frame = run_frame(sweep.runs, loaded, own[-1:], asked.where)
+    frame = run_frame(sweep.runs, loaded, [one], asked.where)
 
     def panel(rows: polars.DataFrame, axes: Any, beside: Any) -> None:
         about = {"rate": sweep.rate, "whole": frame, "beside": beside, "axes": axes}
-        draw_runs(rows, own[-1], keys.per, asked.x, log=asked.log, **about)
+        draw_runs(rows, one, keys.per, asked.x, log=asked.log, **about)
 
     figure = draw_panels(frame, panel, keys.rows, keys.columns, style=asked.style)
-    return figure, f"{own[-1]} of {len(frame)} run{'s' * (len(frame) > 1)}{_apart(keys)}"
+    return figure, f"{one} of {len(frame)} run{'s' * (len(frame) > 1)}{_apart(keys)}"
 
 
 def _ratio(sweep: _Sweep, asked: Asked) -> Drawn:
     baseline: Any = _baseline(sweep) if asked.baseline is None else asked.baseline
-    of = curves_of(sweep.runs, asked.metric, sweep.events)[-1:]
+    of = [_one(sweep, asked, asked.metric)]
     keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
     needed = [*of, *_for_x(sweep, asked.x, of)]
     table = _table(sweep, keys, needed, replace(asked, baseline=baseline))
@@ -236,7 +237,7 @@ def _map(sweep: _Sweep, asked: Asked) -> Drawn:
 def _plane(sweep: _Sweep, asked: Asked) -> Drawn:
     if asked.metric is None or len(asked.metric) != 2:
         raise ConfigError("a plane is of two curves: --metric train_loss,sharpness is across and up")
-    across, up = (curves_of(sweep.runs, [name], sweep.events)[-1] for name in asked.metric)
+    across, up = (_one(sweep, asked, [name]) for name in asked.metric)
     keys = placed(sweep.runs, asked, averaged_over(sweep.runs, asked), coloured=True)
     table = _table(sweep, keys, [across, up], asked, quantiles=quantiles_for(asked.middle, "none"))
     params = {"x": across, "y": up, "per": keys.per, "middle": asked.middle, "log": asked.log}
@@ -276,7 +277,16 @@ def _values(sweep: _Sweep, asked: Asked) -> str:
         return curves_of(sweep.runs, None, sweep.events)[-1 if "test_loss_b" in sweep.runs.curve_names() else 0]
     if len(asked.metric) > 1:
         raise ConfigError(f"--figure {asked.figure} draws one value of every run, not {', '.join(asked.metric)}")
-    return asked.metric[0]
+    name = asked.metric[0]
+    return f"{name}_b" if f"{name}_b" in sweep.runs.curve_names() else name
+
+
+def _one(sweep: _Sweep, asked: Asked, names: Sequence[str] | None) -> str:
+    """Return the one curve that is named; of two lanes that of b, and if none is named the loss."""
+    of = curves_of(sweep.runs, names, sweep.events)
+    if names is not None and len(of) > 1 and not (len(of) == 2 and of[1] == f"{of[0][:-2]}_b"):
+        raise ConfigError(f"--figure {asked.figure} draws one curve, not {', '.join(of)}: name one of them")
+    return next(name for name in of[::-1] if not told_by(name, theories_of(sweep.runs.curve_names()))[1] or names)
 
 
 def _label(sweep: _Sweep, of: str) -> str | None:
@@ -333,6 +343,20 @@ def names_of(of: list[str], known: list[str], lanes: Mapping[str, str] = LANES) 
         said(what) if not theory else theory if what == told[0][0] else f"{said(what)}, {theory}"
         for what, theory in told
     ]
+
+
+def label_of(of: list[str], known: list[str]) -> str:
+    """Return what an axis of several curves is: of theirs, without lanes, entries and theories, each once.
+
+    >>> label_of(["drift", "noise_trace"], []), label_of(["test_loss_a", "test_loss_b"], [])
+    ('drift, noise trace', 'test loss')
+    >>> label_of(["gap_flow", "gap_lazy"], ["gap", "gap_flow", "gap_lazy", "train_loss_flow", "train_loss_lazy"])
+    'gap'
+    """
+    theories = theories_of(known)
+    told = [told_by(name, theories)[0] for name in of]
+    base = base_of(told)
+    return ", ".join(dict.fromkeys([said(base)] if base else map(said, told)))
 
 
 def base_of(of: list[str]) -> str:

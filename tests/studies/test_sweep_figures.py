@@ -50,6 +50,16 @@ def stored(tmp_path_factory):
         ("sums", {}, "test_loss: mean over training.batch_seed with 95 % interval, colour training.lr"),
         ("theory", {}, "test_loss, test_loss_gradient_flow, colour training.lr"),
         ("own", {"figure": "ratio"}, "ratio of the mean test_loss_b to reference, over training.batch_seed, with 95 %"),
+        (
+            "pair",
+            {"figure": "finals", "metric": ["test_loss"]},
+            "final test_loss_b: mean over training_a.batch_seed and",
+        ),
+        (
+            "own",
+            {"figure": "plane", "metric": ["train_loss", "test_loss"]},
+            "test_loss_b: mean over training.batch_seed",
+        ),
         ("events", {"metric": ["mode_escapes[1]"]}, "final mode_escapes[1]: mean over training.batch_seed with 95 %"),
         ("lost", {"x": "time", "rows": WIDTH}, "test_loss of 32 runs, colour training.lr, rows model.hidden_dim"),
     ],
@@ -131,6 +141,16 @@ def test_lanes_are_told_apart_once_and_a_reference_is_called_one(stored):
         assert figure.axes[0].get_ylabel() == "test loss"
 
 
+def test_an_axis_is_called_by_what_is_on_it(stored):
+    for name, metric, told in (
+        ("theory", ["test_loss_gradient_flow"], "test loss gradient flow"),
+        ("theory", ["test_loss_gradient_flow", "test_loss"], "test loss"),
+        ("seeds", ["train_loss", "test_loss"], "train loss, test loss"),
+        ("events", ["mode_strengths"], "mode strengths"),
+    ):
+        assert sweep_figure(stored / name, Asked(metric=metric))[0].axes[0].get_ylabel() == told
+
+
 def test_more_keys_than_a_figure_tells_apart_are_refused_and_some_may_be_fixed(stored):
     with pytest.raises(ConfigError, match=r"would be left: name what to show with --by, fix the others with --where"):
         sweep_figure(stored / "four", Asked())
@@ -170,6 +190,18 @@ def test_more_keys_than_a_figure_tells_apart_are_refused_and_some_may_be_fixed(s
             {"figure": "finals", "metric": ["escapes"]},
             ConfigError,
             "has no 'escapes'; did you mean 'mode_escapes'",
+        ),
+        (
+            "events",
+            {"figure": "plane", "metric": ["test_loss", "mode_strengths"]},
+            ConfigError,
+            "draws one curve, not mode_",
+        ),
+        (
+            "own",
+            {"figure": "ratio", "metric": ["test_loss", "train_loss"]},
+            ConfigError,
+            "draws one curve, not test_loss_a",
         ),
         ("pair", {"x": "time"}, ConfigError, "lanes have rates of their own: draw against step"),
     ],
