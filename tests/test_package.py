@@ -61,6 +61,7 @@ def test_its_command_does_what_the_doors_of_a_clone_do(installed, tmp_path):
     assert "4 runs in" in told
     assert "dln show swept" in told
     assert "test_loss" in here("dln", "show", "swept")
+    assert "report of 4 runs in report.html" in here("dln", "report", "swept", "-o", "report.html")
     assert "dln run -m KEY=VALUE" in here("dln", "run", "--help")
     assert "weight_norm" in here("dln", "describe", "weight_norm")
     assert "golden_path" in here("dln", "study")

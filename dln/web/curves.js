@@ -127,7 +127,8 @@
     const { box } = place;
     const at = upright ? place.x(told.x) : place.y(told.y);
     if (!Number.isFinite(at)) return;
-    context.strokeStyle = context.fillStyle = colour(told.colour || "--muted");
+    context.strokeStyle = colour(told.colour || "--muted");
+    context.fillStyle = colour("--muted");
     context.lineWidth = ratio;
     context.setLineDash([2 * ratio, 3 * ratio]);
     context.beginPath();
