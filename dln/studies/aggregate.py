@@ -78,7 +78,8 @@ def aggregate(
     `baseline`                        the baseline's mean
     `ratio`, `ratio low`, `... high`  mean / baseline, with the interval of the delta method on logarithms
     `ratio bootstrap low`, `...`      the BCa interval for the ratio, if there are `resamples`
-    `p`, `p corrected`                Welch's test that the means are equal; after Holm, for how many steps are tested
+    `p`, `p corrected`                Welch's test that the means are equal, of runs with a reference of their own each
+                                      the paired t test; after Holm, for how many steps are tested
     `side`                            1 above the baseline, -1 below; 0 where `p corrected` is not below 1 - confidence,
                                       or the difference is what rounding of the stored numbers may be (8 units)
     `g`                               Hedges' g, the difference in standard deviations of one run
@@ -231,7 +232,8 @@ def _against(sample: Sample, reference: Against | None, name: str, wanted: Wante
     """Return what tells a condition from its baseline; of a condition that is one itself (None) nothing."""
     own, nothing = sample.moments(name), np.full((1, len(sample.steps)), np.nan)
     theirs = trajectory(nothing[0]) if reference is None else reference.moments_at(name, sample.steps)
-    ratio = comparison.ratio_of_means(own, theirs, wanted.confidence)
+    shared = reference.shared(name) if isinstance(reference, OwnReference) and not theirs.exact else None
+    ratio = comparison.ratio_of_means(own, theirs, wanted.confidence, shared)
     found = {"baseline": theirs.mean, "ratio": ratio.ratio, "ratio low": ratio.low, "ratio high": ratio.high}
     if wanted.resamples:
         others = nothing if reference is None else reference.aligned(name, sample.steps)
@@ -239,7 +241,7 @@ def _against(sample: Sample, reference: Against | None, name: str, wanted: Wante
         ends = bootstrap.ratio_interval(sample.matrix(name), others, wanted.confidence, wanted.resamples, wanted.seed)
         found["ratio bootstrap low"], found["ratio bootstrap high"] = ends
     resolution = max(each.resolution(name) for each in (sample, reference or sample))
-    found["p"] = comparison.welch(own, theirs)
+    found["p"] = comparison.welch(own, theirs, shared)
     found["p corrected"] = comparison.holm(found["p"])
     found["side"] = comparison.sides(own, theirs, found["p corrected"], wanted.confidence, resolution)
     found["g"] = comparison.hedges_g(own, theirs)

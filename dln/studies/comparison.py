@@ -31,14 +31,28 @@ def _satterthwaite(v: np.ndarray, n: np.ndarray, w: np.ndarray, m: np.ndarray) -
 
 
 @uniform()
-def welch(group: Moments, baseline: Moments) -> np.ndarray:
+def welch(group: Moments, baseline: Moments, shared: np.ndarray | None = None) -> np.ndarray:
     """Return the two-sided p value of Welch's t test that the means are equal; against a trajectory, of the t test.
 
     Where nothing spreads there is nothing to test: 0 where the means differ, NaN where they are the same.
+
+    Args:
+        group: The runs.
+        baseline: What they are compared with.
+        shared: Of runs each of which has its own baseline, the covariance of the two [T]: the test is then the paired t
+            test, but where that is NaN, as some have one of the two only.
     """
-    difference, error = group.mean - baseline.mean, np.sqrt(group.variance + baseline.variance)
-    p = 2 * special.stdtr(degrees_of_freedom(group, baseline), -np.abs(difference / error))
+    difference, v, w = group.mean - baseline.mean, group.variance, baseline.variance
+    pairs = _shared(group, shared)
+    error = np.sqrt(np.where(np.isnan(pairs), v + w, np.maximum(v + w - 2 * pairs, 0)))
+    free = np.where(np.isnan(pairs), degrees_of_freedom(group, baseline), group.count - 1.0)
+    p = 2 * special.stdtr(free, -np.abs(difference / error))
     return np.where((error == 0) & (difference != 0), 0.0, np.where(error == 0, np.nan, p))
+
+
+def _shared(group: Moments, shared: np.ndarray | None) -> np.ndarray:
+    """Return the covariance of two means, NaN where runs are no pairs."""
+    return np.full(len(group.mean), np.nan) if shared is None else shared / group.count
 
 
 def holm(p: ArrayLike) -> np.ndarray:
@@ -86,19 +100,29 @@ class Ratio:
 
 
 @uniform()
-def ratio_of_means(group: Moments, baseline: Moments, confidence: float = 0.95) -> Ratio:
+def ratio_of_means(
+    group: Moments, baseline: Moments, confidence: float = 0.95, shared: np.ndarray | None = None
+) -> Ratio:
     """Return mean / baseline with the interval that the delta method gives its logarithm.
 
     log(mean) has the variance std^2 / (count mean^2), to first order; the interval is exp(log ratio -+ t sqrt(v + w)),
     with v and w those of both means and t Student's, with Welch's degrees of freedom of v and w. It is symmetric in
-    the two, and positive.
+    the two, and positive. Of pairs, twice the covariance of the logarithms is taken off, and t has n - 1 degrees.
+
+    Args:
+        group: The runs.
+        baseline: What they are compared with.
+        confidence: Of the interval.
+        shared: As of `welch`.
     """
     positive = (group.mean > 0) & (baseline.mean > 0)
     ratio = np.where(positive, group.mean / baseline.mean, np.nan)
     v, w = group.variance / group.mean**2, baseline.variance / baseline.mean**2
+    pairs = _shared(group, shared) / (group.mean * baseline.mean)
+    spread = np.where(np.isnan(pairs), v + w, np.maximum(v + w - 2 * pairs, 0))
+    free = np.where(np.isnan(pairs), _satterthwaite(v, group.count, w, baseline.count), group.count - 1.0)
     # Where nothing spreads the interval is the ratio itself, and has no degrees of freedom.
-    free = np.where(v + w == 0, np.inf, _satterthwaite(v, group.count, w, baseline.count))
-    reach = np.exp(student(free, confidence) * np.sqrt(v + w))
+    reach = np.exp(student(np.where(spread == 0, np.inf, free), confidence) * np.sqrt(spread))
     return Ratio(ratio, ratio / reach, ratio * reach)
 
 

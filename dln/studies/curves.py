@@ -60,6 +60,10 @@ class Sample(Protocol):
         """Return its values in ascending order at each step, and how many there are."""
         ...
 
+    def has_pair(self, one: str, other: str) -> bool:
+        """Whether the covariance of two columns can be told."""
+        ...
+
     def covariance(self, one: str, other: str) -> np.ndarray:
         """Return the covariance of two columns at each step."""
         ...
@@ -163,6 +167,10 @@ class Curves:
     def in_order(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return its values in ascending order at each step, and how many there are."""
         return in_order(self.matrix(name))
+
+    def has_pair(self, one: str, other: str) -> bool:
+        """Whether the covariance of two curves can be told: it can."""
+        return True
 
     def covariance(self, one: str, other: str) -> np.ndarray:
         """Return the covariance of two curves at each step."""

@@ -109,3 +109,9 @@ class OwnReference:
     def resolution(self, name: str) -> float:
         """See `Sample`."""
         return self._sample.resolution(self._twins[name])
+
+    def shared(self, name: str) -> np.ndarray | None:
+        """Return the covariance of lane b and lane a at each step; None where only sums of each are kept."""
+        return (
+            self._sample.covariance(name, self._twins[name]) if self._sample.has_pair(name, self._twins[name]) else None
+        )

@@ -227,6 +227,10 @@ class Summed:
         assert column.sketch is not None
         return InOrder(column, self._there), column.count[self._there]
 
+    def has_pair(self, one: str, other: str) -> bool:
+        """Whether the covariance of two columns was kept."""
+        return bool({(one, other), (other, one)} & {*self._piece.pairs})
+
     def covariance(self, one: str, other: str) -> np.ndarray:
         """Return the covariance of two columns at each step."""
         pairs = self._piece.pairs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from polars.testing import assert_frame_equal
+from scipy import stats
 
 import dln
 from dln.__main__ import main
@@ -68,6 +70,25 @@ def test_a_comparison_has_model_a_for_it(tmp_path):
     table = dln.aggregate(report.frame(), "training_b.batch_seed", by=[], of="test_loss", baseline="reference")
     losses = report.frame()["test_loss_a"].to_list()[0]
     assert table["test_loss_b baseline"].to_list() == losses
+
+
+@pytest.mark.parametrize("kept", ["curves", "pairs", "sums"])
+def test_runs_with_a_reference_each_are_compared_pair_by_pair(kept, tmp_path):
+    axes = {"reference": {"training.lr": 0.001}, "training.lr": 0.0011, SEED: range(12), "training.batch_size": 2}
+    short = {"max_steps": 60, "evaluate_every": 20, "model.hidden_dim": 6}
+    sums = {"aggregate.over": SEED, "aggregate.of": ["test_loss_a", "test_loss_b"]}
+    sums |= {"aggregate.pairs": [["test_loss_a", "test_loss_b"]]} if kept == "pairs" else {}
+    report = dln.run_sweep({**axes, **short}, directory=tmp_path / "s")
+    dln.run_sweep({**axes, **short, **sums}, directory=tmp_path / "sums")
+    results = tmp_path / ("s" if kept == "curves" else "sums")
+    table = dln.aggregate(results, SEED, of="test_loss", baseline="reference", quantiles=())[1:]  # at step 0 all agree
+    a, b = (np.array(report.frame()[f"test_loss_{lane}"].to_list(), float)[:, 1:] for lane in "ab")
+    test = stats.ttest_ind(b, a, equal_var=False) if kept == "sums" else stats.ttest_rel(b, a)
+    np.testing.assert_allclose(table["test_loss_b p"], test.pvalue, rtol=1e-4)
+    if kept != "sums":  # the delta method on the logarithm of a ratio of paired means
+        spread = (b / b.mean(0) - a / a.mean(0)).std(0, ddof=1) / np.sqrt(12)
+        reach = np.exp(stats.t.ppf(0.975, 11) * spread)
+        np.testing.assert_allclose(table["test_loss_b ratio high"], b.mean(0) / a.mean(0) * reach, rtol=1e-6)
 
 
 def test_what_has_no_reference_is_told_in_a_line(compared, beside):
