@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from dln.errors import ConfigError
+from dln.figures.curve import round_numbers
 from dln.figures.legend import width_of_panel
 from dln.figures.rates import rates_of
 from dln.history import History
@@ -78,6 +79,7 @@ def name_axis(axes: Axes, x: str) -> None:
     if x == "loss":
         axes.set_xscale("log", nonpositive="mask")
         axes.xaxis.set_inverted(True)
+        round_numbers(axes.xaxis, most=3)
     else:
         most = 6 if width_of_panel(axes) > NARROW else 4
         axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=x == "step"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
@@ -102,18 +103,18 @@ def draw_curves(axes: Axes, name: str, curves: Sequence[Curve], reach: float = -
         _fit_range(axes, lines[False])
     low, high = axes.get_ylim()
     axes.set_ylim(low, max(high, reach))
-    round_numbers(axes)
+    round_numbers(axes.yaxis)
     _widen(axes, curves, drawn)
     number_ends(axes, [curve for curve in curves if curve.count > 1])
 
 
-def round_numbers(axes: Axes) -> None:
-    """Name round numbers on a logarithmic vertical axis that shows one power of ten, or none."""
-    low, high = axes.get_ylim()
-    if axes.get_yscale() == "log" and high / 15 < low:
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_locator(NullLocator())
+def round_numbers(axis: Axis, most: int = 5) -> None:
+    """Name round numbers, at most so many, on a logarithmic axis that shows one power of ten, or none."""
+    low, high = sorted(axis.get_view_interval())
+    if axis.get_scale() == "log" and high / 15 < low:
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def _zorder(values: np.ndarray) -> float:
@@ -142,7 +143,8 @@ def _lies_on(curves: Sequence[Curve], heights: dict[int, np.ndarray], i: int, j:
     if k >= curves[j].count:
         return False
     places, mine, its = np.intersect1d(curves[i].x, curves[j].x, return_indices=True)
-    apart = np.abs(heights[i][mine, k] - heights[j][its, k])
+    with np.errstate(invalid="ignore"):  # of what a logarithmic axis does not show
+        apart = np.abs(heights[i][mine, k] - heights[j][its, k])
     return len(places) > 1 and bool(np.mean(apart <= ALIKE) > OFTEN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
@@ -62,13 +64,41 @@ def legend_above(axes: Axes, entries: Mapping[str, Any], lift: float = 0.0) -> f
     return lift + _height(entries, columns)
 
 
-def legend_of_figure(figure: Figure, entries: Mapping[str, Any]) -> float:
-    """Put a legend at the upper edge of a figure of several panels; return how high it is, in points."""
-    if not entries:
+def height_of_power(axes: Axes) -> float:
+    """Return how high the power of ten is, in points, that stands above a linear axis of large or small numbers."""
+    if axes.get_yscale() == "log":
         return 0.0
-    columns = _columns_within(0.97 * figure.get_figwidth() * 72, entries)
-    figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=columns)
-    return _height(entries, columns)
+    largest = max(map(abs, axes.get_ylim()))
+    least, most = rcParams["axes.formatter.limits"]
+    powers = [math.floor(math.log10(share * largest)) for share in (0.7, 1.0) if largest > 0]  # of the largest tick
+    return 1.5 * rcParams["font.size"] if any(power <= least or power >= most for power in powers) else 0.0
+
+
+def legend_of_figure(figure: Figure, entries: Mapping[str, Any], title: str | None, others: float) -> None:
+    """Put a legend at the upper edge of a figure of several panels, beneath the title, and make the figure higher.
+
+    Args:
+        figure: The figure.
+        entries: Lines by what they are called.
+        title: Stands above the legend.
+        others: How much higher the figure is to be for other things, in points.
+    """
+    room, size = 0.0, rcParams["font.size"]
+    if title is not None:
+        room = 2.2 * size
+    columns = _columns_within(0.97 * figure.get_figwidth() * 72, entries) if entries else 1
+    legend = _height(entries, columns) if entries else 0.0
+    height = figure.get_figheight() + (others + room + legend) / 72
+    figure.set_figheight(height)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, 0, 1, 1 - (room + legend) / 72 / height))
+    if title is not None:
+        figure.suptitle(title, y=1 - 0.5 * size / 72 / height).set_in_layout(False)
+    if entries:
+        lines, names = list(entries.values()), list(entries)
+        box = (0, 1 - room / 72 / height)
+        figure.legend(lines, names, loc="upper left", bbox_to_anchor=box, ncols=columns)
 
 
 def _height(entries: Mapping[str, Any], columns: int) -> float:

@@ -108,12 +108,13 @@ def _own(history: History, lanes: list[str], x: str) -> Iterator[tuple[str, Curv
             return Curve(along, flat(history, name + lane), [color], label, **style)
 
         wide = 2.0 if lane == "_a" else 1.1 if lane else 1.2  # a is seen beneath b where they agree
-        if noise and x != "loss":
+        known = x != "loss" and (f"train_loss{lane}" in history or not len(history))
+        if noise and known:
             light = LIGHT_LANES.get(lane, BATCH)
             end = f" ({lane[1:]})" if lane else ""
             yield f"train, {noise}{end}", curve("train_loss", light, 0.8, beneath=True)
         whole = "full_train_loss" if noise else "train_loss"
-        if (not noise or whole + lane in history) and x != "loss":
+        if (not noise or whole + lane in history) and known:
             yield "train, whole set" if noise else "train", curve(whole, LANES.get(lane, TRAIN), wide)
         for name, color in (("test_loss", TEST), ("population_loss", POPULATION)):
             if name + lane in history:

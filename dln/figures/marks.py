@@ -99,26 +99,23 @@ def include_ends(axes: Axes, history: History, x: str) -> None:
         axes.set_xlim(low, max(high, end + 0.01 * (end - low)))
 
 
-def draw_marks(
-    axes: Axes, marks: Sequence[Mark], place: Callable[[Any], Any], labelled: bool, lanes: bool = True
-) -> float:
+def draw_marks(axes: Axes, marks: Sequence[tuple[float, Mark]], labelled: bool, lift: float = 0.0) -> float:
     """Draw what happened as thin lines, events that were found as ticks at the upper edge, and name them above.
 
     Args:
         axes: Where to draw.
-        marks: What happened.
-        place: From steps to places on the horizontal axis.
+        marks: What happened, each with its place on the horizontal axis.
         labelled: Whether they are named; events are drawn only then.
-        lanes: Whether labels name the models.
+        lift: How far above the panel names begin, in points.
 
     Returns:
-        How high the labels are above the panel, in points.
+        How far above the panel they end.
     """
     limits = axes.get_xlim()
     low, high = min(limits), max(limits)
     named: list[tuple[float, str, Any]] = []
-    for mark in marks:
-        x, color = float(place(mark.step)), LANES.get(mark.lane, EVENT)
+    for x, mark in marks:
+        color = LANES.get(mark.lane, EVENT)
         if not low <= x <= high or (mark.kind == "event" and not labelled):
             continue
         if mark.kind == "event":
@@ -127,13 +124,13 @@ def draw_marks(
         else:
             reach, style = (0.0, 1.0), {"linestyle": ":" if mark.kind == "end" else "-", "linewidth": 0.7, "alpha": 0.8}
         axes.plot([x, x], reach, transform=axes.get_xaxis_transform(), color=color, zorder=1.2, gid="mark", **style)
-        named.append((x, f"{mark.lane[1:]} {mark.text}".strip() if lanes else mark.text, color))
+        named.append((x, f"{mark.lane[1:]} {mark.text}".strip(), color))
     axes.set_xlim(limits)
-    return _name_above(axes, named) if labelled else 0.0
+    return _name_above(axes, named, lift) if labelled and named else lift
 
 
-def _name_above(axes: Axes, named: Sequence[tuple[float, str, Any]]) -> float:
-    """Write names above a panel, in as many rows as keep them apart; return how high they are, in points."""
+def _name_above(axes: Axes, named: Sequence[tuple[float, str, Any]], lift: float) -> float:
+    """Write names above a panel, in as many rows as keep them apart; return how high they end, in points."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     width = width_of_panel(axes)
@@ -148,9 +145,9 @@ def _name_above(axes: Axes, named: Sequence[tuple[float, str, Any]]) -> float:
         where = {"left": 0.0, "right": 1.0}.get(align)
         style: dict[str, Any] = {"fontsize": size, "color": color, "ha": align, "va": "bottom", "gid": "mark"}
         base = axes.get_xaxis_transform() if where is None else axes.transAxes
-        lifted = base + ScaledTranslation(0, (1.5 + row * ROW) / 72, figure.dpi_scale_trans)
+        lifted = base + ScaledTranslation(0, (1.5 + lift + row * ROW) / 72, figure.dpi_scale_trans)
         axes.text(x if where is None else where, 1, text, transform=lifted, **style)
-    return len(ends) * ROW + (2.0 if ends else 0.0)
+    return lift + len(ends) * ROW + 2.0
 
 
 def _share(axes: Axes, x: float) -> float:
@@ -163,13 +160,15 @@ def _together(
 ) -> list[tuple[float, str, Any]]:
     """Return names in the order of their places; modes that are learned closer together than `apart` share a name."""
     parts: list[list[tuple[float, str, Any]]] = []
+    last: dict[Any, list[tuple[float, str, Any]]] = {}  # the modes of each model that came last
     for one in sorted(named, key=lambda one: at(one[0])):
-        before = parts[-1][-1] if parts else None
-        mode = one[1].rpartition("mode ")[1] and before is not None and before[1].rpartition("mode ")[1]
-        if mode and before is not None and before[2] == one[2] and abs(at(one[0]) - at(before[0])) < apart:
-            parts[-1].append(one)
-        else:
-            parts.append([one])
+        mode, before = "mode " in one[1], last.get(one[2])
+        if mode and before is not None and abs(at(one[0]) - at(before[-1][0])) < apart:
+            before.append(one)
+            continue
+        parts.append([one])
+        if mode:
+            last[one[2]] = parts[-1]
     told = []
     for part in parts:
         text = part[0][1]
@@ -177,4 +176,4 @@ def _together(
             head, _, _ = text.rpartition("mode ")
             text = f"{head}modes " + ", ".join(one[1].rpartition(" ")[2] for one in part)
         told.append(((part[0][0] + part[-1][0]) / 2, text, part[0][2]))
-    return told
+    return sorted(told, key=lambda one: at(one[0]))

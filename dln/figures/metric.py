@@ -14,7 +14,7 @@ from dln.figures.axis import Along, name_axis
 from dln.figures.columns import Column, columns_of, key_names, of_metric
 from dln.figures.curve import Curve, draw_curves
 from dln.figures.known import Data, history_of, lane_names, lanes_of
-from dln.figures.legend import legend_above, sample
+from dln.figures.legend import height_of_power, legend_above, sample
 from dln.figures.marks import draw_marks, include_ends, marks_of
 from dln.figures.style import (
     DASHES,
@@ -76,12 +76,8 @@ def complete(axes: Axes, history: History, x: str, entries: Entries, named: bool
     name_axis(axes, x)
     lanes = lanes_of(history)
     alongs = {lane: Along(history, lane, x) for lane in lanes}
-    lift = 0.0
-    for lane in ["", *LANES]:
-        own = [mark for mark in marks_of(history) if mark.lane == lane]
-        along = alongs.get(lane, alongs[lanes[0]])
-        lift = max(lift, draw_marks(axes, own, along.at, named)) if own else lift
-    return legend_above(axes, entries, lift)
+    marks = [(float(alongs.get(mark.lane, alongs[lanes[0]]).at(mark.step)), mark) for mark in marks_of(history)]
+    return legend_above(axes, entries, draw_marks(axes, marks, named, height_of_power(axes)))
 
 
 def draw_metric(

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 
 from dln.errors import ConfigError
 from dln.figures.axis import AXES
-from dln.figures.columns import columns_of, metrics_of, of_metric
+from dln.figures.columns import LOSSES, columns_of, metrics_of, of_metric
 from dln.figures.known import kind_of, lanes_of
 from dln.figures.legend import legend_of_figure
 from dln.figures.losses import draw_losses
 from dln.figures.metric import Entries, complete, draw_metric, flat
 from dln.figures.sharpness import SHARPNESS, draw_sharpness
 from dln.figures.strengths import STRENGTHS, draw_strengths
-from dln.figures.style import NotebookFigure, style_named, titled, width_of
+from dln.figures.style import NotebookFigure, style_named, width_of
 from dln.figures.table_words import drawable
 from dln.history import History
 
@@ -64,13 +64,12 @@ def draw_panels(
         grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
         for axes in grid[len(panels) :]:
             axes.remove()
-        top, above = 0.0, [0.0] * rows
+        above, of_figure = [0.0] * rows, {}
         named = _named_by_losses(history) if panels[0].name is None else set()
         for i, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
             entries = _draw(axes, history, panel, x, name_lanes=i == 0, alone=len(panels) == 1)
             if i == 0 and len(panels) > 1:
-                top = legend_of_figure(figure, entries)
-                entries = {}
+                of_figure, entries = entries, {}
             elif i:
                 entries = {name: line for name, line in entries.items() if name not in named}
             height = complete(axes, history, x, entries, named=i == 0)
@@ -79,15 +78,15 @@ def draw_panels(
                 axes.set_xlabel("")
             else:  # nothing below
                 axes.tick_params(labelbottom=True)
-        figure.set_figheight(size[1] + (top + sum(above)) / 72 + (0.1 if title is None else 0.35))
-        return titled(figure, title)
+        legend_of_figure(figure, of_figure, title, sum(above) + 7)
+        return figure
 
 
 def _panels(history: History, metrics: Sequence[str] | None, x: str) -> list[Panel]:
     """Return what to draw; a metric of two models whose keys hold vectors has a panel for each model."""
-    panels = [Panel(None)]
-    if x == "loss" and not any(column.metric in ("test_loss", "population_loss") for column in columns_of(history)):
-        panels = []
+    shown = LOSSES if x != "loss" else ("test_loss", "population_loss")
+    there = any(column.metric in shown for column in columns_of(history))
+    panels = [Panel(None)] if there or not len(history) else []
     for name in metrics_of(history) if metrics is None else metrics:
         columns = of_metric(history, name)
         lanes = list(dict.fromkeys(column.lane for column in columns))
@@ -97,7 +96,8 @@ def _panels(history: History, metrics: Sequence[str] | None, x: str) -> list[Pan
         else:
             panels.append(Panel(name))
     if not panels:
-        raise ConfigError("x=loss draws metrics over the training loss, and none is recorded: add one to metrics")
+        over = "over the training loss " if x == "loss" else ""
+        raise ConfigError(f"there is nothing to draw {over}but what is not recorded: add metrics")
     return panels
 
 

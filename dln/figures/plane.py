@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from dln.figures.columns import lane_columns, numbers
-from dln.figures.curve import fits_log
+from dln.figures.curve import fits_log, round_numbers
 from dln.figures.known import Data, history_of, lane_names
 from dln.figures.legend import WIDTH, legend_above, sample, width_of_panel
 from dln.figures.style import LANES, TRAIN, drawing
@@ -55,6 +55,8 @@ def plane(
         for lane, across, up, _ in ways:
             color = LANES.get(lane, TRAIN)
             drawn.plot(across, up, color=color, linewidth=1.1, gid="way")
+        round_numbers(drawn.xaxis, most=3)
+        round_numbers(drawn.yaxis)
         drawn.set_xlabel(drawable(x.replace("_", " ")))
         drawn.set_ylabel(drawable(y.replace("_", " ")))
         taken: list[np.ndarray] = []

@@ -5,12 +5,14 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
+from dln.figures.style import NotebookFigure
 from dln.history import History
 
 
@@ -76,6 +78,11 @@ def curves(ax: Axes) -> list[Any]:
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
     """Texts and legends of a figure that overlap when it is drawn."""
     figure.draw_without_rendering()
+    with rc_context(figure.style if isinstance(figure, NotebookFigure) else {}):  # where ticks are depends on it
+        return _overlaps(figure)
+
+
+def _overlaps(figure: Figure) -> list[tuple[str, str]]:
     legends = figure.findobj(Legend)
     apart = {text for legend in legends for text in legend.findobj(Text)}
     apart |= {label for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for label in _beyond(axis)}
@@ -85,15 +92,15 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
     return [(a, b) for (a, one), (b, other) in combinations(known, 2) if _meet(one, other)]
 
 
-def _beyond(axis: Axis) -> list[Text]:
-    """The labels of ticks beyond the ends of an axis, which are not drawn."""
+def _beyond(axis: Axis) -> set[Text]:
+    """The labels of ticks that are not drawn: those beyond the ends of an axis, and those of an earlier layout."""
     low, high = sorted(axis.get_view_interval())
-    found = []
+    shown = set()
     for minor in (False, True):
         places = axis.get_ticklocs(minor=minor)
-        for place, tick in zip(places, axis.get_ticklabels(minor=minor), strict=False):
-            found += [] if low <= place <= high else [tick]
-    return found
+        labels = axis.get_ticklabels(minor=minor)
+        shown |= {label for place, label in zip(places, labels, strict=False) if low <= place <= high}
+    return {label for tick in [*axis.majorTicks, *axis.minorTicks] for label in (tick.label1, tick.label2)} - shown
 
 
 def _meet(one: Any, other: Any) -> bool:

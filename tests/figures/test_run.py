@@ -237,7 +237,7 @@ def test_metrics_over_the_loss_run_to_the_right_as_the_loss_falls():
     np.testing.assert_array_equal(norm.lines[0].get_ydata(), history["weight_norm"])
     assert legend_of(loss.figure) == ["test"]
     untested = History([{"step": 0, "train_loss": 1.0}])
-    with pytest.raises(ConfigError, match="none is recorded"):
+    with pytest.raises(ConfigError, match="add metrics"):
         plot_run(untested, x="loss")
 
 
@@ -297,3 +297,35 @@ def test_names_with_odd_characters_are_drawn_as_they_are(tmp_path):
         "keys",
     ]
     save_figure(figure, tmp_path / "f.pdf")
+
+
+def any_history(rng: np.random.Generator) -> History:
+    """A history of columns, numbers and events such as there may be, most of them odd."""
+
+    def number() -> float:
+        odd = [math.nan, math.inf, 0.0, -1.0, 10.0 ** rng.uniform(-90, 90)]
+        return float(rng.choice(odd)) if rng.random() < 0.2 else float(rng.normal(1, 1) ** 2)
+
+    steps, lanes = int(rng.choice([0, 1, 2, 30])), ["_a", "_b"] if rng.random() < 0.5 else [""]
+    columns = {"param_distance": 0} if len(lanes) > 1 else {}
+    layers = int(rng.choice([1, 2, 6]))
+    for lane in lanes:
+        columns |= {f"{name}_loss{lane}": 0 for name in ("train", "test", "full_train") if rng.random() < 0.8}
+        columns |= {f"train_loss{lane}": 0, f"sharpness{lane}": 0, f"singular_values{lane}": int(rng.choice([1, 5]))}
+        columns |= {f"layer_values{lane}.{i}": int(rng.choice([1, 8])) for i in range(layers)}
+        columns |= {f"{name}_flow{lane}": 0 for name in ("train_loss", "train_loss_std") if rng.random() < 0.5}
+    records = [
+        {"step": 7 * s} | {name: [number() for _ in range(k)] if k else number() for name, k in columns.items()}
+        for s in range(steps)
+    ]
+    escapes = [rng.uniform(0, 7 * steps) if rng.random() < 0.8 else None for _ in range(4)]
+    events = {f"diverged_at{lanes[-1]}": 7 * steps, f"mode_escapes{lanes[0]}": escapes}
+    return History(records, {name: value for name, value in events.items() if rng.random() < 0.6})
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("seed", range(24))
+def test_any_history_is_drawn_and_nothing_overlaps(seed):
+    rng = np.random.default_rng(seed)
+    x, style, title = rng.choice(["step", "loss"]), rng.choice(["default", "paper"]), rng.choice(["", "A title"])
+    assert overlaps(plot_run(any_history(rng), x=str(x), style=str(style), title=str(title) or None)) == []
