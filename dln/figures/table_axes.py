@@ -133,10 +133,12 @@ def lost_by(table: polars.DataFrame, key: str | None) -> Lost:
 
 
 def color_entries(lost: Lost, colors: KeyColors) -> Entries:
-    """Return the legend's entries of a key's values; each says how many of its runs diverge."""
+    """Return the legend's entries of a key's values that there are; each says how many of its runs diverge."""
     entries = []
     for value, color in colors.named:
-        gone, runs = lost.get(value, (0, 0))
+        if value not in lost:
+            continue
+        gone, runs = lost[value]
         ended = f" ({gone} of {runs} diverged)" if gone else ""
         entries.append((Line2D([], [], color=color), drawable(colors.names[value]) + ended))
     return entries

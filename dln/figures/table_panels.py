@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ WRAP = 4
 """Panels side by side at most, where the rows are not those of a key: more go on below."""
 
 LETTER = 0.062
-"""Width of a letter of a legend in inches, about."""
+"""Width of a letter of legends and labels in inches, about."""
 
 Panel = Callable[["polars.DataFrame", Axes, Sequence[Axes]], Any]
 """Draws the rows of a panel in its axes; given the axes beside which a colour bar is to stand."""
@@ -72,6 +73,7 @@ def draw_panels(
         for axes in [*grid.flat][len(places) :]:
             axes.remove()
         shown = [grid[place] for place in places]
+        letters = int((drawn.get_figheight() / high - 0.4) / LETTER)
         names = [_names(key, values) for key, values in ((columns, across), (rows, down))]
         for (i, j), (upper, left) in zip(places, itertools.product(down, across), strict=True):
             axes, some = grid[i, j], data
@@ -81,7 +83,7 @@ def draw_panels(
             above = names[0][left] if wrapped or i == 0 else ""
             _name(axes, above, names[1][upper] if j == wide - 1 else "")
             axes.set_xlabel(axes.get_xlabel() if (i + 1, j) not in places else "")
-            axes.set_ylabel("" if j else axes.get_ylabel())
+            axes.set_ylabel("" if j else textwrap.fill(axes.get_ylabel(), letters))
         _one_legend(drawn, style)
         if title:
             drawn.suptitle(drawable(title), fontsize="large")

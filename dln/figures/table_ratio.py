@@ -71,8 +71,8 @@ def ratio(
     check_names(whole, of, per)
     if f"{of} ratio" not in whole.columns:
         raise ConfigError(f"the table compares {of} with nothing: aggregate with a baseline")
+    colors = key_colors(whole, per)  # the baseline's too: others have the same as in other figures
     whole, table = (some.filter(some[f"{of} ratio"].is_not_null()) for some in (whole, table))
-    colors = key_colors(whole, per)
     with drawing(axes) as axes:
         fine = whole.filter(ordinary(whole)) if len(whole) else whole
         shown, *ends = (column(fine, f"{of} ratio{end}") for end in ("", " low", " high"))

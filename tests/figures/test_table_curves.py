@@ -151,6 +151,9 @@ def test_ratios_have_their_interval_and_no_line_for_the_baseline(frame):
     assert [*named(axes)] == ["0.1", "1"]
     runs, base = matrix(frame, **{RATE: 0.1})[:, 0], matrix(frame, **{RATE: 0.01})[:, 0]
     np.testing.assert_allclose(named(axes)["0.1"].get_ydata()[0], runs.mean() / base.mean())
+    colours = {label: line.get_color() for label, line in named(curves(table, ["test_loss"], RATE)).items()}
+    assert {label: line.get_color() for label, line in named(axes).items()} == {n: colours[n] for n in ("0.1", "1")}
+    assert entries(axes)[:2] == ["0.1 (2 of 5 diverged)", "1 (5 of 5 diverged)"]
     with pytest.raises(ConfigError, match="compares test_loss with nothing: aggregate with a baseline"):
         ratio(dln.aggregate(frame, SEED), per=RATE)
 

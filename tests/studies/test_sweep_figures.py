@@ -230,6 +230,14 @@ def test_panels_have_one_scale_one_legend_and_are_not_too_many():
         draw_panels(many, panel, columns="model.gamma")
 
 
+def test_long_names_of_axes_do_not_reach_into_the_next_panel(stored):
+    asked = Asked(figure="ratio", baseline={RATE: 0.001}, rows="model.gamma", where={WIDTH: 5, SIZE: 5}, by=[RATE])
+    figure = sweep_figure(stored / "four", asked)[0]
+    upper, lower = (axes.yaxis.label.get_window_extent() for axes in figure.axes)
+    assert figure.axes[0].get_ylabel().replace("\n", " ") == "test loss / learning rate 0.001"
+    assert lower.y1 < upper.y0
+
+
 def test_on_paper_a_figure_is_as_wide_as_a_column_and_nothing_is_cut(stored, tmp_path):
     for options, width in (({}, 3.3), ({"columns": RATE}, 6.9)):
         figure = sweep_figure(stored / "seeds", Asked(style="paper", **options))[0]
