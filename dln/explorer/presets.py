@@ -134,15 +134,14 @@ PRESETS = (
     ),
     Preset(
         "Branch switch",
-        "B is A, in batches of 4, up to step 1000, and goes on from there on the full batch: its loss over the "
-        "training set (full train loss) snaps to where a run without noise would be, A's stays above.",
+        "B is A, in batches of 4, up to step 1000, and goes on from there on the full batch: its test loss, dotted, "
+        "snaps to that of a run without noise, A's stays above.",
         "arXiv 2306.08590",
         {"data.noise_std": 3.0, "training.batch_size": 4, "training.lr": 0.002, "max_steps": 2000},
         {"training.batch_size": None},
         {
             "branch_at": 1000,
             "vary": "training.batch_seed",
-            "further": "full_train_loss",
             "records": 129,
             "sharpness": False,
         },
