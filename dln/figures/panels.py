@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -79,6 +80,11 @@ def draw_panels(
             else:  # nothing below
                 axes.tick_params(labelbottom=True)
         legend_of_figure(figure, of_figure, title, sum(above) + 7)
+        # It is laid out now and when it is drawn: the first layout may change how many ticks there are.
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        with np.errstate(over="ignore"):
+            engine.execute(figure)
         return figure
 
 

@@ -127,13 +127,8 @@ class NotebookFigure(Figure):
             return super().add_subplot(*args, **about)
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw it; ticks are made only now, and must be made in this style.
-
-        It is laid out twice: the first layout may change how many ticks there are, and so what room they need.
-        """
+        """Draw it; ticks are made only now, and must be made in this style."""
         with rc_context(self.style), np.errstate(over="ignore"):  # ticks near the largest number that there is
-            if engine := self.get_layout_engine():
-                engine.execute(self)
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
