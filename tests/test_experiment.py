@@ -304,3 +304,11 @@ def test_names_load_when_they_are_used_and_the_import_is_light(elsewhere):
     assert isinstance(run_experiment({"max_steps": 1}), History)
     assert isinstance(load_config(["max_steps=3"], ComparativeConfig), ComparativeConfig)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_history_knows_the_config_that_it_is_of():
+    one = run_experiment(["max_steps=2", "training.lr=0.25"])
+    first, second = run_experiments([{"max_steps": 2, "training": {"lr": lr}} for lr in (0.1, 0.2)])
+    rates = [history.config["training"]["lr"] for history in (one, first, second) if history.config]
+    assert rates == [0.25, 0.1, 0.2]
+    assert "lr" not in repr(one)
