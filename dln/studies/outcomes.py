@@ -9,7 +9,7 @@ from dln.studies.comparison import departure
 if TYPE_CHECKING:
     import polars
 
-ENDED = ("runs", "diverged", "stopped")
+ENDED = ("runs", "diverged", "stopped", "lost")
 LAST = ("count", "mean", "low", "high")
 COMPARED = ("baseline", "ratio", "ratio low", "ratio high", "g")
 
@@ -18,8 +18,8 @@ def outcomes(table: polars.DataFrame) -> polars.DataFrame:
     """Return how conditions end and where they leave their baseline: a row for each condition and curve.
 
     Its columns: the keys; `curve`; `step`, the last one of the condition, or of the baseline where that ends before;
-    and those of that step, `runs`, `diverged`, `stopped`, `count`, `mean`, `low`, `high`. If there is a baseline, also
-    `baseline`, `ratio`, `ratio low`, `ratio high`, `g` there; `first`, the first step at which the mean is outside the
+    and those of that step, `runs`, `diverged`, `stopped`, `lost`, `count`, `mean`, `low`, `high`. If there is a baseline,
+    also `baseline`, `ratio`, `ratio low`, `ratio high`, `g` there; `first`, the first step at which the mean is outside the
     baseline's band, on which side (`first side`: 1 above, -1 below), and the corrected p value there (`first p`);
     `lasting`, the first step from which on it stays outside, on one side, to the last step at which that is known, and
     on which (`lasting side`). Null where there is none.

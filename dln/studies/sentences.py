@@ -42,10 +42,10 @@ def departures(parts: Mapping[str, Found], of: str = "test_loss", per: str = "tr
     for row, p in zip(rows, holm([row["least p"] for row in rows]), strict=True):
         row["leaves"] = row["first"] is not None and p < 1 - parts[row["part"]].confidence
     left = [row for row in rows if row["leaves"]]
-    runs, diverged = (sum(row[name] for row in rows) for name in ("runs", "diverged"))
+    runs, lost = (sum(row[name] for row in rows) for name in ("runs", "lost"))
     sure = next(iter(parts.values())).sure
     told = [
-        f"{of} leaves its baseline in {len(left)} of {len(rows)} conditions of {runs} runs, {diverged} of them "
+        f"{of} leaves its baseline in {len(left)} of {len(rows)} conditions of {runs} runs, {lost} of them "
         f"diverged ({sure}, after Holm over steps and conditions)"
     ]
     far = [row for row in left if row["ratio"] is not None]
@@ -101,7 +101,7 @@ def _per_value(found: Found, rows: Sequence[dict[str, Any]], per: str) -> Iterat
         if known:
             ends = [between(row["ratio"], row["ratio low"], row["ratio high"]) for row in (known[0], known[-1])]
             told += f"; at the end {' to '.join(dict.fromkeys(ends))} of it"
-        lost = sum(row["diverged"] for row in some)
+        lost = sum(row["lost"] for row in some)
         yield told + (f"; {lost} of {sum(row['runs'] for row in some)} runs diverged" if lost else "")
 
 
@@ -208,11 +208,11 @@ def boundary(parts: Mapping[str, Found], of: str = "full_train_loss", sharpness:
 
 def _boundary(found: Found, table: polars.DataFrame, of: str, sharpness: str) -> str:
     ends = sorted((rows.row(-1, named=True) for rows in table.partition_by(RATE)), key=lambda row: row[RATE])
-    gentle, lost = ends[0], [row for row in ends if row["diverged"]]
-    runs, gone = (sum(row[name] for row in ends) for name in ("runs", "diverged"))
+    gentle, lost = ends[0], [row for row in ends if row["lost"]]
+    runs, gone = (sum(row[name] for row in ends) for name in ("runs", "lost"))
     told = f"of {runs} runs {gone} diverge"
     if lost:
-        told += f", from lr = {digits(lost[0][RATE], 3)} on ({lost[0]['diverged']} of {lost[0]['runs']} there)"
+        told += f", from lr = {digits(lost[0][RATE], 3)} on ({lost[0]['lost']} of {lost[0]['runs']} there)"
     means = [gentle[f"{sharpness} {end}"] for end in ("mean", "high", "low")]
     if None in means:
         return f"{told}; at the smallest rate the sharpness is not known at the end"

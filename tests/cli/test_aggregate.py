@@ -48,7 +48,7 @@ def test_outcomes_tell_where_conditions_leave_their_baseline():
     side, p = [0, 1, -1, -1, None, 0, -1, None], [1.0, 0.01, 0.02, 0.03, None, 1.0, 0.04, None]
     table = pl.DataFrame({SIZE: [1] * 4 + [2] * 4, "step": [0, 5, 10, 15] * 2, "runs": [9] * 8, "diverged": [0] * 8})
     rest = [f"loss {name}" for name in ("count", "mean", "low", "high", "baseline", "ratio", "ratio low", "ratio high")]
-    table = table.with_columns(*(pl.lit(1.0).alias(name) for name in ("stopped", *rest, "loss g")))
+    table = table.with_columns(*(pl.lit(1.0).alias(name) for name in ("stopped", "lost", *rest, "loss g")))
     table = table.with_columns(pl.Series("loss side", side), pl.Series("loss p corrected", p))
     found = outcomes(table).select(SIZE, "first", "first side", "first p", "lasting", "lasting side").rows()
     assert found == [(1, 5, 1, 0.01, 10, -1), (2, 10, -1, 0.04, 10, -1)]

@@ -16,13 +16,13 @@ SEED, SIZE, GAMMA, RATE = "training.batch_seed", "training.batch_size", "model.g
 STEPS = np.arange(0, 100, 10)
 
 
-def runs(condition, curves, count=40, lost=None, seed=0):
-    """Rows of runs: each curve [T] times noise of 1 %; the first `lost` of them diverge at step 85."""
+def runs(condition, curves, count=40, lost=None, seed=0, at=85):
+    """Rows of runs: each curve [T] times noise of 1 %; the first `lost` of them diverge at a step."""
     rng = np.random.default_rng(seed)
     for i in range(count):
         gone = lost is not None and i < lost
-        kept = slice(9 if gone else None)
-        row = {**condition, SEED: i, "diverged_at": 85 if gone else None, "step": STEPS[kept].tolist()}
+        kept = STEPS < at if gone else slice(None)
+        row = {**condition, SEED: i, "diverged_at": at if gone else None, "step": STEPS[kept].tolist()}
         yield row | {n: (c * (1 + 0.01 * rng.normal(size=len(STEPS))))[kept].tolist() for n, c in curves.items()}
 
 
@@ -79,13 +79,15 @@ def test_departures_by_chance_are_none_of_one_study_in_twenty():
     assert said <= 5  # more has a probability of 0.3 % at most
 
 
-def test_diverged_runs_are_counted():
+@pytest.mark.parametrize("at", [85, 95])
+def test_diverged_runs_are_counted(at):
+    """Those that diverge after their last record, too, whose values were there to the end."""
     flat = np.ones(10)
     rows = [{**row, "loss": [1.0] * 10} for row in runs({SIZE: None}, {"loss": flat})]
-    rows += runs({SIZE: 1}, {"loss": 2 * flat}, lost=3)
+    rows += runs({SIZE: 1}, {"loss": 2 * flat}, lost=3, at=at)
     summary, *_, line = departures(found(rows, [SIZE], {SIZE: None}), "loss", SIZE)
     assert "of 40 runs, 3 of them diverged" in summary
-    assert "37 of 40 runs, 3 diverged" in summary
+    assert ("37 of 40 runs, 3 diverged" if at < STEPS[-1] else "(95 %, 40 runs)") in summary
     assert line.endswith("; 3 of 40 runs diverged")
 
 
@@ -121,12 +123,13 @@ def test_escapes_are_where_they_were_made():
     assert "at the end" in c
 
 
-def test_a_boundary_is_where_it_was_made():
+@pytest.mark.parametrize("at", [85, 95])
+def test_a_boundary_is_where_it_was_made(at):
     rows = []
     for lr in (0.01, 0.02, 0.03, 0.04):
         loss = np.full(10, 1.0 if lr < 0.025 else 4.0)
         curves = {"full_train_loss": loss, "sharpness": np.full(10, 80.0)}
-        rows += runs({RATE: lr}, curves, lost=5 if lr == 0.04 else None, seed=round(100 * lr))
+        rows += runs({RATE: lr}, curves, lost=5 if lr == 0.04 else None, seed=round(100 * lr), at=at)
     _, line = boundary(found(rows, [RATE], lr=None))
     assert "of 160 runs 5 diverge, from lr = 0.0400 on (5 of 40 there)" in line
     edge, low, high = map(float, re.search(r"lr = 0.0100 is (\S+) \[(\S+), (\S+)\] \(95 %\)", line).groups())
