@@ -132,8 +132,8 @@
     const differing = part.by.filter(
       (key) => new Set(conditions.map((condition) => part.placeOf(condition, key))).size > 1,
     );
-    const colourKey =
-      how.colour === "*column" ? null : (part.by.find((key) => key.name === how.colour) ?? differing[0]);
+    const [most] = [...differing].sort((a, b) => b.texts.length - a.texts.length); // as dln plot colours them
+    const colourKey = how.colour === "*column" ? null : (part.by.find((key) => key.name === how.colour) ?? most);
     const colours = colourKey && conditions.length > 1 ? dln.colouring(part, colourKey) : null;
     const lost = new Set(part.row.condition.filter((condition, row) => part.row.diverged[row] > 0));
     const curves = [];
