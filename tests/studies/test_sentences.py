@@ -21,7 +21,7 @@ def runs(condition, curves, count=40, lost=None, seed=0, at=85):
     rng = np.random.default_rng(seed)
     for i in range(count):
         gone = lost is not None and i < lost
-        kept = STEPS < at if gone else slice(None)
+        kept = at > STEPS if gone else slice(None)
         row = {**condition, SEED: i, "diverged_at": at if gone else None, "step": STEPS[kept].tolist()}
         yield row | {n: (c * (1 + 0.01 * rng.normal(size=len(STEPS))))[kept].tolist() for n, c in curves.items()}
 
