@@ -18,11 +18,11 @@ def outcomes(table: polars.DataFrame) -> polars.DataFrame:
     """Return how conditions end and where they leave their baseline: a row for each condition and curve.
 
     Its columns: the keys; `curve`; `step`, the last one of the condition, or of the baseline where that ends before;
-    and those of that step, `runs`, `diverged`, `stopped`, `lost`, `count`, `mean`, `low`, `high`. If there is a baseline,
-    also `baseline`, `ratio`, `ratio low`, `ratio high`, `g` there; `first`, the first step at which the mean is outside the
-    baseline's band, on which side (`first side`: 1 above, -1 below), and the corrected p value there (`first p`);
-    `lasting`, the first step from which on it stays outside, on one side, to the last step at which that is known, and
-    on which (`lasting side`). Null where there is none.
+    and those of that step, `runs`, `diverged`, `stopped`, `lost`, `count`, `mean`, `low`, `high`. If there is a
+    baseline, also `baseline`, `ratio`, `ratio low`, `ratio high`, `g` there; `first`, the first step at which the mean
+    is outside the baseline's band, on which side (`first side`: 1 above, -1 below), and the corrected p value there
+    (`first p`); `lasting`, the first step from which on it stays outside, on one side, to the last step at which that
+    is known, and on which (`lasting side`). Null where there is none.
 
     Args:
         table: Of `dln.aggregate`.
