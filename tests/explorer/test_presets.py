@@ -10,6 +10,8 @@ import pytest
 from dln.explorer.presets import PRESETS
 from tests.explorer.asking import answered
 
+pytestmark = pytest.mark.long
+
 BY_NAME = {preset.name: preset for preset in PRESETS}
 
 

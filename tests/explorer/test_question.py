@@ -57,7 +57,7 @@ def questions(draw: st.DrawFn) -> dict:
     return {"values": values, "reference": other, "sharpness": draw(st.booleans()), **asks}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(questions())
 def test_whatever_is_asked_the_copied_command_composes_to_the_same_config(given_question):
     try:

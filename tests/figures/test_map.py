@@ -79,7 +79,7 @@ def smooth(side, noise):
 
 
 @pytest.mark.parametrize(
-    ("side", "noise", "lines"), [(5, 0.0, False), (6, 0.0, True), (40, 0.0, True), (40, 30.0, False)]
+    ("side", "noise", "lines"), [(5, 0.0, False), (6, 0.0, True), (15, 0.0, True), (15, 30.0, False)]
 )
 def test_lines_of_equal_value_are_there_where_cells_are_enough_to_make_some(side, noise, lines):
     axes = drawn(smooth(side, noise))
@@ -90,6 +90,7 @@ def test_lines_of_equal_value_are_there_where_cells_are_enough_to_make_some(side
             np.testing.assert_allclose(i + j, level, atol=0.4)  # values grow along both, the rate's logarithm
 
 
+@pytest.mark.long
 def test_many_cells_are_an_image_in_a_pdf(tmp_path):
     few, many = drawn(smooth(6, 0.0)), drawn(smooth(40, 0.0))
     assert not mesh(few).get_rasterized()

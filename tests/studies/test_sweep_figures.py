@@ -68,6 +68,7 @@ def test_what_is_drawn_is_said(stored, name, options, about):
     assert sweep_figure(stored / name, Asked(**options))[1].startswith(about)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [*SWEEPS])
 def test_every_figure_draws_every_sweep_or_says_in_a_line_why_not(stored, name):
     """Warnings are errors: what is drawn is drawn without one."""
