@@ -7,18 +7,16 @@ Each row is `dln plot` as a user gives it, in a process of its own, Python and m
 hardly depends on what else a machine does. `seeds`: five learning rates, all else seeds. `rates`:
 each run has a rate of its own, so that colours are of a ramp. `map`: 100 x 100 cells of one run each.
 
-Last figures, 2026-11-27, two cores that a dozen other processes shared (load 12; at 5 the first row took 2.2 s):
+Last figures, 2026-11-27, two idle cores with AVX-512:
 
     | figure | command, s | drawing, s | processor, s | kB |
     |---|---|---|---|---|
-    | single runs, png | 5.6 | 3.1 | 2.6 | 150 |
-    | single runs, pdf for a paper | 7.1 | 4.6 | 3.0 | 113 |
-    | means with bands, png | 7.2 | 3.8 | 2.4 | 74 |
-    | a rate each, png | 12.3 | 8.2 | 3.5 | 135 |
-    | a rate each, pdf | 13.3 | 8.8 | 3.8 | 80 |
-    | map, pdf | 7.7 | 3.7 | 2.3 | 31 |
-
-The processor's seconds are what an idle machine would take, and less: two processes on one core slow each other down.
+    | single runs, png | 2.3 | 1.3 | 2.5 | 150 |
+    | single runs, pdf for a paper | 2.6 | 1.6 | 2.9 | 113 |
+    | means with bands, png | 2.0 | 1.0 | 2.2 | 74 |
+    | a rate each, png | 3.0 | 1.9 | 3.2 | 135 |
+    | a rate each, pdf | 3.1 | 2.0 | 3.3 | 80 |
+    | map, pdf | 2.0 | 1.0 | 2.3 | 31 |
 """
 
 from __future__ import annotations

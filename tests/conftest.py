@@ -33,6 +33,7 @@ WHOLE = 1000
 """Tests from which on the suite counts as whole."""
 LONG = [
     *(
+        "gallery",
         "driver",
         "engine",
         "docs",
