@@ -92,9 +92,7 @@ def _data_of(history: History) -> Dataset | None:
         return None
     try:
         return _drawn(json.dumps(data), own["model"]["in_dim"], own["model"]["out_dim"])
-    except (
-        DlnError
-    ):  # a file that is gone; a teacher of an extension, which is not imported: who draws runs nobody's code
+    except DlnError:  # a file is gone, or a teacher is of an extension: who draws does not import code of others
         return None
 
 
