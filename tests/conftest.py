@@ -64,11 +64,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cases: Counter[tuple[Path, str]] = Counter()
     # By name: they come shuffled, each time otherwise, and what is left out here must be what `-m long` runs.
     for item in sorted(items, key=lambda item: item.nodeid):
-        if item.get_closest_marker("sampled"):
-            test = item.path, item.nodeid.partition("[")[0]
-            if cases[test] % SAMPLED:
+        if marker := item.get_closest_marker("sampled"):
+            alike = item.path, "" if marker.kwargs.get("whole_file") else item.nodeid.partition("[")[0]
+            if cases[alike] % SAMPLED:
                 item.add_marker("long")
-            cases[test] += 1
+            cases[alike] += 1
     if not hasattr(config, "workerinput"):
         return
     tests = Counter(item.path for item in items)

@@ -113,6 +113,7 @@ sentences: [{name: crossings, params: {of: test_loss, level: 1.0}}]
 FIGURES = "figures: {path: {name: curves, params: {of: [test_loss], per: training.lr}}}\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("figures", ["", FIGURES])
 def test_of_a_study_its_figures_are_drawn_again_or_the_sweep_of_its_only_part(figures, tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text(STUDY + figures)

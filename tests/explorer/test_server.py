@@ -170,6 +170,7 @@ def until(true: Callable[[], bool], seconds: float = 10) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.long
 def test_two_tabs_that_go_away_leave_no_work_behind(running):
     tabs = [running.ask(LONG, tab) for tab in ("x", "y")]
     for tab in tabs:

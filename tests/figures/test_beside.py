@@ -14,6 +14,8 @@ from dln.figures.target import levels_of
 from dln.plotting import losses, metric, plot_run, sharpness, strengths
 from tests.figures.histories import config, labels, of, overlaps, single
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 SMALL = ["max_steps=40", "evaluate_every=4", "model.num_hidden=1", "model.hidden_dim=6", "training.lr=0.005"]
 
 

@@ -11,6 +11,8 @@ from dln.history import History
 from dln.plotting import losses, metric, plot_comparison
 from tests.figures.histories import comparative, config, curves, labels, legend_of, overlaps, panel
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 def pair(a: dict, b: dict) -> dict:
     """A stored config of a comparison whose models are trained otherwise."""

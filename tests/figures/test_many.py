@@ -13,6 +13,8 @@ from dln.history import History
 from dln.plotting import plot_sweep, runs
 from tests.figures.histories import comparative, config, labels, overlaps, single
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 def noisy(seed: int, steps: int = 6) -> History:
     rng = np.random.default_rng(seed)

@@ -12,6 +12,8 @@ from dln.figures.map import final_map
 from dln.figures.map_cells import cells_of
 from tests.figures.tables import RATE, SEED, SIZE, WIDTH, entries, made_up, matrix
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 RATES, WIDTHS = [0.01, 0.1, 1.0], [5, 10, 20]
 ALL = {(1.0, 5, seed): 1 for seed in range(3)}
 

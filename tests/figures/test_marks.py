@@ -11,6 +11,8 @@ from dln.figures.style import EVENT, LANES
 from dln.plotting import losses, plot_run
 from tests.figures.histories import comparative, config, labels, legend_of, of, overlaps, single
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 def lines(ax):
     return [artist for artist in of(ax, "mark") if hasattr(artist, "get_xdata")]

@@ -11,6 +11,8 @@ from dln.figures.style import LANES, TRAIN
 from dln.plotting import plane
 from tests.figures.histories import comparative, labels, of, overlaps, single
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 def test_a_way_is_of_the_columns_with_begin_end_and_rising_steps():
     history = single(50, drift=lambda s: 50.0 - s, noise_trace=lambda s: (s - 25.0) ** 2)

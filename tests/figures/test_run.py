@@ -14,6 +14,8 @@ from dln.history import History
 from dln.plotting import losses, metric, plot_run, plot_sweep, save_figure
 from tests.figures.histories import config, curves, labels, legend_of, of, overlaps, panel, single
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 def test_losses_are_on_a_log_axis_and_equal_the_history():
     history = single()

@@ -17,6 +17,8 @@ from dln.figures.style import LANES
 from dln.plotting import plot_run, plot_sweep, save_figure
 from tests.figures.histories import overlaps, single
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 # Machado, Oliveira and Fernandes (2009), severity 1, of linear RGB
 BLINDNESS = {
     "none": np.eye(3),

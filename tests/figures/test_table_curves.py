@@ -16,6 +16,8 @@ from dln.figures.table_plane import plane
 from dln.figures.table_ratio import ratio
 from tests.figures.tables import RATE, SEED, SIZE, STEPS, crosses, entries, made_up, matrix, named
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 LOST = {(0.1, 0): 2, (0.1, 3): 3, (1.0, 0): 1, (1.0, 1): 2, (1.0, 2): 2, (1.0, 3): 1, (1.0, 4): 2}
 
 

@@ -12,6 +12,8 @@ from dln.figures.style import RAMP, TEST
 from dln.figures.table_runs import runs
 from tests.figures.tables import RATE, SEED, STEPS, crosses, entries, made_up, matrix, named
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 def lines_of(axes):
     [found] = [lines for lines in axes.collections if isinstance(lines, LineCollection)]

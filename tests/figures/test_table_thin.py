@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from dln.figures.table_thin import density, thinned
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 @given(seed=st.integers(0, 1000), columns=st.integers(1, 30), gone=st.integers(0, 900))
 def test_each_column_keeps_its_ends_its_lowest_and_its_highest(seed, columns, gone):

@@ -12,6 +12,8 @@ from dln.experiment import run_experiment
 from dln.plotting import matrix, plot_weights
 from tests.figures.histories import overlaps
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 W1, W2 = np.array([[1.0, -2.0], [0.5, 0.0], [3.0, 1.0]]), np.array([[1.0, 0.0, -1.0]])
 
 

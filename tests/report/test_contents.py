@@ -17,6 +17,8 @@ from dln.report.write import MOST_BYTES, as_page, report
 from dln.results.finals import final_values
 from tests.report.samples import AXES, RATES, SEEDS
 
+pytestmark = pytest.mark.long
+
 
 def only(directory, **options):
     [part] = read_contents(directory, **options).parts

@@ -12,6 +12,8 @@ from dln.studies.sweep_asked import Asked
 from dln.studies.sweep_figures import FIGURES, sweep_figure
 from tests.figures.tables import RATE, SEED, SIZE, WIDTH, entries, made_up
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 BASE = {"max_steps": 8, "evaluate_every": 2, SIZE: 5, WIDTH: 5}
 SWEEPS = {
     "seeds": {RATE: [0.001, 0.002], SEED: range(6)},
