@@ -9,6 +9,8 @@ from dln.__main__ import main
 from dln.cli.plot import figure_of
 from dln.errors import ConfigError, StorageError
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 SHORT = {"max_steps": 8, "evaluate_every": 2, "model": {"hidden_dim": 5}}
 AXES = {"max_steps": 8, "evaluate_every": 2, "model.hidden_dim": 5, "training.batch_size": 5}
 

@@ -15,6 +15,8 @@ from dln.explorer.frames import band, frame, joined, unpacked
 from dln.explorer.training import Answer, Pace, SupersededError
 from tests.explorer.asking import answered, asked
 
+pytestmark = pytest.mark.sampled(whole_file=True)
+
 
 @given(
     arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 5)), elements=st.floats(-1e6, 1e6) | st.just(np.nan))
