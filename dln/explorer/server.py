@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -40,8 +40,6 @@ BEAT = 0.5
 
 TOKEN = "x-dln-token"
 """The header by which the page shows that it knows the token."""
-
-Endpoint = Callable[[WebRequest], Awaitable[Response]]
 
 
 def application(token: str, worker: Worker, framed: bool = False) -> Starlette:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -63,7 +63,7 @@ class Answer:
     """Whether someone still waits."""
     pace: Pace = field(default_factory=Pace)
 
-    def pieces(self) -> Iterator[None]:
+    def pieces(self) -> Generator[None]:
         """Answer; yields between pieces, so that others have their turn.
 
         Raises:
@@ -97,7 +97,7 @@ class Answer:
             yield from self._sharpness(config)
         self._send("done", {"seconds": round(time.perf_counter() - started, 4)}, {})
 
-    def figure(self) -> Iterator[None]:
+    def figure(self) -> Generator[None]:
         """Tell the first run whole, as the PDF that `dln.plotting.plot_history` draws of it.
 
         Raises:
@@ -129,7 +129,7 @@ class Answer:
         rates = {suffix: lane.training.lr for suffix, lane in config.lanes.items()}
         self._send("begin", {"teacher": values, "lr": rates, **copies}, {})
 
-    def _theory(self, config: SingleConfig, steps: Sequence[int]) -> Iterator[None]:
+    def _theory(self, config: SingleConfig, steps: Sequence[int]) -> Generator[None]:
         """Tell what a theory says of the first member."""
         if not config.theory:
             return
@@ -149,7 +149,7 @@ class Answer:
             self._send("theory", told, drawn(columns, members=False))
         yield
 
-    def _sharpness(self, config: SingleConfig) -> Iterator[None]:
+    def _sharpness(self, config: SingleConfig) -> Generator[None]:
         """Tell the sharpness of the first members at some of the records, one member after the other."""
         steps, started = sorted(recorded_steps(config)), time.perf_counter()
         sparse = replace(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from dln.base.machine import is_shortage
 from dln.errors import DlnError
@@ -39,7 +39,7 @@ class Job:
         self._wanted = True
         self._mail: dict[str, bytes] = {}
         answer = Answer(request.question, self.put, lambda: self._wanted, pace)
-        self.pieces: Iterator[None] = answer.figure() if figure else answer.pieces()
+        self.pieces: Generator[None] = answer.figure() if figure else answer.pieces()
 
     @property
     def wanted(self) -> bool:
@@ -81,7 +81,6 @@ class Worker:
         self._pace = Pace()
         self._jobs: deque[Job] = deque()
         self._current: Job | None = None
-        self._newest: dict[str, int] = {}
         self._change = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="explorer", daemon=True)
@@ -140,7 +139,7 @@ class Worker:
                 if more:
                     self._jobs.append(job)
             if not more:
-                job.pieces.close()  # type: ignore[attr-defined]  # a generator: what it holds is given up
+                job.pieces.close()  # what it holds is given up
                 job.end()
 
     def _advance(self, job: Job) -> bool:

@@ -41,7 +41,7 @@ from dln.figures.table_columns import (
     rows_by,
     times_of,
 )
-from dln.figures.table_words import drawable, said
+from dln.figures.table_words import TIME, drawable, said
 
 if TYPE_CHECKING:
     import polars
@@ -179,7 +179,7 @@ def loss_of(table: polars.DataFrame) -> str:
 
 def put_x(axes: Axes, whole: polars.DataFrame, x: str, log: str | None) -> None:
     """Name the horizontal axis and scale it; losses fall to the right."""
-    time = "time" if "time mean" in whole.columns else "lr × step"  # noqa: RUF001
+    time = "time" if "time mean" in whole.columns else TIME
     axes.set_xlabel({"step": "step", "time": time}.get(x) or said(loss_of(whole)))
     whole_steps(axes, x)
     losses = column(whole, f"{loss_of(whole)} mean") if x == "loss" else np.empty(0)

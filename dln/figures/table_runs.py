@@ -33,7 +33,7 @@ from dln.figures.table_axes import (
 from dln.figures.table_bundles import Bundle, bundled, check_curve, ends_at, flat, is_lost, lost_runs
 from dln.figures.table_colors import KeyColors, curve_color, key_colors
 from dln.figures.table_thin import density, thinned
-from dln.figures.table_words import drawable, said
+from dln.figures.table_words import TIME, drawable, said
 
 if TYPE_CHECKING:
     import polars
@@ -100,7 +100,7 @@ def runs(
         if "x" in log:
             axes.set_xscale("log", nonpositive="mask")
         whole_steps(axes, x)
-        axes.set_xlabel("step" if x == "step" else "lr × step")  # noqa: RUF001
+        axes.set_xlabel("step" if x == "step" else TIME)
         axes.set_ylabel(label or said(of))
         if colors.norm is not None:
             put_bar(axes, ScalarMappable(colors.norm, RAMP), str(per), beside)

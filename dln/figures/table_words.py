@@ -8,6 +8,8 @@ from typing import Any
 RATE = "training.lr"
 SHORT = {"hidden_dim": "width", "lr": "learning rate", "batch_seed": "seeds"}
 """What keys are called, by their last part, if not by that."""
+TIME = "lr × step"  # noqa: RUF001  # a sign of multiplication, as papers have it
+"""What an axis is called that is the learning rate times the step."""
 
 
 def short(key: str) -> str:

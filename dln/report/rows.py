@@ -156,9 +156,7 @@ def _of_sums(
             own = sample.moments(column.name)
             values[column.name][number], spread[column.name][number] = own.mean[-1], own.std[-1]
     rows = _bounded(conditions, by, np.arange(count), conditions[RUN].to_numpy(), diverged, values, {})
-    rows.spread = {name: spread[name] for name in rows.values}
-    rows.summed = True
-    return rows
+    return _as_sums(rows, spread)
 
 
 def _summed(
@@ -181,7 +179,12 @@ def _summed(
     rows = _bounded(
         conditions, by, table["condition"].to_numpy(), table["len"].to_numpy(), table["diverged"].to_numpy(), *ours
     )
-    rows.spread = {name: table[f"std {name}"].cast(pl.Float64).to_numpy() for name in rows.values}
+    return _as_sums(rows, {name: table[f"std {name}"].cast(pl.Float64).to_numpy() for name in known})
+
+
+def _as_sums(rows: Rows, spread: Mapping[str, np.ndarray]) -> Rows:
+    """Return rows that are conditions, with the standard deviations of those of their values that are kept."""
+    rows.spread = {name: spread[name] for name in rows.values}
     rows.summed = True
     return rows
 

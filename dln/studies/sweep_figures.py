@@ -121,7 +121,7 @@ class _Sweep:
         import polars as pl
 
         counts = self.runs.lazy.select(*by).group_by(by).agg(pl.len()) if by else self.runs.lazy.select(pl.len())
-        return int(counts.collect().to_series(-1).min() or 0)  # type: ignore[arg-type]
+        return min(counts.collect().to_series(-1).to_list(), default=0)
 
 
 def _opened(results: Results) -> _Sweep:

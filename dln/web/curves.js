@@ -158,16 +158,20 @@
   function cross(context, place, at, colour, ratio) {
     const x = place.x(at);
     const y = place.box.top + 5 * ratio;
-    const arm = 3.5 * ratio;
     context.strokeStyle = colour;
     context.lineWidth = 1.5 * ratio;
+    dln.strokeCross(context, x, y, 3.5 * ratio);
+  }
+
+  /** Stroke a cross around a place, its arms so long to each side. */
+  dln.strokeCross = function (context, x, y, arm) {
     context.beginPath();
     context.moveTo(x - arm, y - arm);
     context.lineTo(x + arm, y + arm);
     context.moveTo(x - arm, y + arm);
     context.lineTo(x + arm, y - arm);
     context.stroke();
-  }
+  };
 
   /**
    * Return the smallest and largest value that an axis can show, of all curves; null if there is none.

@@ -117,12 +117,7 @@
       ]) {
         context.strokeStyle = style;
         context.lineWidth = width;
-        context.beginPath();
-        context.moveTo(x - arm, y - arm);
-        context.lineTo(x + arm, y + arm);
-        context.moveTo(x - arm, y + arm);
-        context.lineTo(x + arm, y - arm);
-        context.stroke();
+        dln.strokeCross(context, x, y, arm);
       }
     }
 

@@ -181,7 +181,7 @@ def test_two_tabs_that_go_away_leave_no_work_behind(running):
         connection.close()
     until(lambda: not running.worker.busy())
     pieces = running.worker.pieces
-    time.sleep(3 * module.BEAT)
+    time.sleep(3 * module.BEAT)  # as long as something could still be computed
     assert running.worker.pieces == pieces
 
 

@@ -141,12 +141,12 @@ def test_work_stops_within_a_stretch_once_nobody_wants_it(worker):
     rung = threading.Event()
     job = worker.submit(Request("x", 1, long), rung.set)
     until(lambda: bool(job.take()))
-    time.sleep(0.3)
+    time.sleep(0.3)  # longer than a piece takes: it goes on, though nobody takes what there is
     assert worker.busy()
     job.cancel()
     until(lambda: not worker.busy())
     pieces = worker.pieces
-    time.sleep(0.2)
+    time.sleep(0.2)  # as long as something could still be computed
     assert worker.pieces == pieces
     assert rung.is_set()
 
